@@ -1,0 +1,79 @@
+# make reproduce [SCALE=smoke|mini|paper] [CORES=N]   set up, then run every training, table, figure
+# make test                                           set up, then run the tests
+# make lint | env | clean-results | help
+#
+# A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
+# and again only when requirements.lock changes. On a machine with an NVIDIA GPU see environment.yml.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+SCALE ?= smoke
+CORES ?= all
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# -g0: no debug symbols, the largest part of MMCV's compile time. One job a core.
+MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
+
+.PHONY: help reproduce test lint format env lock clean-results
+
+help: ## show this
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+
+reproduce: $(READY) ## every run, table and figure of a scale
+	$(BIN)/snakemake --cores $(CORES) --config scale=$(SCALE)
+
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(READY) ## ruff, snakefmt, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+env: $(READY) ## only the virtual environment
+
+# Written last, so that an interrupted set-up starts over instead of passing for a whole one.
+$(READY): requirements.lock
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=..."; exit 1; }
+	@command -v g++ > /dev/null || { echo "g++ not found: MMCV is compiled here; install a C++ compiler (Debian: apt install g++ python3.11-dev)"; exit 1; }
+	@echo "1/5 virtual environment in .venv"
+	@rm -f $(READY)
+	$(PYTHON) -m venv .venv || { echo "could not make .venv (Debian: apt install python3.11-venv)"; exit 1; }
+	@echo "2/5 torch"
+	$(PIP) $(call locked,setuptools wheel ninja psutil packaging torch)
+	@echo "3/5 MMCV (compiling from source takes minutes; a wheel in PIP_FIND_LINKS spares it)"
+	$(MMCV_BUILD) $(PIP) --no-build-isolation --no-deps $(call locked,onedl-mmcv)
+	@echo "4/5 everything else"
+	$(PIP) --no-build-isolation -r requirements.lock
+	@# MMCV asks for opencv-python, which needs libGL; the headless build serves the same import.
+	$(PIP) --force-reinstall --no-deps $(call locked,opencv-python-headless)
+	@echo "5/5 this package"
+	$(PIP) --no-build-isolation --no-deps -e .
+	$(BIN)/python -m pip check
+	$(BIN)/python -c "from mmcv.ops import nms, roi_align; import mmdet, obc"
+	@touch $(READY)
+	@echo "environment ready"
+
+# pip-compile wants MMCV's metadata, hence no build isolation; the CPU build's suffix is cut off.
+lock: $(READY) ## requirements.lock anew from pyproject.toml
+	$(PIP) pip-tools==7.6.2
+	grep -E '^torch==' requirements.lock > .venv/torch.txt
+	$(BIN)/pip-compile --quiet --extra dev --extra build --strip-extras --no-header --no-annotate \
+	  --allow-unsafe --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
+	  --pip-args '--no-build-isolation' -c .venv/torch.txt -o .venv/lock.txt pyproject.toml
+	(sed -n '/^#/p' requirements.lock; grep '==' .venv/lock.txt | sed 's/+cpu$$//') > .venv/lock.new
+	mv .venv/lock.new requirements.lock
+
+clean-results: ## delete the results of SCALE
+	rm -rf results/$(SCALE)

@@ -1,0 +1,25 @@
+# Everything the paper measured, as one DAG: data -> train -> evaluate -> tables and figures.
+# `snakemake --cores N` runs it; README.md says what else can be asked for.
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [table_files(name) for name in PLAN.tables],
+        RESULTS / "tables" / "all.csv",
+
+
+for name in PLAN.tables:
+
+    rule:
+        name:
+            name
+        input:
+            table_files(name),

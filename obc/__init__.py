@@ -1,0 +1,34 @@
+"""Offset Bin Classification (Qiu et al., CVPR 2020) for MMDetection, and its reproduction suite.
+
+The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead`, or
+`custom_imports = dict(imports=['obc'])` in any MMDetection config.
+
+MMDetection takes seconds to import and most of the suite does not need it, so the three names are
+imported when first used; in a process that already uses MMEngine (where `custom_imports` is
+read) they are registered at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from obc.bins import OffsetBins
+    from obc.coder import OffsetBinBBoxCoder
+    from obc.head import OBCHead
+
+__all__ = ["OBCHead", "OffsetBinBBoxCoder", "OffsetBins"]
+
+_HOME = {"OffsetBins": "obc.bins", "OffsetBinBBoxCoder": "obc.coder", "OBCHead": "obc.head"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'obc' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+if "mmengine.registry" in sys.modules:
+    import_module("obc.head")

@@ -1,0 +1,77 @@
+"""Writing files and folders so that a reader never sees half of one.
+
+Everything is written under a temporary sibling name and renamed when complete: a kill, a full disk
+or an exception leaves what was under the final name before, or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def _temporary_sibling(path: Path) -> Path:
+    # Same folder, so that the rename stays within one file system; same suffix, because writers
+    # such as matplotlib choose the format by it.
+    return path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path to write a file to; it becomes `path` when the block succeeds.
+
+    The folder of `path` is made where it is missing. Raises FileNotFoundError when the block wrote
+    no file; any error of the block passes through and leaves `path` as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_sibling(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder to fill; it becomes `path` when the block succeeds.
+
+    A folder that was there before is replaced as a whole. Any error of the block passes through
+    and leaves `path` as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, replaced = _temporary_sibling(path), _temporary_sibling(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():  # a folder that is not empty cannot be renamed onto
+            path.rename(replaced)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as readable JSON to `path` in one step.
+
+    Raises ValueError for NaN and infinity, which JSON does not have, and TypeError for a value
+    that JSON cannot hold.
+    """
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,234 @@
+"""Offset bins: the mathematics of sections 3.2.1 to 3.2.4, in plain torch.
+
+Shape shorthand: K stages, m inner bins, n = m + 2 logits a stage; ``...`` is any leading shape.
+Offsets are the normalised deltas of equation 1 (after ``target_means`` and ``target_stds``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DecodeMode = Literal["expectation", "argmax"]
+OutOfRange = Literal["overflow", "ignore"]
+
+IGNORED = -100
+"""Label of an offset that a stage does not learn from; cross entropy's default ignore index."""
+
+
+def check_choice(name: str, value: object, allowed: object) -> None:
+    """Raise ValueError unless ``value`` is one of the options of the Literal type ``allowed``."""
+    if value not in get_args(allowed):
+        raise ValueError(f"{name}={value!r} is not one of {list(get_args(allowed))}")
+
+
+@dataclass(frozen=True)
+class OffsetBins:
+    """How offsets become bin labels and bin logits become offsets; an immutable, hashable value.
+
+    Stage k divides (-a_k, a_k) into m inner bins of width w_k = 2 a_k / m (section 3.2.1) and
+    adds two overflow bins, so that a stage has n = m + 2 logits in this order: inner bins
+    0..m-1 from -a_k to +a_k, then m for (-inf, -a_k] and m + 1 for [a_k, inf). Equation 5 prints
+    labels up to m + 2, one more than n; this is the reading that fits n. A later stage covers
+    one bin of the stage before it: a_{k+1} = w_k / 2 (section 3.2.4).
+
+    Args:
+        num_bins: inner bins m of every stage, at least 1; with ``bins_include_overflow`` the
+            paper's n instead, at least 3, so that m = num_bins - 2.
+        max_offset: a_1, positive and finite, in units of the normalised delta.
+        num_stages: K, at least 1; 1 is a head without hierarchical focusing.
+        stage_ranges: a_1..a_K in place of ``max_offset`` and of a_{k+1} = w_k / 2; ``max_offset``
+            then reads as its first entry.
+        bins_include_overflow: whether ``num_bins`` counts the two overflow bins.
+        out_of_range: label of an offset outside (-a_1, a_1) in stage 1: its overflow bin
+            (equation 5) or ignored (section 4.1). Later stages ignore such an offset either way.
+
+    Raises:
+        ValueError: an argument is outside what is allowed above.
+    """
+
+    num_bins: int = 20
+    max_offset: float = 3.0
+    num_stages: int = 1
+    stage_ranges: tuple[float, ...] | None = None
+    bins_include_overflow: bool = False
+    out_of_range: OutOfRange = "overflow"
+
+    def __post_init__(self) -> None:
+        if self.stage_ranges is not None:
+            # Frozen: this is the only way to hash a list from a config and keep a_1 in one place.
+            object.__setattr__(self, "stage_ranges", tuple(float(a) for a in self.stage_ranges))
+            if self.stage_ranges:
+                object.__setattr__(self, "max_offset", self.stage_ranges[0])
+        self._validate()
+
+    def _validate(self) -> None:
+        fewest = 3 if self.bins_include_overflow else 1
+        if not isinstance(self.num_bins, int) or self.num_bins < fewest:
+            raise ValueError(
+                f"num_bins={self.num_bins!r} must be an integer of at least {fewest} "
+                f"(bins_include_overflow={self.bins_include_overflow})"
+            )
+        if not isinstance(self.num_stages, int) or self.num_stages < 1:
+            raise ValueError(f"num_stages={self.num_stages!r} must be an integer of at least 1")
+        if self.stage_ranges is not None and len(self.stage_ranges) != self.num_stages:
+            raise ValueError(
+                f"stage_ranges={self.stage_ranges} has {len(self.stage_ranges)} entries; "
+                f"num_stages={self.num_stages} needs one for each stage"
+            )
+        for a in self.stage_ranges or (self.max_offset,):
+            if not (math.isfinite(a) and a > 0):
+                name = "max_offset" if self.stage_ranges is None else "stage_ranges"
+                raise ValueError(f"{name} holds {a!r}; a range must be positive and finite")
+        check_choice("out_of_range", self.out_of_range, OutOfRange)
+
+    @property
+    def num_inner(self) -> int:
+        """m, the bins inside (-a, a)."""
+        return self.num_bins - 2 if self.bins_include_overflow else self.num_bins
+
+    @property
+    def num_logits(self) -> int:
+        """n = m + 2, the logits of one coordinate in one stage."""
+        return self.num_inner + 2
+
+    @property
+    def ranges(self) -> Tensor:
+        """a_1..a_K, float32 (K,)."""
+        return self._exact_ranges().float()
+
+    @property
+    def widths(self) -> Tensor:
+        """w_1..w_K, float32 (K,)."""
+        return (2 * self._exact_ranges() / self.num_inner).float()
+
+    @property
+    def centers(self) -> Tensor:
+        """Representative offset of every bin (equation 5), float32 (K, n)."""
+        ranges = self._exact_ranges()[:, None]
+        # -a + (l + 1/2) w, written so that it is symmetric to the last bit
+        steps = torch.arange(self.num_inner, dtype=torch.float64) - (self.num_inner - 1) / 2
+        return torch.cat([steps * (2 * ranges / self.num_inner), -ranges, ranges], dim=1).float()
+
+    def encode(self, offsets: Tensor) -> Tensor:
+        """Bin labels when each stage refines the centre of the ground truth's own bin.
+
+        Args:
+            offsets: (...), any floating type; infinities lie in the overflow bins.
+
+        Returns:
+            Labels (..., K), int64. ``IGNORED`` for NaN, for every stage after the one whose range
+            the offset left, and in that stage too if it is a later one or ``out_of_range`` is
+            "ignore".
+        """
+        tables = _tables(self, offsets.device)
+        residuals = [offsets.float()]
+        for a, w in zip(tables.ranges[:-1], tables.widths[:-1], strict=True):
+            bins = self._inner_bins(residuals[-1], a, w)
+            residuals.append(residuals[-1] - (bins - (self.num_inner - 1) / 2) * w)
+        return self._labels(torch.stack(residuals, dim=-1))
+
+    def encode_against(self, offsets: Tensor, predicted: Tensor) -> Tensor:
+        """Bin labels when each stage refines what the stages before it predicted.
+
+        Args:
+            offsets: (...), any floating type.
+            predicted: offsets that the stages predict (``decode_stages``), (..., K). No gradient
+                flows into them.
+
+        Returns:
+            Labels (..., K), int64, ignored as in ``encode``: an offset that stage k cannot reach
+            from the sum of the earlier predictions is ignored in stage k and later.
+
+        Raises:
+            ValueError: ``predicted`` is not of shape (..., K).
+        """
+        if predicted.shape != (*offsets.shape, self.num_stages):
+            raise ValueError(
+                f"predicted has shape {tuple(predicted.shape)}; offsets of shape "
+                f"{tuple(offsets.shape)} need {(*offsets.shape, self.num_stages)}"
+            )
+        earlier = F.pad(predicted.detach().float()[..., :-1].cumsum(-1), (1, 0))
+        return self._labels(offsets.float()[..., None] - earlier)
+
+    def decode(self, logits: Tensor, mode: DecodeMode = "expectation") -> Tensor:
+        """Offsets (...) of logits (..., K, n): the sum over stages (equation 11), float32.
+
+        Args and errors are those of ``decode_stages``.
+        """
+        return self.decode_stages(logits, mode).sum(-1)
+
+    def decode_stages(self, logits: Tensor, mode: DecodeMode = "expectation") -> Tensor:
+        """Offset that each stage predicts, float32 whatever the type of the logits or autocast.
+
+        Args:
+            logits: scores before the softmax, (..., K, n).
+            mode: "expectation" over the bins' representative offsets (equation 10) or that of the
+                most probable bin ("argmax").
+
+        Returns:
+            Offsets (..., K), float32.
+
+        Raises:
+            ValueError: the mode is unknown or the logits do not end in (K, n).
+        """
+        check_choice("mode", mode, DecodeMode)
+        expected = (self.num_stages, self.num_logits)
+        if logits.shape[-2:] != expected:
+            raise ValueError(
+                f"logits have shape {tuple(logits.shape)}; the last two dimensions must be "
+                f"(num_stages, num_logits) = {expected}"
+            )
+        centers = _tables(self, logits.device).centers
+        if mode == "argmax":
+            stages = torch.arange(self.num_stages, device=logits.device)
+            return centers[stages, logits.argmax(-1)]
+        # A product and a sum: autocast would run a matmul in half precision.
+        return (logits.softmax(-1, dtype=torch.float32) * centers).sum(-1)
+
+    def _exact_ranges(self) -> Tensor:
+        """a_1..a_K in float64."""
+        if self.stage_ranges is not None:
+            return torch.tensor(self.stage_ranges, dtype=torch.float64)
+        ranges = [self.max_offset / self.num_inner**k for k in range(self.num_stages)]
+        return torch.tensor(ranges, dtype=torch.float64)
+
+    def _inner_bins(self, residuals: Tensor, ranges: Tensor, widths: Tensor) -> Tensor:
+        """Nearest inner bin of each residual, as a float so that NaN stays NaN."""
+        return ((residuals + ranges) / widths).floor().clamp(0, self.num_inner - 1)
+
+    def _labels(self, residuals: Tensor) -> Tensor:
+        """Labels (..., K) of what each stage has left to predict (..., K)."""
+        ranges, widths, _ = _tables(self, residuals.device)
+        # A residual at the edge of its bin exceeds a_k by the rounding of a_1-sized numbers.
+        rounding = 16 * torch.finfo(torch.float32).eps * ranges[0]
+        inside = residuals.abs() <= ranges + rounding
+        first = residuals[..., 0]
+        inside[..., 0] = first.abs() < ranges[0]
+        inside = inside.cumprod(-1).bool()
+        labels = self._inner_bins(residuals, ranges, widths)
+        labels = torch.where(inside, labels, float(IGNORED)).long()
+        if self.out_of_range == "overflow":
+            labels[..., 0].masked_fill_(first <= -ranges[0], self.num_inner)
+            labels[..., 0].masked_fill_(first >= ranges[0], self.num_inner + 1)
+        return labels
+
+
+class _Tables(NamedTuple):
+    ranges: Tensor
+    widths: Tensor
+    centers: Tensor
+
+
+@lru_cache(maxsize=64)
+def _tables(bins: OffsetBins, device: torch.device) -> _Tables:
+    """The tables of ``bins`` on ``device``, copied there once: a copy makes the device wait."""
+    # A tensor born in inference mode could not take part in training afterwards.
+    with torch.inference_mode(False):
+        return _Tables(*(t.to(device) for t in (bins.ranges, bins.widths, bins.centers)))

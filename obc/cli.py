@@ -1,0 +1,297 @@
+"""The `obc` command: one subcommand a step of the DAG, each usable by hand.
+
+Imports of MMDetection, torch, pandas and matplotlib happen inside the subcommands that need
+them, so that `obc plan` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from obc.datasets.errors import DatasetError
+from obc.experiment import ShapesData
+from obc.plan import ConfigError, Plan, load_plan
+
+EXAMPLES = """\
+examples:
+  obc plan                                   what a plain `snakemake` would do
+  obc plan --set scale=mini 'seeds=[0,1]'
+  obc plan --set scale=smoke --out results/smoke/plan.json
+  obc train results/smoke/plan.json voc-faster-r50-smoothl1-b1-1234abcd --seed 0
+
+`snakemake --cores N` runs all of this in the right order; see README.md.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ConfigError, DatasetError) as error:
+        print(f"obc {options.command}: {error}", file=sys.stderr)
+        return 1
+    except StepFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+class StepFailed(RuntimeError):
+    """A logged step failed; the message names the error and the log."""
+
+
+# --- subcommands -------------------------------------------------------------------------------
+
+
+def _plan(options: argparse.Namespace) -> None:
+    plan = load_plan(_raw_config(options), options.config_folder)
+    if options.out is not None:
+        plan.save(options.out)
+        return
+    print(f"scale {plan.scale.name}: {plan.scale.description}")
+    print(
+        f"{len(plan.runs)} trainings x {len(plan.config.seeds)} seed(s), results in {plan.results}/"
+    )
+    for run in plan.runs.values():
+        print(f"  {run.run_id}  [{', '.join(run.tables)}]  decodings: {', '.join(run.decodes)}")
+    for note in plan.notes:
+        print(f"note: {note}")
+
+
+def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
+    path = options.config_folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{path}: not found; call obc from the project's folder")
+    raw = yaml.safe_load(path.read_text()) or {}
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: allowed is key=value")
+        raw[key] = yaml.safe_load(value)
+    return raw
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from obc.atomic import write_json
+    from obc.datasets.shapes import generate
+
+    plan = Plan.load(options.plan)
+    data, folder = plan.scale.data[options.dataset], plan.data_folder(options.dataset)
+    if not isinstance(data, ShapesData):
+        raise ConfigError(
+            f"{options.dataset} is a folder of one's own ({data.root}); nothing to draw"
+        )
+    started = time.monotonic()
+    generate(data, folder, workers=options.workers)
+    seconds = round(time.monotonic() - started, 2)
+    write_json(Path(f"{folder}.json"), {"data": data.model_dump(mode="json"), "seconds": seconds})
+
+
+def _index(options: argparse.Namespace) -> None:
+    from obc.datasets.manifest import index_dataset
+
+    plan = Plan.load(options.plan)
+    name = options.dataset
+    manifest = index_dataset(
+        plan.scale.data[name],
+        plan.data_folder(name),
+        plan.index_folder(name),
+        workers=options.workers,
+    )
+    for split, counts in manifest["splits"].items():
+        numbers = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "sha256")
+        print(f"{name} {split}: {numbers}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    plan = _plan_with_run(options)
+    log = plan.run_folder(options.run_id, options.seed) / "log.txt"
+    with logged(options, log) as terminal:
+        from obc.train import train
+
+        started = time.monotonic()
+        train(plan, options.run_id, options.seed, terminal)
+        seconds = time.monotonic() - started
+        print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    plan = _plan_with_run(options)
+    folder = plan.run_folder(options.run_id, options.seed)
+    with logged(options, folder / f"evaluate.{options.decode}.log") as terminal:
+        from obc.evaluate import evaluate
+
+        path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
+        metrics = json.loads(path.read_text())["metrics"]
+        print(
+            f"evaluated {options.run_id} seed {options.seed} ({options.decode}): "
+            f"AP {metrics['AP']:.1f}, AP50 {metrics['AP50']:.1f}",
+            file=terminal,
+        )
+
+
+def _plan_with_run(options: argparse.Namespace) -> Plan:
+    plan = Plan.load(options.plan)
+    if options.run_id not in plan.runs:
+        known = "\n  ".join(plan.runs)
+        raise ConfigError(f"{options.plan}: no run {options.run_id!r}; its runs are\n  {known}")
+    return plan
+
+
+def _table(options: argparse.Namespace) -> None:
+    from obc.report import tables
+
+    plan = Plan.load(options.plan)
+    folder = plan.results / "tables"
+    if options.long:
+        tables.write_long(plan, folder / "all.csv", strict=True)
+    else:
+        tables.write(plan, _known_tables(plan, options.names), folder, strict=True)
+
+
+def _figure(options: argparse.Namespace) -> None:
+    from obc.report.collect import collect
+    from obc.report.figures import figure
+
+    plan = Plan.load(options.plan)
+    for name in _known_tables(plan, options.names):
+        figure(plan, name, collect(plan, [name]), plan.results / "figures")
+
+
+def _partial(options: argparse.Namespace) -> None:
+    from obc.experiment import FigureSpec
+    from obc.report import tables
+    from obc.report.collect import collect
+    from obc.report.figures import figure
+
+    plan = Plan.load(options.plan)
+    folder = plan.results / "partial"
+    tables.write(plan, list(plan.tables), folder / "tables", strict=False)
+    for name, table in plan.tables.items():
+        if isinstance(table, FigureSpec):
+            figure(plan, name, collect(plan, [name]), folder / "figures")
+    print(f"what there is so far: {folder}/tables and {folder}/figures")
+
+
+def _known_tables(plan: Plan, names: list[str]) -> list[str]:
+    unknown = sorted(set(names) - set(plan.tables))
+    if unknown:
+        raise ConfigError(
+            f"no table or figure {', '.join(unknown)}; allowed: {', '.join(plan.tables)}"
+        )
+    return names or list(plan.tables)
+
+
+# --- logging of long steps ---------------------------------------------------------------------
+
+
+@contextmanager
+def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
+    """Send everything the process prints to a log file; yield the terminal for progress lines.
+
+    An error inside goes to the log with its traceback, and becomes a StepFailed that names both.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)}
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    try:
+        with log.open("a") as file:
+            print(f"\n== obc {options.command} {options.run_id} seed {options.seed}, "
+                  f"{time.strftime('%Y-%m-%d %H:%M:%S')}", file=file, flush=True)  # fmt: skip
+            for stream in kept:
+                os.dup2(file.fileno(), stream.fileno())
+            yield terminal
+    except Exception as error:
+        traceback.print_exc()
+        raise StepFailed(
+            f"obc {options.command} FAILED: {options.run_id} seed {options.seed}: "
+            f"{type(error).__name__}: {error}\n  log: {log}"
+        ) from error
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, descriptor in kept.items():
+            os.dup2(descriptor, stream.fileno())
+            os.close(descriptor)
+        terminal.close()
+
+
+# --- the parser --------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="obc",
+        description="Reproduction of Offset Bin Classification (CVPR 2020): one step at a time.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STEP")
+
+    plan = commands.add_parser("plan", help="validate config/ and show or write what would run")
+    plan.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
+                      help="as snakemake's --config (keys: config/README.md)")  # fmt: skip
+    plan.add_argument("--out", type=Path, metavar="FILE", help="write the plan here, print nothing")
+    plan.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
+    plan.set_defaults(run=_plan)
+
+    for name, run, text in (
+        ("draw", _draw, "draw an embedded data set to data/shapes"),
+        ("index", _index, "check a data set and write its annotations and manifest"),
+    ):
+        step = commands.add_parser(name, help=text)
+        _add_plan(step)
+        step.add_argument("dataset", choices=("voc", "coco"))
+        step.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+        step.set_defaults(run=run)
+
+    train = commands.add_parser(
+        "train", help="train one run, or go on with it where it was interrupted"
+    )
+    evaluate = commands.add_parser("evaluate", help="evaluate one decoding of a trained run")
+    for step, run in ((train, _train), (evaluate, _evaluate)):
+        _add_plan(step)
+        step.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
+        step.add_argument("--seed", type=int, default=0)
+        step.set_defaults(run=run)
+    evaluate.add_argument(
+        "--decode", required=True, choices=("expectation", "argmax", "regression")
+    )
+
+    for name, run, text in (
+        ("table", _table, "write tables (csv, md, tex); every run must be there"),
+        ("figure", _figure, "draw figures (svg, png)"),
+    ):
+        step = commands.add_parser(name, help=text)
+        _add_plan(step)
+        step.add_argument("names", nargs="*", metavar="NAME", help="e.g. table1; default: all")
+        step.set_defaults(run=run)
+        if name == "table":
+            step.add_argument("--long", action="store_true", help="write all.csv, the tidy table")
+
+    partial = commands.add_parser("partial", help="every table with what there is so far")
+    _add_plan(partial)
+    partial.set_defaults(run=_partial)
+    return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="results/<scale>/plan.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

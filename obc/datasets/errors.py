@@ -1,0 +1,21 @@
+"""What is raised when a data set on disk cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+_SHOWN = 10
+
+
+class DatasetError(ValueError):
+    """A data set is not usable; the message names the file, what is wrong and the remedy."""
+
+
+def raise_problems(source: Path, problems: Sequence[str]) -> None:
+    """Raise one DatasetError that reports all `problems` found in `source`; none: return."""
+    if not problems:
+        return
+    shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+    more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    raise DatasetError(f"{source}: {len(problems)} problem(s) in the data set:{shown}{more}")

@@ -1,0 +1,144 @@
+"""One pair of COCO-format index files, and an identity, for any of the data sets.
+
+Everything after this module reads `train.json`, `val.json` and `manifest.json`, whatever layout the
+images came in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from obc.atomic import write_json, write_text
+from obc.datasets import coco, voc
+from obc.datasets.errors import DatasetError
+from obc.experiment import CocoData, ShapesData, VocData
+
+_SAMPLED_BYTES = 64 * 1024
+
+
+def index_dataset(
+    data: ShapesData | VocData | CocoData, root: Path, out: Path, workers: int = 1
+) -> dict[str, Any]:
+    """Check the data set in folder `root` and write `out/{train,val,manifest}.json`.
+
+    The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
+    comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
+    `splits` (of each: counts and its index's `sha256`) and `sha256`, which depends on content and
+    not on where it lies: index files, and through them every image's size in bytes.
+
+    Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
+    off their image, unknown classes, a number of images other than the published one, an image in
+    both splits, splits with different categories.
+    """
+    layout = on_disk(data, root)
+    indexes, splits = {}, {}
+    for split in ("train", "val"):
+        indexes[split], splits[split] = _index_split(layout, root, split, workers)
+    _check_splits(root, indexes["train"], indexes["val"])
+    for split, content in indexes.items():
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+        write_text(out / f"{split}.json", text)
+        splits[split]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    manifest = {
+        "kind": data.kind,
+        "root": str(root),
+        "classes": [category["name"] for category in indexes["train"]["categories"]],
+        "splits": splits,
+        "sha256": _digest(splits[split]["sha256"] for split in ("train", "val")),
+    }
+    write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | CocoData:
+    """Return how `data` is read from `root`: the embedded set in the layout it is drawn in."""
+    if not isinstance(data, ShapesData):
+        return data
+    if data.layout == "coco":
+        return CocoData(kind="coco", root=root)
+    from obc.datasets.shapes import VOC_YEAR, class_names  # numpy and PIL, for drawing only
+
+    return VocData(
+        kind="voc",
+        root=root,
+        train=(f"{VOC_YEAR}/train",),
+        val=(f"{VOC_YEAR}/val",),
+        classes=class_names(data),
+    )
+
+
+def fingerprint(data: VocData | CocoData, root: Path) -> str:
+    """Return 16 hex digits that change when the data set in `root` does; quick, opens no image.
+
+    VOC: the splits' image ids and their annotation files' sizes. COCO: the annotation files' sizes,
+    beginnings and ends. Raises DatasetError when `root` is no such folder or a file is missing.
+    """
+    parts = _voc_parts(data, root) if isinstance(data, VocData) else _coco_parts(data, root)
+    return _digest(parts)[:16]
+
+
+def _digest(parts: Iterator[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _voc_parts(data: VocData, root: Path) -> Iterator[str]:
+    for part, names in (("train", data.train), ("val", data.val)):
+        yield f"{part} {' '.join(names)}"
+        for listed in voc.read_splits(root, names):
+            yield f"{listed.image_id} {_size(listed.annotation)}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{path}: annotation is missing; restore it or take the image out of the split"
+        ) from error
+
+
+def _coco_parts(data: CocoData, root: Path) -> Iterator[str]:
+    for part, split in (("train", data.train), ("val", data.val)):
+        path = coco.annotation_file(root, split)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(_SAMPLED_BYTES)
+            file.seek(max(size - _SAMPLED_BYTES, 0))
+            sample = hashlib.sha256(start + file.read()).hexdigest()
+        yield f"{part} {split} {size} {sample}"
+
+
+def _index_split(
+    data: VocData | CocoData, root: Path, split: str, workers: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    limit = getattr(data, f"max_{split}_images")
+    expected = getattr(data, f"expected_{split}_images")
+    read = voc.index if isinstance(data, VocData) else coco.index
+    content, counts = read(data, root, getattr(data, split), limit, workers)
+    if expected is not None and counts["listed"] != expected:
+        raise DatasetError(
+            f"{root}: split {split} ({getattr(data, split)}) lists {counts['listed']} images, "
+            f"published are {expected}; use the complete data set, or set "
+            f"expected_{split}_images to null"
+        )
+    return content, counts
+
+
+def _check_splits(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
+    if train["categories"] != val["categories"]:
+        raise DatasetError(
+            f"{root}: train and val have different categories: {train['categories']} and "
+            f"{val['categories']}; they must be the same, in the same order"
+        )
+    shared = {image["file_name"] for image in train["images"]} & {
+        image["file_name"] for image in val["images"]
+    }
+    if shared:
+        raise DatasetError(
+            f"{root}: {len(shared)} image(s) are in both train and val, the first: "
+            f"{min(shared)}; evaluate on images that were not trained on"
+        )

@@ -1,0 +1,300 @@
+"""Reading and checking a data set in PASCAL VOC layout.
+
+VOC boxes are 1-based and inclusive; here a box is continuous: x1 = xmin - 1, x2 = xmax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from obc.datasets.errors import DatasetError, raise_problems
+from obc.datasets.images import check_image
+from obc.datasets.parallel import parallel_map
+from obc.experiment import VOC_CLASSES, VocData
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
+
+_FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
+_MAX_OVERHANG = 1.0  # pixels a box may reach over its image: VOC has such rounding, clipped
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One line of a split file: the folder of its year and the image's id."""
+
+    folder: Path
+    image_id: str
+
+    @property
+    def annotation(self) -> Path:
+        """The XML file with the image's objects."""
+        return self.folder / "Annotations" / f"{self.image_id}.xml"
+
+    @property
+    def image(self) -> Path:
+        """The JPEG file."""
+        return self.folder / "JPEGImages" / f"{self.image_id}.jpg"
+
+
+@dataclass
+class _Record:
+    """What one image's annotation and image file say, and what is wrong with them."""
+
+    image: dict[str, Any] = field(default_factory=dict)
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def read_splits(root: Path, names: Sequence[str]) -> list[ListedImage]:
+    """Return the images of the splits `names` ("train" or "VOC2007/trainval") of VOC folder `root`.
+
+    `root` is a year's folder or a devkit that holds such folders. Raises DatasetError when it is
+    neither, or a split file is missing, empty or not a list of image ids.
+    """
+    return [listed for name in names for listed in _read_split(root, name)]
+
+
+def _read_split(root: Path, name: str) -> list[ListedImage]:
+    year, _, short_name = name.rpartition("/")
+    folder = _year_folder(root, year, name)
+    path = folder / "ImageSets/Main" / f"{short_name}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise DatasetError(f"{path}: split file is missing; splits of {folder}: {known}")
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    ids = [words for words in lines if words]
+    if not ids:
+        raise DatasetError(f"{path}: split is empty; it must name one image id a line")
+    for words in ids:
+        if len(words) != 1:
+            line = " ".join(words)
+            raise DatasetError(f"{path}: line {line!r} is not an image id; allowed: one id a line")
+    return [ListedImage(folder, image_id) for (image_id,) in ids]
+
+
+def _is_year_folder(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in _FOLDERS)
+
+
+def _year_folder(root: Path, year: str, split: str) -> Path:
+    """Return the folder that holds `split`, whose year part is `year` ("" where it has none)."""
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; voc_root must be {_wanted()}")
+    if _is_year_folder(root) and year in ("", root.name):
+        return root
+    years = [child for child in sorted(root.iterdir()) if _is_year_folder(child)]
+    if not years and not _is_year_folder(root):
+        found = ", ".join(sorted(child.name for child in root.iterdir())[:8]) or "nothing"
+        raise DatasetError(
+            f"{root}: not a VOC folder; voc_root must be {_wanted()}; found: {found}"
+        )
+    matching = [child for child in years if year in ("", child.name)]
+    if len(matching) == 1:
+        return matching[0]
+    held = ", ".join(child.name for child in years) or f"only {root.name} itself"
+    raise DatasetError(
+        f"{root}: split {split!r} names no single year here, which holds: {held}; "
+        "write a split as '<year folder>/<split>', for example 'VOC2007/trainval'"
+    )
+
+
+def _wanted() -> str:
+    return f"a folder with {', '.join(_FOLDERS)}, or a VOCdevkit holding such folders (VOC2007 ...)"
+
+
+# ---------------------------------------------------------------- index
+
+
+def index(
+    data: VocData,
+    root: Path,
+    split_names: Sequence[str],
+    limit: int | None = None,
+    workers: int = 1,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return (COCO-format dict, counts) of the splits `split_names`, every file checked.
+
+    Image entries carry `bytes`, the file's size, and `file_name` relative to `root`; annotations
+    carry `difficult`, and with `data.difficult == "ignore"` difficult ones `ignore: 1`. Objects of
+    VOC's own classes that are not in `data.classes` are left out and counted (`other_classes`);
+    images without any object are kept and counted. `limit` takes that many images, chosen by the
+    hash of their ids, in file order. Raises DatasetError with all problems of the data set.
+    """
+    listed = read_splits(root, split_names)
+    chosen = _subset(listed, limit)
+    label = f"checking {root} {' + '.join(split_names)}"
+    records = parallel_map(partial(_read_image, data, root), chosen, workers, label)
+    problems = _duplicates(listed) + [p for record in records for p in record.problems]
+    raise_problems(root, problems)
+    return _assemble(data, records), _count(records, len(listed))
+
+
+def _subset(listed: list[ListedImage], limit: int | None) -> list[ListedImage]:
+    if limit is None or limit >= len(listed):
+        return listed
+    ranked = sorted(listed, key=lambda one: hashlib.sha256(one.image_id.encode()).digest())
+    kept = set(ranked[:limit])
+    return [one for one in listed if one in kept]
+
+
+def _duplicates(listed: list[ListedImage]) -> list[str]:
+    return [
+        f"{one.image}: listed {times} times in the splits; list it once"
+        for one, times in Counter(listed).items()
+        if times > 1
+    ]
+
+
+def _assemble(data: VocData, records: list[_Record]) -> dict[str, Any]:
+    images, annotations = [], []
+    for image_id, record in enumerate(records, 1):
+        images.append({"id": image_id, **record.image})
+        for found in record.objects:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **found})
+    categories = [{"id": i, "name": name} for i, name in enumerate(data.classes, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _count(records: list[_Record], listed: int) -> dict[str, int]:
+    total = sum((record.counts for record in records), Counter())
+    return {
+        "listed": listed,
+        "images": len(records),
+        "boxes": sum(len(record.objects) for record in records),
+        "difficult": sum(found["difficult"] for record in records for found in record.objects),
+        "crowd": 0,
+        "clipped": total["clipped"],
+        "skipped": 0,
+        "other_classes": total["other_classes"],
+        "without_objects": sum(not record.objects for record in records),
+    }
+
+
+# ---------------------------------------------------------------- one image
+
+
+class _Malformed(ValueError):
+    """Something in an annotation file is missing or no number; the message says what."""
+
+
+def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
+    """Read and check one image and its annotation; problems are collected, not raised."""
+    record = _Record()
+    try:
+        width, height = _read_annotation(data, listed.annotation, record)
+    except _Malformed as error:
+        record.problems.append(f"{listed.annotation}: {error}")
+        return record
+    check = check_image(listed.image, width, height)
+    record.problems += [check.problem] if check.problem else []
+    record.image = {
+        "file_name": listed.image.relative_to(root).as_posix(),
+        "width": width,
+        "height": height,
+        "bytes": check.bytes,
+    }
+    return record
+
+
+def _read_annotation(data: VocData, path: Path, record: _Record) -> tuple[int, int]:
+    """Add the objects of annotation `path` to `record`; return the image's (width, height)."""
+    tree = _parse(path)
+    size = int(_number(tree, "size/width")), int(_number(tree, "size/height"))
+    for element in tree.findall("object"):
+        problem = _read_object(data, element, size, record)
+        record.problems += [f"{path}: {problem}"] if problem else []
+    return size
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    if not path.is_file():
+        raise _Malformed("annotation is missing; restore it or take the image out of the split")
+    if path.stat().st_size == 0:
+        raise _Malformed("annotation file is empty; restore it")
+    try:
+        return ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise _Malformed(f"not readable as XML ({error}); restore it") from error
+
+
+def _number(element: ElementTree.Element, tag: str) -> float:
+    text = element.findtext(tag)
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _Malformed(f"<{tag}> is {text!r}; it must be a number")
+    return value
+
+
+def _read_object(
+    data: VocData, element: ElementTree.Element, size: tuple[int, int], record: _Record
+) -> str | None:
+    """Add one <object> to `record`, as an annotation or a count; return its problem, if any."""
+    name = (element.findtext("name") or "").strip()
+    if name not in data.classes:
+        if name not in VOC_CLASSES:
+            allowed = ", ".join(data.classes)
+            return f"unknown class {name!r}; allowed: {allowed} (set voc_classes)"
+        record.counts["other_classes"] += 1
+        return None
+    box = _box(element)
+    problem = _box_problem(box, size)
+    if problem:
+        return f"{name} {problem}"
+    clipped = _clip(box, size)
+    record.counts["clipped"] += clipped != box
+    difficult = element.find("difficult") is not None and _number(element, "difficult") != 0
+    category_id = data.classes.index(name) + 1
+    record.objects.append(_annotation(data, category_id, clipped, int(difficult)))
+    return None
+
+
+def _box(element: ElementTree.Element) -> Box:
+    xmin, ymin, xmax, ymax = (
+        _number(element, f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")
+    )
+    return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _clip(box: Box, size: tuple[int, int]) -> Box:
+    (x1, y1, x2, y2), (width, height) = box, size
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+
+
+def _box_problem(box: Box, size: tuple[int, int]) -> str | None:
+    x1, y1, x2, y2 = box
+    written = f"box xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
+    if x2 <= x1 or y2 <= y1:
+        return f"{written} has no area; correct or remove it"
+    overhang = max(-x1, -y1, x2 - size[0], y2 - size[1])
+    left, top, right, bottom = _clip(box, size)
+    if overhang > _MAX_OVERHANG + 1e-6 or right <= left or bottom <= top:
+        return f"{written} reaches outside its {size[0]} x {size[1]} image; correct or remove it"
+    return None
+
+
+def _annotation(data: VocData, category_id: int, box: Box, difficult: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = (round(value, 3) for value in box)
+    width, height = round(x2 - x1, 3), round(y2 - y1, 3)
+    annotation = {
+        "category_id": category_id,
+        "bbox": [x1, y1, width, height],
+        "area": round(width * height, 3),
+        "iscrowd": 0,
+        "difficult": difficult,
+    }
+    return annotation | ({"ignore": 1} if difficult and data.difficult == "ignore" else {})

@@ -1,0 +1,280 @@
+"""From a resolved run to MMDetection: the model config and the whole training config.
+
+Pure functions: the same run gives the same config text. Everything starts from the base configs
+that MMDetection ships, so what is not edited here is MMDetection's own choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mmdet
+from mmengine.config import Config, ConfigDict
+
+import obc.head
+import obc.train_hooks  # noqa: F401
+from obc.experiment import L2, Cascade, Network, OffsetBin, ResolvedRun, Runtime, SmoothL1, Stds
+from obc.protocols import LEGACY_CODER, MATCH_LOW_QUALITY, MODEL_EDITS
+
+BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
+BASE_MODEL = {
+    "faster_rcnn": "_base_/models/faster-rcnn_r50_fpn.py",
+    "cascade_rcnn": "_base_/models/cascade-rcnn_r50_fpn.py",
+}
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Where an indexed data set lies: image folder, COCO-format files, class names."""
+
+    root: Path
+    train: Path
+    val: Path
+    classes: tuple[str, ...]
+
+
+def build_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime) -> Config:
+    """The whole MMDetection config of one training, `tools/train.py`-ready.
+
+    Args:
+        run: what to train.
+        seed: of weights, data order and sampling.
+        data: the indexed data set.
+        runtime: how this machine loads data.
+    """
+    config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
+    config.custom_imports = dict(imports=["obc", "obc.train_hooks"], allow_failed_imports=False)
+    config.model = model_config(run, len(data.classes))
+    config.update(_data_config(run, data, runtime))
+    config.update(_schedule_config(run))
+    config.randomness = dict(seed=seed, deterministic=False)
+    config.resume = True
+    config.default_hooks = dict(
+        timer=dict(type="IterTimerHook"),
+        logger=dict(type="LoggerHook", interval=20),
+        param_scheduler=dict(type="ParamSchedulerHook"),
+        checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2),
+        sampler_seed=dict(type="DistSamplerSeedHook"),
+    )
+    config.custom_hooks = [dict(type="EpochSeedHook"), dict(type="NonFiniteLossHook")]
+    config.visualizer = None
+    return config
+
+
+# --- the model ---------------------------------------------------------------------------------
+
+
+def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
+    """MMDetection's Faster or Cascade R-CNN with the run's backbone, widths, losses, protocol."""
+    spec, sizes = run.spec, run.sizes
+    model = Config.fromfile(BASE_CONFIGS / BASE_MODEL[spec.detector]).model
+    for path, value in MODEL_EDITS[run.protocol].items():
+        _set(model, path, value)
+    model.backbone = _backbone(run.network, spec.detector, sizes.norm_eval, sizes.frozen_stages)
+    expansion = 1 if run.network.depth < 50 else 4
+    model.neck.in_channels = [run.network.base_channels * expansion * 2**i for i in range(4)]
+    model.neck.out_channels = sizes.neck_channels
+    model.rpn_head.in_channels = model.rpn_head.feat_channels = sizes.neck_channels
+    model.rpn_head.anchor_generator.scales = [sizes.anchor_scale]
+    model.roi_head.bbox_roi_extractor.out_channels = sizes.neck_channels
+    model.roi_head.bbox_roi_extractor.finest_scale = sizes.finest_scale
+    if sizes.train_proposals is not None:
+        model.train_cfg.rpn_proposal.update(
+            nms_pre=sizes.train_proposals, max_per_img=sizes.train_proposals
+        )
+    if sizes.test_proposals is not None:
+        model.test_cfg.rpn.update(nms_pre=sizes.test_proposals, max_per_img=sizes.test_proposals)
+    if spec.cascade is None:
+        head, rcnn = model.roi_head.bbox_head, model.train_cfg.rcnn
+        model.roi_head.bbox_head = _box_head(head, run, num_classes, spec.target_stds)
+        model.train_cfg.rcnn = _rcnn(rcnn, run, rcnn.assigner.pos_iou_thr)
+    else:
+        _two_stages(model, run, spec.cascade, num_classes)
+    return model
+
+
+def _two_stages(model: ConfigDict, run: ResolvedRun, cascade: Cascade, num_classes: int) -> None:
+    """Section 4.2: two stages at IoU .5 and .7; MMDetection's base has three."""
+    heads, rcnns = model.roi_head.bbox_head, model.train_cfg.rcnn
+    model.roi_head.num_stages = len(cascade.ious)
+    model.roi_head.stage_loss_weights = list(cascade.stage_weights)
+    model.roi_head.bbox_head = [
+        _box_head(heads[0], run, num_classes, stds) for stds in cascade.stage_stds
+    ]
+    model.train_cfg.rcnn = [_rcnn(rcnns[0], run, iou) for iou in cascade.ious]
+
+
+def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: int) -> ConfigDict:
+    backbone = dict(
+        type="ResNet",
+        depth=network.depth,
+        base_channels=network.base_channels,
+        stem_channels=network.base_channels,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=frozen_stages,
+        norm_cfg=dict(type="BN", requires_grad=True),
+        norm_eval=norm_eval,
+        style="pytorch",
+        init_cfg=None,
+    )
+    groups = None
+    if network.groups is not None:
+        groups = network.groups[detector]
+        backbone |= dict(type="ResNeXt", groups=groups, base_width=network.base_width)
+    if network.pretrained is not None:
+        checkpoint = network.pretrained.format(groups=groups)
+        backbone["init_cfg"] = dict(type="Pretrained", checkpoint=checkpoint)
+    return ConfigDict(backbone)
+
+
+def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) -> ConfigDict:
+    """One box head: MMDetection's two shared FC layers with the spec's localisation loss."""
+    box = run.spec.box
+    legacy = LEGACY_CODER[run.protocol]
+    head = ConfigDict(base.to_dict())
+    head.num_classes = num_classes
+    head.in_channels = run.sizes.neck_channels
+    head.fc_out_channels = run.sizes.fc_channels
+    head.bbox_coder.target_stds = list(stds)
+    if isinstance(box, OffsetBin):
+        head.update(_offset_bin_head(box, stds, legacy))
+        return head
+    if legacy:
+        head.bbox_coder.type = "LegacyDeltaXYWHBBoxCoder"
+    head.loss_bbox = _regression_loss(box)
+    return head
+
+
+def _regression_loss(box: SmoothL1 | L2) -> dict[str, Any]:
+    if isinstance(box, SmoothL1):
+        return dict(type="SmoothL1Loss", beta=box.beta, loss_weight=box.loss_weight)
+    return dict(type="MSELoss", loss_weight=box.loss_weight)
+
+
+def _offset_bin_head(box: OffsetBin, stds: Stds, legacy: bool) -> dict[str, Any]:
+    bins = dict(
+        num_bins=box.num_bins,
+        max_offset=box.max_offset,
+        num_stages=box.num_stages,
+        stage_ranges=box.stage_ranges,
+        bins_include_overflow=box.bins_include_overflow,
+        out_of_range=box.out_of_range,
+    )
+    return dict(
+        type="OBCHead",
+        reg_class_agnostic=box.reg_class_agnostic,
+        residual=box.residual,
+        stage_fcs=box.stage_fcs,
+        bin_norm=box.bin_norm,
+        coord_reduction=box.coord_reduction,
+        bbox_coder=dict(
+            type="OffsetBinBBoxCoder",
+            bins=bins,
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=list(stds),
+            legacy=legacy,
+        ),
+        loss_bbox=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=box.loss_weight),
+    )
+
+
+def _rcnn(base: ConfigDict, run: ResolvedRun, iou: float) -> ConfigDict:
+    rcnn = ConfigDict(base.to_dict())
+    rcnn.assigner.update(pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+    rcnn.assigner.match_low_quality = MATCH_LOW_QUALITY[run.protocol]
+    rcnn.sampler.num = run.sizes.sampled_rois
+    return rcnn
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[last] = value
+
+
+# --- data and schedule -------------------------------------------------------------------------
+
+
+def _data_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> dict[str, Any]:
+    image_scale = run.sizes.image_scale[run.spec.dataset]
+    load = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="Resize", scale=image_scale, keep_ratio=True),
+    ]
+    meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    train = _dataset(
+        data, data.train, [*load, dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]
+    )
+    train["filter_cfg"] = dict(filter_empty_gt=True, min_size=32)
+    if run.schedule.repeat_times > 1:
+        train = dict(type="RepeatDataset", times=run.schedule.repeat_times, dataset=train)
+    val = _dataset(data, data.val, [load[0], load[2], dict(type="PackDetInputs", meta_keys=meta)])
+    return dict(
+        train_dataloader=dict(
+            batch_size=run.schedule.batch_size,
+            num_workers=runtime.num_workers,
+            persistent_workers=False,
+            sampler=dict(type="DefaultSampler", shuffle=True),
+            batch_sampler=dict(type="AspectRatioBatchSampler"),
+            dataset=train,
+        ),
+        test_dataloader=dict(
+            batch_size=runtime.eval_batch_size,
+            num_workers=runtime.num_workers,
+            persistent_workers=False,
+            drop_last=False,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=dict(val, test_mode=True),
+        ),
+        test_cfg=dict(type="TestLoop"),
+        test_evaluator=dict(type="CocoMetric", ann_file=str(data.val), metric="bbox"),
+    )
+
+
+def _dataset(data: DataFiles, annotations: Path, pipeline: list[dict[str, Any]]) -> dict[str, Any]:
+    return dict(
+        type="CocoDataset",
+        ann_file=str(annotations),
+        data_prefix=dict(img=str(data.root)),
+        metainfo=dict(classes=data.classes),
+        pipeline=pipeline,
+    )
+
+
+def _schedule_config(run: ResolvedRun) -> dict[str, Any]:
+    schedule = run.schedule
+    optimizer = dict(
+        type="SGD",
+        lr=schedule.lr,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+    )
+    wrapper: dict[str, Any] = dict(type="OptimWrapper", optimizer=optimizer)
+    if schedule.grad_clip is not None:
+        wrapper["clip_grad"] = dict(max_norm=schedule.grad_clip, norm_type=2)
+    warmup = dict(
+        type="LinearLR",
+        start_factor=schedule.warmup_ratio,
+        by_epoch=False,
+        begin=0,
+        end=schedule.warmup_iters,
+    )
+    decay = dict(
+        type="MultiStepLR",
+        begin=0,
+        end=schedule.epochs,
+        by_epoch=True,
+        milestones=list(schedule.steps),
+        gamma=0.1,
+    )
+    return dict(
+        optim_wrapper=wrapper,
+        param_scheduler=[warmup, decay] if schedule.warmup_iters else [decay],
+        train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=schedule.epochs),
+        load_from=None,
+    )

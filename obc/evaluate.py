@@ -1,0 +1,137 @@
+"""Evaluate one decoding of a trained run on its validation set."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.device import get_device
+from mmengine.runner import Runner
+from torch import nn
+
+from obc.atomic import write_json
+from obc.detector import build_config
+from obc.experiment import Decode, ShapesData
+from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
+from obc.plan import Plan
+from obc.train import data_files
+
+# The side in pixels of a typical COCO image, which COCO's area ranges were made for.
+COCO_IMAGE_SIDE = 640.0
+
+
+class WeightsError(ValueError):
+    """A weights file is not a plain state dict of this run's model."""
+
+
+def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO) -> Path:
+    """Run a trained detector over the validation set and write `metrics.<decode>.json`.
+
+    Args:
+        decode: how offset bins become offsets; `regression` for runs without bins.
+        terminal: where a long evaluation says how far it is.
+
+    Raises:
+        WeightsError: `final.pth` cannot be loaded into the model.
+    """
+    folder = plan.run_folder(run_id, seed)
+    run = plan.runs[run_id].resolved
+    files, _ = data_files(plan.index_folder(run.spec.dataset))
+    config = build_config(run, seed, files, plan.scale.runtime)
+    register_all_modules(init_default_scope=True)
+    model = load_model(config.model, folder / "final.pth")
+    set_decode(model, decode)
+    loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
+    truth = json.loads(files.val.read_text())
+    category_ids = [category["id"] for category in truth["categories"]]
+    detections = _detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+    sides = area_sides(plan, run.spec.dataset)
+    readings = {"gt": truth, "ignore": difficult_ignored(truth)}
+    results = {name: average_precision(gt, detections, sides) for name, gt in readings.items()}
+    metrics, per_class = results[plan.config.difficult]
+    path = folder / f"metrics.{decode}.json"
+    write_json(
+        path,
+        {
+            "scale": plan.scale.name,
+            "run_id": run_id,
+            "seed": seed,
+            "decode": decode,
+            "images": len(truth["images"]),
+            "difficult": plan.config.difficult,
+            "area_sides": sides,
+            "metrics": metrics,
+            "metrics_difficult_gt": results["gt"][0],
+            "metrics_difficult_ignored": results["ignore"][0],
+            "per_class": per_class,
+        },
+    )
+    return path
+
+
+def load_model(model_config: Any, weights: Path) -> nn.Module:
+    """Build a detector and load its weights with `weights_only=True`."""
+    model_config = model_config.copy()
+    model_config.backbone.init_cfg = None
+    model = MODELS.build(model_config)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise WeightsError(
+            f"{weights}: not the weights of this run ({error}); delete it and train again"
+        ) from error
+    return model.to(get_device()).eval()
+
+
+def set_decode(model: nn.Module, decode: Decode) -> None:
+    """Choose the decoding of the last box head; a cascade refines by expectation in any case."""
+    heads = model.roi_head.bbox_head
+    last = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+    if decode != "regression":
+        last.bbox_coder.decode_mode = decode
+
+
+def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
+    """COCO's 32 and 96 pixels; on the embedded scenes scaled down with the image's side."""
+    data = plan.scale.data[dataset]
+    factor = data.image_size / COCO_IMAGE_SIDE if isinstance(data, ShapesData) else 1.0
+    return (COCO_AREA_SIDES[0] * factor, COCO_AREA_SIDES[1] * factor)
+
+
+@torch.inference_mode()
+def _detect(
+    model: nn.Module, loader: Any, category_ids: list[int], name: str, terminal: TextIO
+) -> list[dict[str, Any]]:
+    """Detections of every image in COCO's result format."""
+    detections = []
+    printed = time.monotonic()
+    for batch_index, batch in enumerate(loader):
+        for sample in model.test_step(batch):
+            found = sample.pred_instances
+            x1, y1, x2, y2 = found.bboxes.double().cpu().unbind(-1)
+            boxes = torch.stack((x1, y1, x2 - x1, y2 - y1), -1).tolist()
+            detections += [
+                {
+                    "image_id": sample.img_id,
+                    "category_id": category_ids[label],
+                    "bbox": box,
+                    "score": score,
+                }
+                for label, box, score in zip(
+                    found.labels.tolist(), boxes, found.scores.tolist(), strict=True
+                )
+            ]
+        if time.monotonic() - printed > 15:
+            printed = time.monotonic()
+            print(f"{name}: evaluated {batch_index + 1}/{len(loader)} batches", file=terminal)
+    return detections
+
+
+__all__ = ["WeightsError", "area_sides", "evaluate", "load_model", "set_decode"]

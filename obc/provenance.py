@@ -1,0 +1,100 @@
+"""What a number was made with: the code's version, the packages, the machine."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+# What decides the weights of a run, given its spec; what decides the metrics, given its weights.
+TRAINING_CODE = ("bins.py", "coder.py", "head.py", "detector.py", "protocols.py", "train_hooks.py")
+EVALUATION_CODE = (
+    "bins.py",
+    "coder.py",
+    "detector.py",
+    "protocols.py",
+    "evaluate.py",
+    "metrics.py",
+)
+REPORT_CODE = ("report/collect.py", "report/tables.py", "report/figures.py")
+DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py")
+INDEX_CODE = ("datasets/voc.py", "datasets/coco.py", "datasets/images.py", "datasets/manifest.py")
+PACKAGES = (
+    "torch",
+    "onedl-mmdetection",
+    "onedl-mmcv",
+    "onedl-mmengine",
+    "numpy",
+    "faster-coco-eval",
+)
+
+
+def code_digest(modules: tuple[str, ...]) -> str:
+    """8 hex digits of what modules of this package *do*: comments and docstrings do not count."""
+    digest = hashlib.sha256()
+    for module in modules:
+        tree = ast.parse((PACKAGE / module).read_text(), module)
+        digest.update(ast.dump(_without_docstrings(tree)).encode())
+    return digest.hexdigest()[:8]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return tree
+
+
+def code_version() -> dict[str, Any]:
+    """Git commit (None outside a checkout), whether the tree was clean, digest of training code."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "training_code": code_digest(TRAINING_CODE),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a number can depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, threads that torch uses, and the GPU if there is one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

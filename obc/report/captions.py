@@ -1,0 +1,78 @@
+"""What stands over every table and figure: what it is, and how far it may be trusted.
+
+A number from a small scale must never pass for a result, so scale, data, protocol and seeds are
+part of each caption.
+"""
+
+from __future__ import annotations
+
+import re
+
+from obc.experiment import CocoData, Data, ShapesData, TableSpec
+from obc.plan import Plan
+
+NOT_COMPARABLE = "Not comparable with the paper's numbers."
+
+
+def title(table: TableSpec) -> str:
+    """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`"""
+    number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
+    return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
+
+
+def stamp(plan: Plan, table: TableSpec) -> str:
+    """Scale, comparability, data, protocol and seeds of a table, as sentences."""
+    data = plan.scale.data[table.dataset]
+    sentences = [
+        _scale(plan),
+        "" if is_comparable(plan, table) else NOT_COMPARABLE,
+        f"Data: {describe_data(data)}.",
+        f"Protocol: {plan.scale.protocol}.",
+        f"{'Seeds' if len(plan.config.seeds) > 1 else 'Seed'}: "
+        f"{', '.join(map(str, plan.config.seeds))}.",
+        _test_dev(table, data),
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def badge(plan: Plan, table: TableSpec) -> str:
+    """The least that must stand on a picture: the scale and whether it can be compared."""
+    if plan.scale.name == "paper":
+        return "Paper scale" if is_comparable(plan, table) else f"Paper scale. {NOT_COMPARABLE}"
+    return f"{plan.scale.name.upper()} scale. {NOT_COMPARABLE}"
+
+
+def is_comparable(plan: Plan, table: TableSpec) -> bool:
+    """Whether the numbers may be set against the paper's: scale `paper` on the published data."""
+    data = plan.scale.data[table.dataset]
+    published = not isinstance(data, ShapesData) and data.expected_train_images is not None
+    return plan.scale.name == "paper" and published
+
+
+def describe_data(data: Data) -> str:
+    """A data set in words: embedded, published or a folder of the user's own."""
+    if isinstance(data, ShapesData):
+        return (
+            f"embedded shapes in {data.layout.upper()} layout, {data.train_images} training and "
+            f"{data.val_images} validation images of {data.image_size} pixels"
+        )
+    name = {"voc": "PASCAL VOC", "coco": "MS-COCO"}[data.kind]
+    own = data.expected_train_images is None
+    source = f"own folder {data.root} in {data.kind.upper()} layout" if own else name
+    train, val = (
+        " + ".join([split] if isinstance(split, str) else split) for split in (data.train, data.val)
+    )
+    return f"{source}, trained on {train}, evaluated on {val}"
+
+
+def _scale(plan: Plan) -> str:
+    if plan.scale.name == "paper":
+        return "Paper scale."
+    return f"{plan.scale.name.upper()} scale: {plan.scale.description.rstrip('.')}."
+
+
+def _test_dev(table: TableSpec, data: Data) -> str:
+    if table.dataset != "coco" or all(row.paper is None for row in table.rows):
+        return ""
+    ours = f"on {data.val}" if isinstance(data, CocoData) else "on the validation images"
+    return f"The paper reports test-dev, whose labels are not public; we evaluate {ours}."

@@ -1,0 +1,167 @@
+"""Figures that are grids of runs (Figure 5): one line per series, one point per run."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from obc.atomic import atomic_path
+from obc.experiment import FigureSpec, Plot, RunSpec
+from obc.plan import Plan
+from obc.report.captions import badge, stamp, title
+from obc.report.collect import summarise
+from obc.spec_errors import ConfigError
+
+MARKERS = "osD^vP"
+SIZE_INCHES = (6.4, 4.2)
+DPI = 150
+LINE_CHARACTERS = 104  # at SMALL points on a figure of this width
+SMALL = 7.5
+
+
+def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
+    """The points of a figure, in the order of its rows.
+
+    Args:
+        frame: lines of `obc.report.collect.collect`; those of other tables are left aside.
+
+    Returns:
+        Columns `series` (the value that separates the lines, as text), `x`, `mean` and `sd` over
+        the seeds (percent; NaN where there is none), `status` (`ok`, or why seeds are missing) and
+        `paper` (the published number, NaN where there is none) of the table's first metric.
+
+    Raises:
+        ConfigError: plot.x or plot.series is no key of a row's spec, or a line has no colour.
+    """
+    summary = summarise(frame[frame["table"] == table.name])
+    numbers = summary.xs((table.name, table.metrics[0]), level=("table", "metric"))
+    points = [
+        {
+            "series": f"{_value(table, row.run, 'series'):g}",
+            "x": _value(table, row.run, "x"),
+            **numbers.loc[index, ["mean", "sd", "status", "paper"]],
+        }
+        for index, row in enumerate(table.rows)
+        if row.run is not None
+    ]
+    for name in dict.fromkeys(point["series"] for point in points):
+        if name not in table.plot.colors:
+            raise ConfigError(
+                f"{table.name}: plot.colors has no colour for {table.plot.series} = {name}, "
+                f"it has: {', '.join(table.plot.colors)}"
+            )
+    return pd.DataFrame(points, columns=["series", "x", "mean", "sd", "status", "paper"])
+
+
+def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
+    """Draw a figure of `plan` into `<folder>/<name>.svg` and `.png`; same input, same bytes.
+
+    Points without a number are not drawn but listed under the plot.
+
+    Raises:
+        ConfigError: `name` is no figure of the plan, or its plot section does not fit its rows.
+    """
+    table = plan.tables.get(name)
+    if not isinstance(table, FigureSpec):
+        figures = [key for key, value in plan.tables.items() if isinstance(value, FigureSpec)]
+        raise ConfigError(f"{name!r} is no figure of this plan; allowed: {', '.join(figures)}")
+    points = series(table, frame)
+    with matplotlib.rc_context({"svg.hashsalt": name, "font.size": 10}):
+        drawing = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+        axes = drawing.add_subplot()
+        axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
+        _draw_points(axes, table, points)
+        _write_around(drawing, title(table), stamp(plan, table), missing_points(table, points))
+        _save(drawing, folder / f"{name}.svg", metadata={"Date": None})
+        _save(drawing, folder / f"{name}.png", metadata={"Software": None})
+
+
+def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
+    """What is not drawn or not complete, e.g. `not run: a = 1, n = 10, 20; failed: a = 3, n = 50`.
+
+    Returns:
+        The text, empty when every point is complete.
+    """
+    incomplete = points[points["status"] != "ok"]
+    x_name = table.plot.x_label.split()[-1]
+    parts = []
+    for status, of_status in incomplete.groupby("status", sort=False):
+        places = [
+            f"{table.plot.series_label} = {name}, {x_name} = {', '.join(map(str, part['x']))}"
+            for name, part in of_status.groupby("series", sort=False)
+        ]
+        partial = of_status["mean"].notna().any()
+        label = f"mean of fewer seeds ({status})" if partial else status
+        parts.append(f"{label}: {' / '.join(places)}")
+    return "; ".join(parts)
+
+
+# --- drawing -----------------------------------------------------------------------------------
+
+
+def _draw_points(axes: Axes, table: FigureSpec, points: pd.DataFrame) -> None:
+    for index, (name, line) in enumerate(points.groupby("series", sort=False)):
+        look: dict[str, Any] = {
+            "color": table.plot.colors[name],
+            "marker": MARKERS[index % len(MARKERS)],
+        }
+        # Missing points stay in as NaN, so that no line is drawn across them.
+        drawn = line.sort_values("x")
+        spread = None if drawn["sd"].isna().all() else drawn["sd"]
+        label = f"{table.plot.series_label} = {name}"
+        axes.errorbar(drawn["x"], drawn["mean"], yerr=spread, label=label, capsize=3, **look)
+        published = line.dropna(subset="paper")
+        if len(published):
+            hollow = {"markerfacecolor": "none", "linestyle": "none"}
+            axes.plot(published["x"], published["paper"], label=f"{label}, paper", **look, **hollow)
+    _dress(axes, table.plot, table.metrics[0], points)
+
+
+def _dress(axes: Axes, plot: Plot, metric: str, points: pd.DataFrame) -> None:
+    axes.set_xlabel(plot.x_label)
+    axes.set_ylabel(f"{metric} (%)")
+    axes.set_xticks(sorted(points["x"].unique()))
+    axes.margins(x=0.05, y=0.12)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=6)
+    if points[["mean", "paper"]].isna().all(axis=None):
+        axes.set_xlim(points["x"].min(), points["x"].max())
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center")
+
+
+def _write_around(drawing: Figure, heading: str, provenance: str, missing: str) -> None:
+    """Title above the plot; provenance and missing points under it, wrapped to its width."""
+    drawing.suptitle(heading, fontsize=10.5, fontweight="bold")
+    lines = textwrap.wrap(provenance, LINE_CHARACTERS)
+    if missing:
+        lines += textwrap.wrap(f"Not drawn or not complete: {missing}.", LINE_CHARACTERS)
+    drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
+
+
+def _save(drawing: Figure, path: Path, metadata: dict[str, None]) -> None:
+    with atomic_path(path) as temporary:
+        drawing.savefig(temporary, metadata=metadata)
+
+
+def _value(table: FigureSpec, run: RunSpec, axis: str) -> float:
+    """The number at the dotted key of the spec that plot.x or plot.series names."""
+    key: str = getattr(table.plot, axis)
+    read: Callable[[Any, str], Any] = getattr
+    try:
+        value = reduce(read, key.split("."), run)
+    except AttributeError as error:
+        raise ConfigError(f"{table.name}: plot.{axis}: {key}: {error}") from None
+    if not isinstance(value, int | float):
+        raise ConfigError(f"{table.name}: plot.{axis}: {key} is {value!r}, allowed: a number")
+    return value

@@ -1,0 +1,283 @@
+"""Tables: per row our number, the paper's and the difference, as CSV, Markdown and LaTeX.
+
+- table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why
+- table1.md: cells `ours (paper, ours - paper)`, the best of a block bold
+- table1.tex: the same, needs only booktabs
+- all.csv: every table of the plan in long form, see obc.report.collect
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from obc.atomic import write_text
+from obc.experiment import Row, TableSpec
+from obc.plan import Plan
+from obc.report.captions import stamp, title
+from obc.report.collect import collect, require_complete, summarise
+
+KEY = (
+    "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
+    "ours among ours and the paper's among the paper's."
+)
+WORDS = {"undefined": "no such objects", "cited": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row, ours and the paper's, in the words that are printed."""
+
+    ours: str
+    paper: str
+    difference: str
+    bold_ours: bool = False
+    bold_paper: bool = False
+
+
+def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
+    """Render one table of `plan` from what `collect` found.
+
+    Args:
+        frame: lines of `collect`; those of other tables are left aside.
+
+    Returns:
+        The file contents by extension: `csv`, `md` and `tex`.
+    """
+    lines = frame[frame["table"] == table.name]
+    cells = _cells(table, summarise(lines))
+    return {
+        "csv": _csv(plan, table, lines),
+        "md": _markdown(plan, table, cells),
+        "tex": _latex(plan, table, cells),
+    }
+
+
+def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
+    """Write `<name>.csv`, `.md` and `.tex` of each named table, and all.csv of the whole plan.
+
+    Args:
+        names: tables and figures of the plan (a figure's rows are a table too).
+        strict: refuse to write anything while a cell of the named tables has no number.
+
+    Raises:
+        ConfigError: a name that is no table of the plan.
+        IncompleteError: strict, and numbers are missing; names the run folders and logs.
+        MetricsFileError: a metrics file is damaged or belongs to something else.
+    """
+    names = list(names)
+    asked = collect(plan, names)
+    if strict:
+        require_complete(plan, asked)
+    for name in names:
+        for extension, text in render(plan, plan.tables[name], asked).items():
+            write_text(folder / f"{name}.{extension}", text)
+    write_text(folder / "all.csv", collect(plan).to_csv(index=False))
+
+
+# --- cells -------------------------------------------------------------------------------------
+
+
+def _cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
+    """The printed cells, one list per row."""
+    cells = [
+        [_cell(summary.loc[(table.name, index, metric)]) for metric in table.metrics]
+        for index in range(len(table.rows))
+    ]
+    for metric_index, metric in enumerate(table.metrics):
+        numbers = summary.xs((table.name, metric), level=("table", "metric"))
+        complete = numbers["mean"].where(numbers["status"] == "ok")
+        best_ours, best_paper = _best(table, complete), _best(table, numbers["paper"])
+        for index, row in enumerate(cells):
+            row[metric_index] = replace(
+                row[metric_index],
+                bold_ours=bool(best_ours[index]),
+                bold_paper=bool(best_paper[index]),
+            )
+    return cells
+
+
+def _cell(number: pd.Series) -> Cell:
+    published = not math.isnan(number["paper"])
+    difference = round(number["mean"], 1) - number["paper"]
+    return Cell(
+        ours=_ours(number),
+        paper=f"{number['paper']:.1f}" if published else "not published",
+        difference="" if math.isnan(difference) else f"{difference:+z.1f}".replace("-", "−"),
+    )
+
+
+def _ours(number: pd.Series) -> str:
+    if not number["measured"]:
+        return ", ".join(WORDS.get(word, word) for word in number["status"].split(", "))
+    text = f"{number['mean']:.1f}"
+    if number["measured"] > 1:
+        text += f" ± {number['sd']:.1f}"
+    if number["measured"] < number["planned"]:
+        reasons = number["status"].replace("ok, ", "").replace(", ok", "")
+        text += f" [{number['measured']} of {number['planned']} seeds, {reasons}]"
+    return text
+
+
+def _best(table: TableSpec, numbers: pd.Series) -> pd.Series:
+    """Which numbers are the largest of their block, compared as printed; a lone one is not."""
+    blocks = [row.block for row in table.rows]
+    groups = numbers.round(1).groupby(blocks)
+    return (numbers.round(1) == groups.transform("max")) & (groups.transform("count") > 1)
+
+
+# --- the three formats -------------------------------------------------------------------------
+
+
+def _csv(plan: Plan, table: TableSpec, lines: pd.DataFrame) -> str:
+    numbers = summarise(lines).loc[table.name]
+    columns: dict[str, list[object] | pd.Series] = {
+        "row": list(range(len(table.rows))),
+        **_labels(table, str),
+    }
+    for metric in table.metrics:
+        of_metric = numbers.xs(metric, level="metric")
+        columns |= {
+            metric: of_metric["mean"],
+            f"{metric}_sd": of_metric["sd"],
+            f"{metric}_paper": of_metric["paper"],
+            f"{metric}_diff": of_metric["mean"] - of_metric["paper"],
+        }
+    rows = lines.groupby("row")
+    columns |= {
+        "run_id": rows["run_id"].first(),
+        "decode": rows["decode"].first(),
+        "status": rows[["metric", "status"]].apply(_row_status),
+        "seeds": lines.assign(seed=lines["seed"].where(lines["value"].notna()))
+        .groupby("row")["seed"]
+        .agg(lambda seeds: " ".join(map(str, sorted(seeds.dropna().unique()))) or None),
+        "scale": [plan.scale.name] * len(table.rows),
+    }
+    return pd.DataFrame(columns).to_csv(index=False, na_rep="n/a", float_format="%.10g")
+
+
+def _row_status(lines: pd.DataFrame) -> str:
+    """The statuses of a row; one that concerns only some of its metrics names them."""
+    metrics = lines["metric"].nunique()
+    words = []
+    for status, part in lines.groupby("status", sort=False)["metric"]:
+        concerned = part.unique()
+        only = "" if len(concerned) == metrics or status == "ok" else f" ({' '.join(concerned)})"
+        words.append(status + only)
+    return ", ".join(words)
+
+
+def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
+    columns = _labels(table, _escape_markdown)
+    for index, metric in enumerate(table.metrics):
+        columns[metric] = [
+            _join(row[index], lambda text: f"**{text}**", "{ours} ({paper})") for row in cells
+        ]
+    body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
+    notes = "".join(f"\n- {_escape_markdown(note)}" for note in _notes(plan, table))
+    caption = f"**{_escape_markdown(title(table))}** {_escape_markdown(stamp(plan, table))}"
+    return f"{caption}\n\n{body}\n\n{KEY}\n{notes}".rstrip() + "\n"
+
+
+def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
+    columns = _labels(table, _escape_latex)
+    for index, metric in enumerate(table.metrics):
+        header = re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric)
+        columns[header] = [
+            # Two lines a cell: six metrics on one line would be wider than a page.
+            _join(
+                _latex_cell(row[index]),
+                lambda text: rf"\textbf{{{text}}}",
+                r"\begin{{tabular}}{{@{{}}c@{{}}}}{ours}\\({paper})\end{{tabular}}",
+            )
+            for row in cells
+        ]
+    first = next(iter(columns))
+    blocks = [row.block for row in table.rows]
+    columns[first] = [
+        # A rule between blocks; LaTeX takes it at the start of a row.
+        rf"\midrule {label}" if index and blocks[index] != blocks[index - 1] else label
+        for index, label in enumerate(columns[first])
+    ]
+    caption = " ".join([title(table), stamp(plan, table), KEY, *_notes(plan, table)])
+    return pd.DataFrame(columns).to_latex(
+        index=False,
+        escape=False,
+        column_format="l" * (len(columns) - len(table.metrics)) + "c" * len(table.metrics),
+        caption=(_escape_latex(caption), _escape_latex(table.title)),
+        label=f"tab:{table.name}",
+        position="tbp",
+    )
+
+
+def _labels(table: TableSpec, escape: Callable[[str], str]) -> dict[str, list]:
+    """The label columns: the paper's label and what the rows' `columns` add."""
+    names = dict.fromkeys(name for row in table.rows for name in row.columns)
+    columns = {"Method": [escape(_label(row)) for row in table.rows]}
+    for name in names:
+        columns[escape(name)] = [escape(row.columns.get(name, "")) for row in table.rows]
+    return columns
+
+
+def _label(row: Row) -> str:
+    return f"{row.label} (literature)" if row.cited else row.label
+
+
+def _join(cell: Cell, bold: Callable[[str], str], layout: str) -> str:
+    """Put a cell together; a row from the literature has the paper's number only."""
+    ours = bold(cell.ours) if cell.bold_ours else cell.ours
+    paper = bold(cell.paper) if cell.bold_paper else cell.paper
+    inside = f"{paper}, {cell.difference}" if cell.difference else paper
+    return layout.format(ours=ours, paper=inside).strip()
+
+
+def _latex_cell(cell: Cell) -> Cell:
+    return replace(
+        cell,
+        ours=_escape_latex(cell.ours),
+        paper=_escape_latex(cell.paper),
+        difference=_escape_latex(cell.difference),
+    )
+
+
+def _notes(plan: Plan, table: TableSpec) -> list[str]:
+    notes = [f"{note[:1].upper()}{note[1:]}." for note in plan.notes]
+    if any(row.label.endswith("*") for row in table.rows):
+        notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")
+    if any(row.cited for row in table.rows):
+        notes.insert(0, "(literature): a number that the paper cites; nothing is trained for it.")
+    return notes
+
+
+# --- escaping ----------------------------------------------------------------------------------
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": "$|$",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "✓": r"$\surd$",
+        "β": r"$\beta$",
+        "–": "--",
+    }
+)
+
+
+def _escape_latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*|<>])", r"\\\1", text)

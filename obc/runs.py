@@ -1,0 +1,75 @@
+"""The folder of one run: which files it has and what they say about the run's state.
+
+final.pth              weights, a plain state dict
+run.json               spec, seed, data, code, packages, hardware, time; written last
+config.py              the resolved MMDetection config
+log.txt                everything the training printed
+metrics.<decode>.json  one evaluation, and evaluate.<decode>.log what it printed
+work/                  checkpoints, lock and failure note of a training that is not done
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TextIO
+
+RunStatus = Literal["trained", "running", "failed", "not run"]
+
+
+class RunBusy(RuntimeError):
+    """Another process is training this run at this moment."""
+
+
+def run_status(folder: Path) -> RunStatus:
+    """State of a run, from its folder alone."""
+    if (folder / "run.json").exists() and (folder / "final.pth").exists():
+        return "trained"
+    if _is_locked(folder / "work" / "lock"):
+        return "running"
+    if (folder / "work" / "failed.json").exists():
+        return "failed"
+    return "not run"
+
+
+@contextmanager
+def training_lock(folder: Path) -> Iterator[None]:
+    """Hold a run's folder against a second training; the system frees it if the process dies.
+
+    Raises:
+        RunBusy: another process holds it.
+    """
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as handle:
+        if not _lock_within(handle, seconds=1.0):
+            raise RunBusy(f"{folder}: another process is training this run; wait for it")
+        yield
+
+
+def _lock_within(handle: TextIO, seconds: float) -> bool:
+    """Try for a moment: `run_status` holds the lock for an instant when it looks."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,79 @@
+"""Validation errors that a person can act on: file, key, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration file or option is wrong; the message names the place and the remedy."""
+
+
+def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
+    """One line a problem: `file: key: problem (got value); allowed: ...`.
+
+    Args:
+        error: what pydantic raised while validating `model`.
+        path: the file that the values came from.
+    """
+    lines = []
+    for problem in error.errors(include_url=False):
+        location = tuple(part for part in problem["loc"] if not _is_union_tag(part, problem))
+        key = _dotted(location)
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            lines.append(f"{path}: {key}: unknown key{hint}; allowed: {', '.join(known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: {key}: is required and missing")
+        else:
+            lines.append(f"{path}: {key}: {problem['msg']} (got {problem['input']!r:.120})")
+    return "\n".join(lines)
+
+
+def _dotted(location: tuple[Any, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.lstrip(".").replace(".run.", ".") or "(whole file)"
+
+
+_TAGS = {"offset_bin", "smooth_l1", "l2", "shapes"}
+
+
+def _is_union_tag(part: Any, problem: Any) -> bool:
+    """Pydantic puts the discriminator's value into the location; no such key is in the file."""
+    return part in _TAGS and part != problem["loc"][-1]
+
+
+def _fields_at(model: Any, location: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the model that lies at a location."""
+    candidates = [model]
+    for part in location:
+        found = []
+        for candidate in candidates:
+            if part in getattr(candidate, "model_fields", {}):
+                found += _models_in(candidate.model_fields[part].annotation)
+        candidates = (
+            found
+            or [candidate for candidate in candidates if _has_tag(candidate, part)]
+            or candidates
+        )
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _has_tag(candidate: Any, tag: Any) -> bool:
+    return any(
+        tag in get_args(field.annotation)
+        for field in getattr(candidate, "model_fields", {}).values()
+    )
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every model named anywhere inside a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -1,0 +1,130 @@
+"""Train one run once: from a plan and a run id to `final.pth` and `run.json`.
+
+The training works in `<run folder>/work`, which Snakemake does not know and so never deletes:
+it writes a checkpoint every epoch there and a later call goes on from the newest one.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from obc.atomic import atomic_path, write_json
+from obc.detector import DataFiles, build_config
+from obc.plan import Plan
+from obc.provenance import code_version, hardware, package_versions
+from obc.runs import training_lock
+from obc.train_hooks import ProgressHook
+
+
+def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
+    """The indexed data set in a folder written by `obc index`, and its manifest."""
+    manifest = json.loads((index_folder / "manifest.json").read_text())
+    files = DataFiles(
+        root=Path(manifest["root"]).absolute(),
+        train=(index_folder / "train.json").absolute(),
+        val=(index_folder / "val.json").absolute(),
+        classes=tuple(manifest["classes"]),
+    )
+    return files, manifest
+
+
+def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
+    """Train a run, or go on with it, and write its final files.
+
+    Args:
+        plan: the resolved plan that names the run.
+        seed: of weights, data order and sampling.
+        terminal: where progress lines go; everything else is printed to stdout.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        TrainingDiverged: the loss became nan or infinite.
+        RunBusy: another process is training this run.
+    """
+    folder = plan.run_folder(run_id, seed)
+    with training_lock(folder):
+        (folder / "work" / "failed.json").unlink(missing_ok=True)
+        try:
+            _train(plan, run_id, seed, terminal)
+        except Exception as error:
+            _note_failure(folder, error)
+            raise
+        # Checkpoints are not needed once the final weights are written.
+        shutil.rmtree(folder / "work")
+    return folder
+
+
+def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
+    folder = plan.run_folder(run_id, seed)
+    run = plan.runs[run_id].resolved
+    files, manifest = data_files(plan.index_folder(run.spec.dataset))
+    config = build_config(run, seed, files, plan.scale.runtime)
+    config.work_dir = str(folder / "work")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    clock = time.monotonic()
+    progress = ProgressHook(f"{run_id} seed {seed}", terminal)
+    runner = _runner(config)
+    runner.register_hook(progress)
+    model = runner.train()
+    seconds = time.monotonic() - clock
+    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    with atomic_path(folder / "final.pth") as path:
+        torch.save(state, path)
+    with atomic_path(folder / "config.py") as path:
+        path.write_text(config.pretty_text)
+    write_json(
+        folder / "run.json",
+        {
+            "run_id": run_id,
+            "scale": plan.scale.name,
+            "seed": seed,
+            "resolved": run.model_dump(mode="json"),
+            "data": {"sha256": manifest["sha256"], "splits": manifest["splits"]},
+            "code": code_version(),
+            "packages": package_versions(),
+            "hardware": hardware(),
+            "started": started,
+            "seconds": round(seconds, 2),
+            "resumed_from_iteration": progress.first_iter,
+            "iterations": runner.max_iters,
+            "images_per_second": round(progress.images / seconds, 2) if seconds else None,
+            "peak_memory_mib": _peak_memory_mib(),
+        },
+    )
+
+
+def _runner(config: Config) -> Runner:
+    register_all_modules(init_default_scope=True)
+    return Runner.from_cfg(config)
+
+
+def _peak_memory_mib() -> dict[str, float]:
+    peak = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+    if torch.cuda.is_available():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak
+
+
+def _note_failure(folder: Path, error: Exception) -> None:
+    """Leave a note for tables and `partial`; a full disk must not hide the real error."""
+    note = {
+        "error": f"{type(error).__name__}: {error}",
+        "log": str(folder / "log.txt"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with suppress(OSError):
+        write_json(folder / "work" / "failed.json", note)

@@ -1,0 +1,348 @@
+"""OffsetBins: offsets to labels and logits to offsets (sections 3.2.1 to 3.2.4)."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from obc.bins import IGNORED, OffsetBins
+
+INF, NAN = float("inf"), float("nan")
+
+ranges = st.floats(0.1, 20.0)
+inner_bins = st.integers(1, 40)
+stages = st.integers(1, 3)
+seeds = st.integers(0, 2**32 - 1)
+# A busy machine is slow, not wrong.
+no_deadline = settings(deadline=None, max_examples=50)
+
+
+def one_hot_logits(labels: Tensor, num_logits: int) -> Tensor:
+    """Logits that leave no doubt about ``labels``."""
+    return torch.nn.functional.one_hot(labels, num_logits) * 200.0
+
+
+def offsets_in(low: float, high: float, seed: int, size: int = 64) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).uniform(low, high, size)).float()
+
+
+# --- the bins themselves
+
+
+def test_centers_are_those_of_figure_4() -> None:
+    # Figure 4: [-5, 5] in five bins of width 2, their middles, and the two endpoints.
+    assert OffsetBins(num_bins=5, max_offset=5).centers.tolist() == [[-4, -2, 0, 2, 4, -5, 5]]
+
+
+@given(ranges, inner_bins)
+@no_deadline
+def test_inner_centers_follow_equation_5(a: float, m: int) -> None:
+    width = 2 * a / m
+    expected = [-a + (bin_label + 0.5) * width for bin_label in range(m)]
+    centers = OffsetBins(num_bins=m, max_offset=a).centers[0, :m]
+    torch.testing.assert_close(centers, torch.tensor(expected), rtol=1e-5, atol=1e-6 * a)
+
+
+@given(ranges, inner_bins, stages)
+@no_deadline
+def test_centers_are_symmetric_about_zero(a: float, m: int, num_stages: int) -> None:
+    bins = OffsetBins(m, a, num_stages)
+    assert torch.equal(bins.centers[:, :m], -bins.centers[:, :m].flip(1))
+    assert torch.equal(bins.centers[:, m], -bins.centers[:, m + 1])
+
+
+def test_a_later_stage_covers_one_bin_of_the_stage_before() -> None:
+    # Section 4.1: a1 = 3, 20 bins. w1 = 6 / 20 = 0.3, a2 = w1 / 2; w2 = 0.3 / 20 = 0.015.
+    bins = OffsetBins(num_bins=20, max_offset=3, num_stages=3)
+    torch.testing.assert_close(bins.ranges, torch.tensor([3.0, 0.15, 0.0075]))
+    torch.testing.assert_close(bins.widths, torch.tensor([0.3, 0.015, 0.00075]))
+
+
+def test_num_bins_may_count_the_overflow_bins() -> None:
+    # 20 bins in all leave 18 inner ones: a2 = (6 / 18) / 2 = 1/6.
+    bins = OffsetBins(num_bins=20, num_stages=2, bins_include_overflow=True)
+    assert (bins.num_inner, bins.num_logits) == (18, 20)
+    torch.testing.assert_close(bins.ranges, torch.tensor([3.0, 1 / 6]))
+
+
+def test_stage_ranges_replace_the_hierarchy() -> None:
+    bins = OffsetBins(num_stages=3, stage_ranges=[3, 0.15, 0.015])
+    torch.testing.assert_close(bins.ranges, torch.tensor([3.0, 0.15, 0.015]))
+    torch.testing.assert_close(bins.widths, torch.tensor([0.3, 0.015, 0.0015]))
+
+
+def test_max_offset_reads_as_the_first_stage_range() -> None:
+    assert OffsetBins(num_stages=2, stage_ranges=[5, 1]).max_offset == 5
+
+
+def test_bins_from_equal_arguments_are_equal_and_hash_alike() -> None:
+    from_list = OffsetBins(num_stages=2, stage_ranges=[3, 0.15])
+    from_tuple = OffsetBins(num_stages=2, stage_ranges=(3.0, 0.15))
+    assert from_list == from_tuple
+    assert hash(from_list) == hash(from_tuple)
+
+
+def test_bins_survive_pickling() -> None:
+    bins = OffsetBins(num_stages=2)
+    bins.encode(torch.zeros(1))
+    assert pickle.loads(pickle.dumps(bins)) == bins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_bins": 0}, "num_bins=0"),
+        ({"num_bins": 20.0}, "num_bins=20.0"),
+        ({"num_bins": 2, "bins_include_overflow": True}, "at least 3"),
+        ({"max_offset": 0}, "max_offset holds 0"),
+        ({"max_offset": -1.0}, "max_offset holds -1.0"),
+        ({"max_offset": INF}, "max_offset holds inf"),
+        ({"max_offset": NAN}, "max_offset holds nan"),
+        ({"num_stages": 0}, "num_stages=0"),
+        ({"num_stages": 2, "stage_ranges": [3.0]}, "1 entries"),
+        ({"num_stages": 2, "stage_ranges": [3.0, 0.0]}, "stage_ranges holds 0"),
+        ({"stage_ranges": []}, "0 entries"),
+        ({"out_of_range": "clip"}, "out_of_range='clip'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OffsetBins(**arguments)
+
+
+# --- offsets to labels
+
+
+@given(ranges, inner_bins, stages, seeds)
+@no_deadline
+def test_round_trip_is_within_half_a_bin_of_the_last_stage(
+    a: float, m: int, num_stages: int, seed: int
+) -> None:
+    bins = OffsetBins(m, a, num_stages)
+    offsets = offsets_in(-a, a, seed)
+    offsets = offsets[offsets.abs() < bins.ranges[0]]
+    labels = bins.encode(offsets)
+    assert labels.shape == (*offsets.shape, num_stages)
+    assert ((labels >= 0) & (labels < m)).all()
+    for mode in ("expectation", "argmax"):
+        error = (bins.decode(one_hot_logits(labels, bins.num_logits), mode) - offsets).abs()
+        assert error.max() <= bins.widths[-1] / 2 + 4e-6 * a
+
+
+@given(ranges, inner_bins, seeds)
+@no_deadline
+def test_first_stage_label_is_that_of_a_float64_histogram(a: float, m: int, seed: int) -> None:
+    bins = OffsetBins(m, a)
+    offsets = offsets_in(-2 * a, 2 * a, seed)
+    edges = np.linspace(-a, a, m + 1)
+    expected = np.digitize(offsets.double().numpy(), edges) - 1  # -1 below, m above
+    away_from_edges = np.abs(offsets.numpy()[:, None] - edges).min(axis=1) > 1e-5 * a
+    expected = np.where(expected == m, m + 1, np.where(expected == -1, m, expected))
+    labels = bins.encode(offsets).squeeze(-1).numpy()
+    assert (labels == expected)[away_from_edges].all()
+
+
+def test_both_stages_of_a_worked_example() -> None:
+    # a = 3, m = 20: (1.0 + 3) / 0.3 = 13.3 -> bin 13 with centre -3 + 13.5 * 0.3 = 1.05.
+    # Residual -0.05: (-0.05 + 0.15) / 0.015 = 6.67 -> bin 6.
+    assert OffsetBins(num_stages=2).encode(torch.tensor(1.0)).tolist() == [13, 6]
+
+
+@pytest.mark.parametrize(
+    ("offset", "label"),
+    [
+        (-3.0, 20),
+        (-3.5, 20),
+        (-INF, 20),
+        (3.0, 21),
+        (1e30, 21),
+        (INF, 21),
+        (-2.999, 0),
+        (2.999, 19),
+    ],
+)
+def test_offsets_at_and_beyond_the_range_overflow(offset: float, label: int) -> None:
+    assert OffsetBins().encode(torch.tensor([offset])).tolist() == [[label]]
+
+
+@pytest.mark.parametrize("offset", [-3.0, 3.0, 7.0, -INF, INF])
+def test_later_stages_ignore_an_overflowing_offset(offset: float) -> None:
+    labels = OffsetBins(num_stages=3).encode(torch.tensor(offset))
+    assert labels[0] >= 20
+    assert labels[1:].tolist() == [IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize("offset", [-3.0, 3.0, 7.0, -INF, INF])
+def test_out_of_range_ignore_drops_the_offset_in_every_stage(offset: float) -> None:
+    bins = OffsetBins(num_stages=2, out_of_range="ignore")
+    assert bins.encode(torch.tensor(offset)).tolist() == [IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize("out_of_range", ["overflow", "ignore"])
+def test_nan_is_ignored(out_of_range: str) -> None:
+    bins = OffsetBins(num_stages=2, out_of_range=out_of_range)
+    assert bins.encode(torch.tensor(NAN)).tolist() == [IGNORED, IGNORED]
+
+
+def test_a_residual_beyond_a_custom_range_is_ignored_from_there_on() -> None:
+    # a = 3, m = 20: 1.0 leaves -0.05 (see above), 1.04 leaves -0.01; stage 2 reaches 0.02 only.
+    bins = OffsetBins(num_stages=3, stage_ranges=[3, 0.02, 0.02])
+    labels = bins.encode(torch.tensor([1.0, 1.04]))
+    assert labels[0].tolist() == [13, IGNORED, IGNORED]
+    assert (labels[1] >= 0).all()
+
+
+@given(ranges, inner_bins, st.integers(2, 3))
+@no_deadline
+def test_bin_edges_stay_within_the_next_stage(a: float, m: int, num_stages: int) -> None:
+    # A residual at an edge may exceed a_k by float32 rounding; that must not lose the label.
+    bins = OffsetBins(m, a, num_stages)
+    edges = torch.from_numpy(np.linspace(-a, a, m + 1)[1:-1]).float()
+    assert (bins.encode(edges) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_labels_do_not_depend_on_the_floating_type(dtype: torch.dtype) -> None:
+    bins = OffsetBins(num_stages=2)
+    offsets = torch.linspace(-4, 4, 101).to(dtype)
+    assert torch.equal(bins.encode(offsets), bins.encode(offsets.float()))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 4), (2, 3, 4)])
+def test_encode_appends_the_stages_to_any_shape(shape: tuple[int, ...]) -> None:
+    labels = OffsetBins(num_stages=2).encode(torch.zeros(shape))
+    assert labels.shape == (*shape, 2)
+    assert labels.dtype == torch.int64
+
+
+def test_encode_against_exact_predictions_of_bin_centres_equals_encode() -> None:
+    bins = OffsetBins(num_stages=2)
+    offsets = offsets_in(-2.9, 2.9, seed=0)
+    labels = bins.encode(offsets)
+    predicted = bins.decode_stages(one_hot_logits(labels, bins.num_logits))
+    assert torch.equal(bins.encode_against(offsets, predicted), labels)
+
+
+def test_encode_against_labels_what_the_earlier_stages_left() -> None:
+    # Stage 1 predicts 0.9 of 1.0; 0.1 is left: (0.1 + 0.15) / 0.015 = 16.67 -> bin 16. What stage
+    # 2 itself predicts has no part in its label.
+    predicted = torch.tensor([0.9, 123.0])
+    assert OffsetBins(num_stages=2).encode_against(torch.tensor(1.0), predicted).tolist() == [
+        13,
+        16,
+    ]
+
+
+def test_encode_against_ignores_what_a_stage_cannot_reach() -> None:
+    bins = OffsetBins(num_stages=3)
+    predicted = torch.tensor([0.5, 0.0, 0.0])  # leaves 0.5, stage 2 reaches 0.15
+    assert bins.encode_against(torch.tensor(1.0), predicted).tolist() == [13, IGNORED, IGNORED]
+
+
+def test_encode_against_refuses_predictions_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"predicted has shape \(3, 1\)"):
+        OffsetBins(num_stages=2).encode_against(torch.zeros(3), torch.zeros(3, 1))
+
+
+# --- logits to offsets
+
+
+@given(ranges, inner_bins, stages)
+@no_deadline
+def test_zero_logits_decode_to_zero(a: float, m: int, num_stages: int) -> None:
+    bins = OffsetBins(m, a, num_stages)
+    assert bins.decode(torch.zeros(num_stages, bins.num_logits)).abs() <= 1e-6 * a
+
+
+@given(ranges, inner_bins, stages, seeds)
+@no_deadline
+def test_expectation_equals_a_brute_force_sum_in_float64(
+    a: float, m: int, num_stages: int, seed: int
+) -> None:
+    bins = OffsetBins(m, a, num_stages)
+    logits = np.random.default_rng(seed).normal(0, 5, (3, num_stages, m + 2))
+    expected, a_k = np.zeros(3), a
+    for k in range(num_stages):
+        width = 2 * a_k / m
+        offsets = [-a_k + (bin_label + 0.5) * width for bin_label in range(m)] + [-a_k, a_k]
+        for row in range(3):
+            scores = np.exp(logits[row, k] - logits[row, k].max())
+            expected[row] += sum(p * t for p, t in zip(scores / scores.sum(), offsets, strict=True))
+        a_k = width / 2
+    decoded = bins.decode(torch.from_numpy(logits).float())
+    np.testing.assert_allclose(decoded.numpy(), expected, atol=1e-5 * a)
+
+
+def test_argmax_takes_the_most_probable_bin_of_each_stage() -> None:
+    bins = OffsetBins(num_bins=2, max_offset=4, num_stages=2)
+    # Centres: stage 1 [-2, 2, -4, 4], stage 2 (a2 = w1 / 2 = 2) [-1, 1, -2, 2].
+    logits = torch.tensor([[0.0, 1.0, 0.9, 0.9], [0.0, 0.0, 3.0, 2.0]])
+    assert bins.decode_stages(logits, "argmax").tolist() == [2, -2]
+    assert bins.decode(logits, "argmax") == 0
+
+
+@given(stages, seeds)
+@no_deadline
+def test_decode_is_the_sum_of_its_stages(num_stages: int, seed: int) -> None:
+    bins = OffsetBins(num_stages=num_stages)
+    logits = torch.randn(5, num_stages, 22, generator=torch.Generator().manual_seed(seed))
+    for mode in ("expectation", "argmax"):
+        by_stage = bins.decode_stages(logits, mode)
+        assert by_stage.shape == (5, num_stages)
+        torch.testing.assert_close(bins.decode(logits, mode), by_stage.sum(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("mode", ["expectation", "argmax"])
+def test_decode_computes_in_float32_whatever_the_type(dtype: torch.dtype, mode: str) -> None:
+    bins = OffsetBins(num_stages=2)
+    logits = torch.randn(7, 2, 22, generator=torch.Generator().manual_seed(0)).to(dtype)
+    decoded = bins.decode(logits, mode)
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, bins.decode(logits.float(), mode))
+
+
+@pytest.mark.parametrize("mode", ["expectation", "argmax"])
+def test_decode_computes_in_float32_under_autocast(mode: str) -> None:
+    bins = OffsetBins(num_stages=2)
+    logits = torch.randn(7, 2, 22, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = bins.decode(logits, mode)
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, bins.decode(logits.float(), mode))
+
+
+def test_bins_first_used_in_inference_mode_can_train_afterwards() -> None:
+    bins = OffsetBins(num_bins=7)  # not used elsewhere: the tables are made here
+    with torch.inference_mode():
+        bins.decode(torch.zeros(1, 9))
+    logits = torch.randn(1, 9, requires_grad=True)
+    bins.decode(logits).backward()
+    assert logits.grad is not None and logits.grad.abs().sum() > 0
+
+
+def test_changing_a_returned_table_does_not_change_the_bins() -> None:
+    bins = OffsetBins(num_bins=5, max_offset=5)
+    bins.centers.zero_()
+    assert bins.centers[0, 0] == -4
+    assert bins.decode(one_hot_logits(torch.tensor([0]), 7)) == -4
+
+
+def test_decode_of_no_logits_is_empty() -> None:
+    assert OffsetBins().decode(torch.zeros(0, 4, 1, 22)).shape == (0, 4)
+
+
+def test_decode_refuses_logits_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"\(num_stages, num_logits\) = \(2, 22\)"):
+        OffsetBins(num_stages=2).decode(torch.zeros(4, 22, 2))
+
+
+def test_decode_refuses_an_unknown_mode() -> None:
+    with pytest.raises(ValueError, match="mode='median'"):
+        OffsetBins().decode(torch.zeros(1, 22), "median")

@@ -1,0 +1,135 @@
+"""OffsetBinBBoxCoder: boxes to deltas and logits to boxes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import HorizontalBoxes
+from torch import Tensor
+
+from obc.bins import OffsetBins
+from obc.coder import OffsetBinBBoxCoder
+
+BOXES = torch.tensor([[10.0, 20.0, 50.0, 60.0], [5.0, 5.0, 25.0, 85.0]])
+GT_BOXES = torch.tensor([[12.0, 18.0, 55.0, 66.0], [4.0, 9.0, 27.0, 80.0]])
+STDS = (0.1, 0.1, 0.2, 0.2)
+# A busy machine is slow, not wrong.
+no_deadline = settings(deadline=None, max_examples=50)
+
+
+def outcome(boxes: Tensor, legacy: bool) -> Tensor:
+    """What an exact decoding gives: MMDetection's legacy coder takes widths one pixel larger and
+    does not take the pixel back, so its boxes come out half a pixel larger on each side."""
+    return boxes + torch.tensor([-0.5, -0.5, 0.5, 0.5]) * legacy
+
+
+def label_logits(coder: OffsetBinBBoxCoder, deltas: Tensor) -> Tensor:
+    """Predictions (N, 4 * K * n) that are certain of the labels of ``deltas``."""
+    labels = coder.bins.encode(deltas)
+    return (torch.nn.functional.one_hot(labels, coder.bins.num_logits) * 200.0).flatten(1)
+
+
+def test_a_config_builds_the_coder() -> None:
+    coder = TASK_UTILS.build(
+        {"type": "OffsetBinBBoxCoder", "bins": {"num_bins": 10, "num_stages": 2}}
+    )
+    assert coder.bins == OffsetBins(num_bins=10, num_stages=2)
+
+
+def test_bins_may_be_given_as_they_are() -> None:
+    bins = OffsetBins(num_bins=7)
+    assert OffsetBinBBoxCoder(bins).bins is bins
+
+
+@given(st.integers(1, 40), st.integers(1, 3))
+@no_deadline
+def test_encode_size_is_four_coordinates_by_stages_by_logits(m: int, num_stages: int) -> None:
+    coder = OffsetBinBBoxCoder({"num_bins": m, "num_stages": num_stages})
+    assert coder.encode_size == 4 * num_stages * (m + 2)
+
+
+@pytest.mark.parametrize(
+    ("legacy", "delta_coder"), [(False, DeltaXYWHBBoxCoder), (True, LegacyDeltaXYWHBBoxCoder)]
+)
+def test_encode_gives_the_deltas_of_mmdetection(legacy: bool, delta_coder: type) -> None:
+    expected = delta_coder(target_stds=STDS).encode(BOXES, GT_BOXES)
+    assert torch.equal(OffsetBinBBoxCoder(legacy=legacy).encode(BOXES, GT_BOXES), expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("num_stages", [1, 2])
+def test_zero_logits_leave_the_box_unchanged(legacy: bool, num_stages: int) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": num_stages}, legacy=legacy)
+    decoded = coder.decode(BOXES, torch.zeros(2, coder.encode_size))
+    torch.testing.assert_close(decoded, outcome(BOXES, legacy), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
+def test_certain_logits_decode_to_the_ground_truth(legacy: bool, decode_mode: str) -> None:
+    # Three stages are exact to w3 / 2 = 0.000375 stds of at most 0.2 times 80 pixels: 0.006.
+    coder = OffsetBinBBoxCoder({"num_stages": 3}, decode_mode=decode_mode, legacy=legacy)
+    decoded = coder.decode(BOXES, label_logits(coder, coder.encode(BOXES, GT_BOXES)))
+    torch.testing.assert_close(decoded, outcome(GT_BOXES, legacy), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_decode_is_mmdetections_decode_of_the_offsets(legacy: bool, decode_mode: str) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": 2}, decode_mode=decode_mode, legacy=legacy)
+    delta_coder = (LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder)(target_stds=STDS)
+    logits = torch.randn(2, coder.encode_size, generator=torch.Generator().manual_seed(0))
+    deltas = coder.bins.decode(logits.view(2, 4, 2, 22), decode_mode)
+    expected = delta_coder.decode(BOXES, deltas, max_shape=(64, 48))
+    assert torch.equal(coder.decode(BOXES, logits, max_shape=(64, 48)), expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_no_boxes_decode_to_no_boxes(legacy: bool) -> None:
+    coder = OffsetBinBBoxCoder(legacy=legacy)
+    decoded = coder.decode(torch.zeros(0, 4), torch.zeros(0, coder.encode_size), max_shape=(9, 9))
+    assert decoded.shape == (0, 4)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_clip_border_false_lets_boxes_leave_the_image(legacy: bool) -> None:
+    coder = OffsetBinBBoxCoder(clip_border=False, legacy=legacy)
+    decoded = coder.decode(BOXES, torch.zeros(2, coder.encode_size), max_shape=(30, 30))
+    torch.testing.assert_close(decoded, outcome(BOXES, legacy), atol=1e-4, rtol=0)
+
+
+def test_wh_ratio_clip_limits_the_change_of_size() -> None:
+    # Offsets of 3 stds of 1 ask for e^3 = 20 times the size; the clip allows twice.
+    coder = OffsetBinBBoxCoder(target_stds=(1, 1, 1, 1), wh_ratio_clip=0.5)
+    logits = label_logits(coder, torch.tensor([[0.0, 0.0, 9.0, 9.0]]))
+    x1, y1, x2, y2 = coder.decode(BOXES[:1], logits)[0].tolist()
+    assert (x2 - x1, y2 - y1) == pytest.approx((80, 80))
+
+
+def test_box_types_go_in_and_out() -> None:
+    coder = OffsetBinBBoxCoder(use_box_type=True)
+    decoded = coder.decode(HorizontalBoxes(BOXES), torch.zeros(2, coder.encode_size))
+    assert isinstance(decoded, HorizontalBoxes)
+    torch.testing.assert_close(decoded.tensor, BOXES, atol=1e-4, rtol=0)
+
+
+def test_a_box_without_area_gives_offsets_that_no_stage_learns_from() -> None:
+    # dx = 0 / 0 is NaN: ignored. dw = log(20 / 0) is infinite: the overflow bin.
+    coder = OffsetBinBBoxCoder()
+    point, gt_box = torch.tensor([[30.0, 30.0, 30.0, 30.0]]), torch.tensor([[20, 20, 40, 40]])
+    deltas = coder.encode(point, gt_box)
+    assert coder.bins.encode(deltas)[0].squeeze(-1).tolist() == [-100, -100, 21, 21]
+
+
+def test_an_unknown_decode_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="decode_mode='mean'"):
+        OffsetBinBBoxCoder(decode_mode="mean")
+
+
+def test_an_unknown_argument_of_the_bins_is_refused() -> None:
+    with pytest.raises(TypeError, match="num_bin"):
+        OffsetBinBBoxCoder({"num_bin": 20})

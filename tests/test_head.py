@@ -1,0 +1,376 @@
+"""OBCHead: targets, losses and predictions of the offset bin branch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models.task_modules.assigners import AssignResult
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS
+from mmengine import ConfigDict
+from torch import Tensor
+
+from obc.bins import OffsetBins
+from obc.head import OBCHead, StageBinPredictor
+
+TRAIN_CFG = ConfigDict(pos_weight=-1)
+SIX_LOGITS = {"num_bins": 4, "max_offset": 2}  # width 1, centres -1.5 -0.5 0.5 1.5 -2 2
+TWO_STAGES = {"num_stages": 2}
+
+
+def make_head(num_classes: int = 3, bins: dict | None = None, **arguments) -> OBCHead:
+    return OBCHead(
+        in_channels=4,
+        roi_feat_size=2,
+        fc_out_channels=8,
+        num_classes=num_classes,
+        bbox_coder={"type": "OffsetBinBBoxCoder", "bins": bins or {}},
+        **arguments,
+    )
+
+
+def loss_inputs(head: OBCHead, labels: list[int], seed: int = 0) -> dict[str, Tensor]:
+    """Arguments of ``loss`` for RoIs of these classes, random logits and offsets."""
+    generator = torch.Generator().manual_seed(seed)
+    num_rois = len(labels)
+    width = head.fc_reg(torch.zeros(1, 8)).shape[1]
+    return {
+        "cls_score": torch.randn(num_rois, head.num_classes + 1, generator=generator),
+        "bbox_pred": torch.randn(num_rois, width, generator=generator).requires_grad_(),
+        "rois": torch.zeros(num_rois, 5),
+        "labels": torch.tensor(labels, dtype=torch.long),
+        "label_weights": torch.ones(num_rois),
+        "bbox_targets": torch.randn(num_rois, 4, generator=generator),
+        "bbox_weights": torch.ones(num_rois, 4),
+    }
+
+
+def sampled(positives: list[list[float]], negatives: list[list[float]]) -> SamplingResult:
+    """One image's sample: each positive belongs to a ground truth box of class 1 beside it."""
+    priors = torch.tensor(positives + negatives).view(-1, 4)
+    gt_boxes = torch.tensor(positives).view(-1, 4) + 2
+    num_pos, num_priors = len(positives), len(priors)
+    gt_inds = torch.zeros(num_priors, dtype=torch.long)
+    gt_inds[:num_pos] = torch.arange(num_pos) + 1
+    assigned = AssignResult(
+        num_pos, gt_inds, torch.ones(num_priors), torch.ones(num_priors, dtype=torch.long)
+    )
+    rows = torch.arange(num_priors)
+    flags = torch.zeros(num_priors, dtype=torch.uint8)
+    return SamplingResult(rows[:num_pos], rows[num_pos:], priors, gt_boxes, assigned, flags)
+
+
+BATCH = [
+    ([[0.0, 0, 20, 20], [10, 10, 50, 30]], [[40.0, 40, 60, 60]]),
+    ([], [[1.0, 1, 9, 9]]),
+    ([[5.0, 5, 35, 45]], []),
+]
+
+
+def cross_entropy(logits: np.ndarray, label: int) -> float:
+    return float(np.log(np.exp(logits).sum()) - logits[label])
+
+
+# --- building
+
+
+def test_a_config_builds_the_head_with_the_papers_defaults() -> None:
+    head = MODELS.build({"type": "OBCHead", "in_channels": 4, "fc_out_channels": 8})
+    assert isinstance(head, OBCHead)
+    assert head.bbox_coder.bins == OffsetBins(num_bins=20, max_offset=3, num_stages=1)
+    assert head.fc_reg.out_features == 4 * 22
+
+
+def test_class_specific_logits_are_one_set_a_class() -> None:
+    assert make_head(num_classes=3, reg_class_agnostic=False).fc_reg.out_features == 3 * 4 * 22
+
+
+def test_the_state_dict_holds_layers_only() -> None:
+    names = {name.split(".")[0] for name in make_head(bins=TWO_STAGES).state_dict()}
+    assert names == {"shared_fcs", "fc_cls", "fc_reg"}
+
+
+@pytest.mark.parametrize("stage_fcs", [0, 2])
+def test_logit_layers_start_small(stage_fcs: int) -> None:
+    head = make_head(bins=TWO_STAGES, stage_fcs=stage_fcs)
+    head.init_weights()
+    linears = head.fc_reg.stage_logits if stage_fcs else [head.fc_reg]
+    for linear in linears:
+        assert linear.weight.std().item() == pytest.approx(0.001, rel=0.2)
+        assert linear.bias.abs().max() == 0
+
+
+def test_layers_of_a_later_stage_start_at_the_scale_of_the_shared_ones() -> None:
+    # Xavier uniform for 8 x 8: standard deviation sqrt(2 / 16) = 0.35.
+    head = make_head(bins=TWO_STAGES, stage_fcs=2)
+    head.init_weights()
+    assert head.fc_reg.stage_fcs[1][0].weight.std().item() == pytest.approx(0.35, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"residual": "bin"}, ValueError, "residual='bin'"),
+        ({"stage_fcs": 1}, ValueError, "stage_fcs=1"),
+        ({"bin_norm": "all"}, ValueError, "bin_norm='all'"),
+        ({"coord_reduction": "max"}, ValueError, "coord_reduction='max'"),
+        ({"reg_decoded_bbox": True}, ValueError, "reg_decoded_bbox"),
+        (
+            {"stage_fcs": 2, "reg_predictor_cfg": {"type": "Linear"}},
+            ValueError,
+            "reg_predictor_cfg",
+        ),
+        ({"loss_bbox": {"type": "L1Loss"}}, TypeError, "L1Loss"),
+        (
+            {"loss_bbox": {"type": "CrossEntropyLoss", "use_sigmoid": True}},
+            ValueError,
+            "use_sigmoid=True",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    arguments: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make_head(**arguments)
+
+
+@pytest.mark.parametrize("stage_fcs", [0, 2])
+def test_another_heads_coder_is_refused(stage_fcs: int) -> None:
+    with pytest.raises(TypeError, match="DeltaXYWHBBoxCoder"):
+        OBCHead(bbox_coder={"type": "DeltaXYWHBBoxCoder"}, stage_fcs=stage_fcs)
+
+
+# --- targets
+
+
+def test_targets_are_the_deltas_of_the_positives() -> None:
+    head = make_head()
+    samples = [sampled(*image) for image in BATCH]
+    labels, label_weights, targets, weights = head.get_targets(samples, TRAIN_CFG)
+    assert labels.tolist() == [1, 1, 3, 3, 1]
+    assert label_weights.tolist() == [1] * 5
+    # Each ground truth is its proposal moved by 2: dx = 2 / width / 0.1, dy alike, dw = dh = 0.
+    expected = [[1, 1, 0, 0], [0.5, 1, 0, 0], [0] * 4, [0] * 4, [2 / 3, 0.5, 0, 0]]
+    torch.testing.assert_close(targets, torch.tensor(expected))
+    assert weights[:, 0].tolist() == [1, 1, 0, 0, 1]
+
+
+def test_pos_weight_weighs_the_classes_of_the_positives() -> None:
+    _, label_weights, _, _ = make_head().get_targets(
+        [sampled(*BATCH[0])], ConfigDict(pos_weight=3.0)
+    )
+    assert label_weights.tolist() == [3, 3, 1]
+
+
+# --- loss
+
+
+def test_loss_is_the_cross_entropy_of_the_four_coordinates_over_sampled_rois() -> None:
+    head = make_head(num_classes=1, bins=SIX_LOGITS)
+    inputs = loss_inputs(head, labels=[0, 1])
+    # Width 1 from -2: 0.2 -> bin 2, -1.5 -> bin 0, 5 -> m + 1 = 5, -3 -> m = 4.
+    inputs["bbox_targets"][0] = torch.tensor([0.2, -1.5, 5.0, -3.0])
+    logits = inputs["bbox_pred"].detach().double().numpy()[0].reshape(4, 6)
+    expected = sum(cross_entropy(logits[i], label) for i, label in enumerate([2, 0, 5, 4])) / 2
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_sums_the_stages_and_leaves_out_what_they_ignore() -> None:
+    head = make_head(num_classes=1, bins={**SIX_LOGITS, "num_stages": 2})
+    inputs = loss_inputs(head, labels=[0])
+    # Stage 2: a2 = 0.5, width 0.25. 0.2 leaves -0.3 of its centre 0.5: (0.2 / 0.25) -> bin 0.
+    # 1.9 leaves 0.4 of 1.5: 3. The others overflow in stage 1 and are ignored in stage 2.
+    inputs["bbox_targets"][0] = torch.tensor([0.2, 1.9, 5.0, -3.0])
+    logits = inputs["bbox_pred"].detach().double().numpy()[0].reshape(4, 2, 6)
+    labelled = [(0, 0, 2), (0, 1, 0), (1, 0, 3), (1, 1, 3), (2, 0, 5), (3, 0, 4)]
+    expected = sum(cross_entropy(logits[i, k], label) for i, k, label in labelled)
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_of_untrained_logits_is_the_log_of_their_number() -> None:
+    # All logits zero: each of 4 coordinates in 2 stages costs log 22.
+    head = make_head(bins=TWO_STAGES)
+    inputs = loss_inputs(head, labels=[1])
+    inputs["bbox_pred"] = torch.zeros_like(inputs["bbox_pred"])
+    inputs["bbox_targets"].clamp_(-2.9, 2.9)
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(8 * np.log(22), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "factor"),
+    [
+        ({"bin_norm": "positive"}, 4 / 3),  # 4 sampled RoIs, 3 positive
+        ({"coord_reduction": "mean"}, 1 / 4),
+        ({"bin_norm": "positive", "coord_reduction": "mean"}, 1 / 3),
+        ({"loss_bbox": {"type": "CrossEntropyLoss", "loss_weight": 2.0}}, 2),
+    ],
+)
+def test_normalisers_scale_the_loss(arguments: dict, factor: float) -> None:
+    default, head = make_head(), make_head(**arguments)
+    inputs = loss_inputs(default, labels=[0, 1, 2, 3])
+    expected = default.loss(**inputs)["loss_bbox"] * factor
+    torch.testing.assert_close(head.loss(**inputs)["loss_bbox"], expected)
+
+
+def test_box_weights_weigh_the_coordinates() -> None:
+    head = make_head()
+    inputs = loss_inputs(head, labels=[0])
+    by_coordinate = []
+    for i in range(4):
+        inputs["bbox_weights"] = torch.eye(4)[i : i + 1]
+        by_coordinate.append(head.loss(**inputs)["loss_bbox"])
+    inputs["bbox_weights"] = torch.ones(1, 4)
+    torch.testing.assert_close(sum(by_coordinate), head.loss(**inputs)["loss_bbox"])
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_only_the_logits_of_positives_have_a_gradient(class_agnostic: bool) -> None:
+    head = make_head(num_classes=2, reg_class_agnostic=class_agnostic)
+    inputs = loss_inputs(head, labels=[1, 2, 0])  # 2 is background
+    head.loss(**inputs)["loss_bbox"].backward()
+    by_roi = inputs["bbox_pred"].grad.abs().view(3, -1, 88).sum(-1) > 0
+    expected = [[True], [False], [True]]
+    if not class_agnostic:
+        expected = [[False, True], [False, False], [True, False]]
+    assert by_roi.tolist() == expected
+
+
+@pytest.mark.parametrize("bin_norm", ["sampled", "positive"])
+@pytest.mark.parametrize("residual", ["gt_bin", "pred"])
+@pytest.mark.parametrize("class_agnostic", [True, False])
+@pytest.mark.parametrize("num_rois", [0, 3])
+def test_no_positives_cost_nothing_and_still_reach_the_layers(
+    num_rois: int, class_agnostic: bool, residual: str, bin_norm: str
+) -> None:
+    head = make_head(reg_class_agnostic=class_agnostic, residual=residual, bin_norm=bin_norm)
+    cls_score, bbox_pred = head(torch.ones(num_rois, 4, 2, 2))
+    inputs = loss_inputs(head, labels=[3] * num_rois)
+    losses = head.loss(**{**inputs, "cls_score": cls_score, "bbox_pred": bbox_pred})
+    assert losses["loss_bbox"] == 0
+    losses["loss_bbox"].backward()
+    assert head.fc_reg.weight.grad.abs().max() == 0
+
+
+def test_offsets_that_every_stage_ignores_cost_nothing() -> None:
+    head = make_head(bins={"out_of_range": "ignore"})
+    inputs = loss_inputs(head, labels=[0])
+    inputs["bbox_targets"].fill_(9.0)
+    loss = head.loss(**inputs)["loss_bbox"]
+    loss.backward()
+    assert loss == 0
+    assert inputs["bbox_pred"].grad.abs().max() == 0
+
+
+def test_class_specific_equals_class_agnostic_for_one_class() -> None:
+    heads = [make_head(num_classes=1, reg_class_agnostic=agnostic) for agnostic in (True, False)]
+    inputs = loss_inputs(heads[0], labels=[0, 1, 0])
+    agnostic, specific = (head.loss(**inputs)["loss_bbox"] for head in heads)
+    assert torch.equal(agnostic, specific)
+
+
+def test_class_specific_uses_the_logits_of_the_rois_own_class() -> None:
+    specific, agnostic = make_head(reg_class_agnostic=False), make_head()
+    inputs = loss_inputs(specific, labels=[2, 3, 0])
+    expected = specific.loss(**inputs)["loss_bbox"]
+    by_class = inputs["bbox_pred"].view(3, 3, 88)
+    inputs["bbox_pred"] = torch.stack([by_class[0, 2], by_class[1, 0], by_class[2, 0]])
+    torch.testing.assert_close(agnostic.loss(**inputs)["loss_bbox"], expected)
+
+
+def test_loss_and_target_finds_the_positives_of_every_image() -> None:
+    head = make_head(bins=TWO_STAGES)
+    samples = [sampled(*image) for image in BATCH]
+    inputs = loss_inputs(head, labels=[1, 1, 3, 3, 1])
+    cls_score, bbox_pred, rois = inputs["cls_score"], inputs["bbox_pred"], inputs["rois"]
+    result = head.loss_and_target(cls_score, bbox_pred, rois, samples, TRAIN_CFG)
+    expected = head.loss(cls_score, bbox_pred, rois, *head.get_targets(samples, TRAIN_CFG))
+    assert result["loss_bbox"].keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(result["loss_bbox"][name], value)
+    assert result["bbox_targets"][2].shape == (5, 4)
+
+
+def test_losses_have_mmdetections_names() -> None:
+    # Cascade R-CNN weighs every key that contains "loss".
+    head = make_head()
+    assert set(head.loss(**loss_inputs(head, [0, 3]))) == {"loss_cls", "acc", "loss_bbox"}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_logits_give_the_loss_of_the_same_values_in_float32(autocast: bool) -> None:
+    head = make_head(bins=TWO_STAGES)
+    inputs = loss_inputs(head, labels=[0, 3])
+    inputs["bbox_pred"] = inputs["bbox_pred"].detach().bfloat16()
+    expected = head.loss(**{**inputs, "bbox_pred": inputs["bbox_pred"].float()})["loss_bbox"]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert torch.equal(head.loss(**inputs)["loss_bbox"], expected)
+
+
+# --- the residual of later stages
+
+
+def test_residual_pred_labels_stage_two_by_what_stage_one_predicts() -> None:
+    head = make_head(num_classes=1, bins={**SIX_LOGITS, "num_stages": 2}, residual="pred")
+    inputs = loss_inputs(head, labels=[0])
+    # Stage 1 is sure of bin 2, centre 0.5. Offset 0.2 leaves -0.3 -> bin 0 of [-0.5, 0.5];
+    # 0.9 leaves 0.4 -> bin 3; 1.2 leaves 0.7 and -1 leaves -1.5, out of stage 2's reach.
+    inputs["bbox_targets"][0] = torch.tensor([0.2, 0.9, 1.2, -1.0])
+    logits = torch.zeros(4, 2, 6)
+    logits[:, 0, 2] = 50.0
+    logits[:, 1] = torch.arange(6) / 10
+    inputs["bbox_pred"] = logits.reshape(1, -1)
+    # Stage 1's labels are 2, 2, 3, 1; being sure of 2 costs 0, 0, 50, 50.
+    stage_two = logits[0, 1].double().numpy()
+    expected = 100 + cross_entropy(stage_two, 0) + cross_entropy(stage_two, 3)
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(expected, rel=1e-5)
+
+
+# --- layers of later stages
+
+
+def test_stage_predictor_orders_coordinate_stage_bin() -> None:
+    head = make_head(num_classes=2, bins=TWO_STAGES, stage_fcs=2, reg_class_agnostic=False)
+    for stage, linear in enumerate(head.fc_reg.stage_logits):
+        torch.nn.init.zeros_(linear.weight)
+        # class, coordinate, bin as digits: 1000 stage + 100 (4 class + coordinate) + bin
+        with torch.no_grad():
+            linear.bias.copy_((torch.arange(8)[:, None] * 100 + torch.arange(22)).flatten())
+            linear.bias.add_(1000 * stage)
+    predictions = head.fc_reg(torch.zeros(1, 8)).view(2, 4, 2, 22)
+    assert predictions[1, 2, 1, 21] == 1000 + 100 * (4 * 1 + 2) + 21
+    assert predictions[0, 3, 0, 5] == 100 * 3 + 5
+
+
+def test_stage_one_reads_the_shared_feature_directly() -> None:
+    predictor = StageBinPredictor(8, 4 * 2 * 22, num_stages=2, num_logits=22, num_fcs=2)
+    assert len(predictor.stage_fcs[0]) == 0
+    assert [type(layer).__name__ for layer in predictor.stage_fcs[1]] == ["Linear", "ReLU"] * 2
+
+
+@pytest.mark.parametrize("num_rois", [0, 2])
+def test_a_head_with_stage_fcs_trains(num_rois: int) -> None:
+    head = make_head(bins=TWO_STAGES, stage_fcs=2)
+    cls_score, bbox_pred = head(torch.ones(num_rois, 4, 2, 2))
+    inputs = loss_inputs(head, labels=[0] * num_rois)
+    inputs["bbox_targets"].clamp_(-2.9, 2.9)
+    losses = head.loss(**{**inputs, "cls_score": cls_score, "bbox_pred": bbox_pred})
+    losses["loss_bbox"].backward()
+    gradient = head.fc_reg.stage_fcs[1][0].weight.grad
+    assert (gradient.abs().sum() > 0) == (num_rois > 0)
+
+
+# --- prediction
+
+
+def test_class_specific_prediction_equals_class_agnostic_for_one_class() -> None:
+    heads = [make_head(num_classes=1, reg_class_agnostic=agnostic) for agnostic in (True, False)]
+    generator = torch.Generator().manual_seed(0)
+    rois = torch.tensor([[0, 10.0, 10, 30, 30], [0, 5, 20, 40, 60]])
+    cls_score, logits = torch.zeros(2, 2), torch.randn(2, 88, generator=generator)
+    meta = {"img_shape": (64, 64)}
+    agnostic, specific = (
+        head.predict_by_feat((rois,), (cls_score,), (logits,), [meta])[0].bboxes for head in heads
+    )
+    assert torch.equal(agnostic, specific)

@@ -1,0 +1,74 @@
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from obc.datasets.errors import DatasetError
+from obc.experiment import FigureSpec, ShapesData
+from obc.plan import ConfigError, load_plan
+from obc.provenance import (
+    DATA_CODE,
+    EVALUATION_CODE,
+    INDEX_CODE,
+    REPORT_CODE,
+    TRAINING_CODE,
+    code_digest,
+)
+
+# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
+
+try:
+    PLAN = load_plan(config)
+except (ConfigError, DatasetError) as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = PLAN.results
+PLAN_FILE = RESULTS / "plan.json"
+# Documents each rule's software; `make env` is the tested way to have it (see README.md).
+ENVIRONMENT = "../../environment.yml"
+RUN = str(RESULTS / "runs" / "{run_id}" / "seed{seed}")
+
+
+wildcard_constraints:
+    run_id="|".join(PLAN.runs),
+    seed=r"\d+",
+    decode="expectation|argmax|regression",
+    dataset="voc|coco",
+
+
+def data_of(run_id):
+    return PLAN.runs[run_id].resolved.spec.dataset
+
+
+def manifest_of(wildcards):
+    return PLAN.index_folder(data_of(wildcards.run_id)) / "manifest.json"
+
+
+def drawn(wildcards):
+    """The stamp of an embedded data set; a folder of one's own is checked, not made."""
+    if isinstance(PLAN.scale.data[wildcards.dataset], ShapesData):
+        return [f"{PLAN.data_folder(wildcards.dataset)}.json"]
+    return []
+
+
+def metrics_files(table):
+    """The metrics files that a table reads."""
+    return [
+        PLAN.run_folder(PLAN.run_of(row).run_id, seed) / f"metrics.{row.decode}.json"
+        for row in PLAN.tables[table].rows
+        if not row.cited
+        for seed in PLAN.config.seeds
+    ]
+
+
+def table_files(table):
+    """What a named target of the workflow makes."""
+    files = [RESULTS / "tables" / f"{table}.{kind}" for kind in ("csv", "md", "tex")]
+    if isinstance(PLAN.tables[table], FigureSpec):
+        files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
+    return files

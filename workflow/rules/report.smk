@@ -1,0 +1,72 @@
+localrules:
+    table,
+    figure,
+    all_csv,
+    partial,
+
+
+rule table:
+    input:
+        lambda wildcards: metrics_files(wildcards.table),
+        plan=ancient(PLAN_FILE),
+    output:
+        multiext(str(RESULTS / "tables" / "{table}"), ".csv", ".md", ".tex"),
+    log:
+        RESULTS / "logs" / "table-{table}.log",
+    wildcard_constraints:
+        table="|".join(PLAN.tables),
+    conda:
+        ENVIRONMENT
+    params:
+        spec=lambda wildcards: PLAN.table_digest(wildcards.table),
+        code=code_digest(REPORT_CODE),
+    shell:
+        "obc table {input.plan} {wildcards.table} > {log} 2>&1"
+
+
+rule all_csv:
+    input:
+        [path for name in PLAN.tables for path in metrics_files(name)],
+        plan=ancient(PLAN_FILE),
+    output:
+        RESULTS / "tables" / "all.csv",
+    log:
+        RESULTS / "logs" / "all-csv.log",
+    conda:
+        ENVIRONMENT
+    params:
+        spec=PLAN.digest,
+        code=code_digest(REPORT_CODE),
+    shell:
+        "obc table {input.plan} --long > {log} 2>&1"
+
+
+rule figure:
+    input:
+        lambda wildcards: metrics_files(wildcards.figure),
+        plan=ancient(PLAN_FILE),
+    output:
+        multiext(str(RESULTS / "figures" / "{figure}"), ".svg", ".png"),
+    log:
+        RESULTS / "logs" / "figure-{figure}.log",
+    wildcard_constraints:
+        figure="|".join(n for n, t in PLAN.tables.items() if isinstance(t, FigureSpec)),
+    conda:
+        ENVIRONMENT
+    params:
+        spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
+        code=code_digest(REPORT_CODE),
+    shell:
+        "obc figure {input.plan} {wildcards.figure} > {log} 2>&1"
+
+
+# Has no output on purpose: it shows what there is at this moment, so it runs each time.
+rule partial:
+    input:
+        plan=ancient(PLAN_FILE),
+    log:
+        RESULTS / "logs" / "partial.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        "obc partial {input.plan} 2>&1 | tee {log}"

@@ -1,0 +1,45 @@
+rule train:
+    input:
+        manifest_of,
+        plan=ancient(PLAN_FILE),
+    output:
+        weights=f"{RUN}/final.pth",
+        run=f"{RUN}/run.json",
+        config=f"{RUN}/config.py",
+    log:
+        f"{RUN}/log.txt",
+    benchmark:
+        f"{RUN}/train.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=PLAN.scale.runtime.gpus,
+    params:
+        code=code_digest(TRAINING_CODE),
+    shell:
+        "obc train {input.plan} {wildcards.run_id} --seed {wildcards.seed}"
+
+
+rule evaluate:
+    input:
+        manifest_of,
+        weights=f"{RUN}/final.pth",
+        run=f"{RUN}/run.json",
+        plan=ancient(PLAN_FILE),
+    output:
+        ensure(f"{RUN}/metrics.{{decode}}.json", non_empty=True),
+    log:
+        f"{RUN}/evaluate.{{decode}}.log",
+    benchmark:
+        f"{RUN}/evaluate.{{decode}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=PLAN.scale.runtime.gpus,
+    params:
+        code=code_digest(EVALUATION_CODE),
+    shell:
+        "obc evaluate {input.plan} {wildcards.run_id} --seed {wildcards.seed}"
+        " --decode {wildcards.decode}"
