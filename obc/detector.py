@@ -140,7 +140,9 @@ def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) 
     head.fc_out_channels = run.sizes.fc_channels
     head.bbox_coder.target_stds = list(stds)
     if isinstance(box, OffsetBin):
-        head.update(_offset_bin_head(box, stds, legacy))
+        # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+        for key, value in _offset_bin_head(box, stds, legacy).items():
+            head[key] = value
         return head
     if legacy:
         head.bbox_coder.type = "LegacyDeltaXYWHBBoxCoder"

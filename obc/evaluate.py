@@ -50,7 +50,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
     truth = json.loads(files.val.read_text())
     category_ids = [category["id"] for category in truth["categories"]]
-    detections = _detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+    detections = detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
     sides = area_sides(plan, run.spec.dataset)
     readings = {"gt": truth, "ignore": difficult_ignored(truth)}
     results = {name: average_precision(gt, detections, sides) for name, gt in readings.items()}
@@ -106,7 +106,7 @@ def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
 
 
 @torch.inference_mode()
-def _detect(
+def detect(
     model: nn.Module, loader: Any, category_ids: list[int], name: str, terminal: TextIO
 ) -> list[dict[str, Any]]:
     """Detections of every image in COCO's result format."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from obc.experiment import CocoData, Data, ShapesData, TableSpec
+from obc.experiment import CocoData, Data, ShapesData, TableSpec, VocData
 from obc.plan import Plan
 
 NOT_COMPARABLE = "Not comparable with the paper's numbers."
@@ -62,7 +62,11 @@ def describe_data(data: Data) -> str:
     train, val = (
         " + ".join([split] if isinstance(split, str) else split) for split in (data.train, data.val)
     )
-    return f"{source}, trained on {train}, evaluated on {val}"
+    difficult = ""
+    if isinstance(data, VocData):
+        counted = {"gt": "counted as ground truth", "ignore": "ignored"}[data.difficult]
+        difficult = f", objects marked difficult {counted}"
+    return f"{source}, trained on {train}, evaluated on {val}{difficult}"
 
 
 def _scale(plan: Plan) -> str:

@@ -47,6 +47,7 @@ class MetricsFile(BaseModel):
     run_id: str
     seed: int
     decode: str
+    difficult: str
     metrics: dict[str, Percent | None]
 
 
@@ -114,11 +115,14 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def read_metrics(path: Path, scale: str, run_id: str, seed: int, decode: str) -> MetricsFile:
+def read_metrics(path: Path, asked: dict[str, Any]) -> MetricsFile:
     """Read one metrics file and make sure that it is the one asked for.
 
+    Args:
+        asked: what the file must say of itself: scale, run_id, seed, decode, difficult.
+
     Raises:
-        MetricsFileError: not JSON, a value out of [0, 100], or another scale, run, seed or decode.
+        MetricsFileError: not JSON, a value out of [0, 100], or a field that differs from `asked`.
     """
     try:
         found = MetricsFile.model_validate(json.loads(path.read_text()))
@@ -129,7 +133,6 @@ def read_metrics(path: Path, scale: str, run_id: str, seed: int, decode: str) ->
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
         )
         raise MetricsFileError(f"{path}: {problems}; {_REMEDY}") from None
-    asked = {"scale": scale, "run_id": run_id, "seed": seed, "decode": decode}
     for key, value in asked.items():
         if getattr(found, key) != value:
             raise MetricsFileError(
@@ -174,7 +177,8 @@ def _evaluation(
     if not path.exists():
         status = run_status(folder)
         return {}, "not evaluated" if status == "trained" else status
-    metrics = read_metrics(path, plan.scale.name, **source).metrics
+    asked = {**source, "scale": plan.scale.name, "difficult": plan.config.difficult}
+    metrics = read_metrics(path, asked).metrics
     absent = [metric for metric in table.metrics if metric not in metrics]
     if absent:
         raise MetricsFileError(f"{path}: has no {', '.join(absent)}; {_REMEDY}")

@@ -85,22 +85,23 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
-    """What is not drawn or not complete, e.g. `not run: a = 1, n = 10, 20; failed: a = 3, n = 50`.
+    """What is not drawn or not complete, e.g. `not run: a=1 n=10, 20; failed: a=3 n=50`.
 
     Returns:
-        The text, empty when every point is complete.
+        The text, empty when every point is complete. Statuses of single seeds are introduced by
+        `some seeds`; such a point is drawn from the others.
     """
-    incomplete = points[points["status"] != "ok"]
     x_name = table.plot.x_label.split()[-1]
     parts = []
+    incomplete = points[points["status"] != "ok"]
     for status, of_status in incomplete.groupby("status", sort=False):
+        reasons = [word for word in status.split(", ") if word != "ok"]
+        some = "some seeds " if "ok" in status.split(", ") else ""
         places = [
-            f"{table.plot.series_label} = {name}, {x_name} = {', '.join(map(str, part['x']))}"
+            f"{table.plot.series_label}={name} {x_name}={', '.join(map(str, part['x']))}"
             for name, part in of_status.groupby("series", sort=False)
         ]
-        partial = of_status["mean"].notna().any()
-        label = f"mean of fewer seeds ({status})" if partial else status
-        parts.append(f"{label}: {' / '.join(places)}")
+        parts.append(f"{some}{', '.join(reasons)}: {', '.join(places)}")
     return "; ".join(parts)
 
 
@@ -117,7 +118,9 @@ def _draw_points(axes: Axes, table: FigureSpec, points: pd.DataFrame) -> None:
         drawn = line.sort_values("x")
         spread = None if drawn["sd"].isna().all() else drawn["sd"]
         label = f"{table.plot.series_label} = {name}"
-        axes.errorbar(drawn["x"], drawn["mean"], yerr=spread, label=label, capsize=3, **look)
+        axes.errorbar(
+            drawn["x"], drawn["mean"], yerr=spread, label=label, capsize=3, elinewidth=1, **look
+        )
         published = line.dropna(subset="paper")
         if len(published):
             hollow = {"markerfacecolor": "none", "linestyle": "none"}
@@ -145,7 +148,7 @@ def _write_around(drawing: Figure, heading: str, provenance: str, missing: str) 
     drawing.suptitle(heading, fontsize=10.5, fontweight="bold")
     lines = textwrap.wrap(provenance, LINE_CHARACTERS)
     if missing:
-        lines += textwrap.wrap(f"Not drawn or not complete: {missing}.", LINE_CHARACTERS)
+        lines += textwrap.wrap(f"Without a number: {missing}.", LINE_CHARACTERS)
     drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
 
 

@@ -59,7 +59,7 @@ def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
 
 
 def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
-    """Write `<name>.csv`, `.md` and `.tex` of each named table, and all.csv of the whole plan.
+    """Write `<name>.csv`, `.md` and `.tex` of each named table into `folder`.
 
     Args:
         names: tables and figures of the plan (a figure's rows are a table too).
@@ -71,13 +71,26 @@ def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
         MetricsFileError: a metrics file is damaged or belongs to something else.
     """
     names = list(names)
-    asked = collect(plan, names)
-    if strict:
-        require_complete(plan, asked)
+    frame = _collected(plan, names, strict)
     for name in names:
-        for extension, text in render(plan, plan.tables[name], asked).items():
+        for extension, text in render(plan, plan.tables[name], frame).items():
             write_text(folder / f"{name}.{extension}", text)
-    write_text(folder / "all.csv", collect(plan).to_csv(index=False))
+
+
+def write_long(plan: Plan, path: Path, strict: bool) -> None:
+    """Write every table of the plan as one tidy long CSV, the columns being `collect`'s.
+
+    Raises:
+        IncompleteError, MetricsFileError: as `write`.
+    """
+    write_text(path, _collected(plan, None, strict).to_csv(index=False))
+
+
+def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFrame:
+    frame = collect(plan, names)
+    if strict:
+        require_complete(plan, frame)
+    return frame
 
 
 # --- cells -------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""A tiny suite to train with: one scale of a few images, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from obc.plan import Plan, load_plan
+
+PROJECT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with config/, Snakefile and workflow/ of its own, and commands run inside it."""
+
+    folder: Path
+
+    def obc(self, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "obc.cli", *arguments, **options)
+
+    def snakemake(self, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+        return self.run(BIN / "snakemake", *arguments, **options)
+
+    def run(self, *command: object, **options) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(part) for part in command],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            **options,
+        )
+
+    def plan(self, **config: object) -> Plan:
+        """The plan of a scale, also written where jobs look for it."""
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            plan = load_plan(config)
+            plan.save(plan.results / "plan.json")
+        finally:
+            os.chdir(before)
+        return plan
+
+    def edit_scale(self, name: str, **schedule: object) -> None:
+        path = self.folder / "config/scales" / f"{name}.yaml"
+        scale = yaml.safe_load(path.read_text())
+        scale["schedule"].update(schedule)
+        path.write_text(yaml.safe_dump(scale))
+
+    def new_scale(self, name: str, **schedule: object) -> None:
+        scales = self.folder / "config/scales"
+        shutil.copy(scales / "smoke.yaml", scales / f"{name}.yaml")
+        self.edit_scale(name, **schedule)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A suite whose smoke scale is drawn and indexed."""
+    folder = tmp_path_factory.mktemp("suite")
+    for name in ("config", "workflow", "profiles"):
+        shutil.copytree(PROJECT / name, folder / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(PROJECT / name, folder / name)
+    workspace = Workspace(folder)
+    plan = workspace.plan(scale="smoke")
+    for step in ("draw", "index"):
+        done = workspace.obc(step, plan.results / "plan.json", "voc")
+        assert done.returncode == 0, done.stderr
+    return workspace

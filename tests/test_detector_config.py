@@ -1,0 +1,183 @@
+"""The configs of the paper's 39 trainings against the ones that MMDetection ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
+from obc.experiment import OffsetBin, ResolvedRun, Runtime
+from obc.plan import load_plan
+
+PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).runs.items()}
+CLASSES = {"voc": 20, "coco": 80}
+SHIPPED_BACKBONE = {
+    ("faster_rcnn", "r50"): "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+    ("faster_rcnn", "r101"): "faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py",
+    ("faster_rcnn", "x101"): "faster_rcnn/faster-rcnn_x101-64x4d_fpn_1x_coco.py",
+    ("cascade_rcnn", "r50"): "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py",
+    ("cascade_rcnn", "r101"): "cascade_rcnn/cascade-rcnn_r101_fpn_1x_coco.py",
+    ("cascade_rcnn", "x101"): "cascade_rcnn/cascade-rcnn_x101-32x4d_fpn_1x_coco.py",
+}
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of a config by its dotted path."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        items = enumerate(value)
+    else:
+        return {path: list(value) if isinstance(value, tuple) else value}
+    found: dict[str, Any] = {}
+    for key, child in items:
+        found |= leaves(child, f"{path}.{key}".lstrip("."))
+    return found
+
+
+def differences(ours: Any, theirs: Any, name: str = "") -> set[str]:
+    """Paths whose values differ; a key that only one side has differs."""
+    a, b = leaves(ours, name), leaves(theirs, name)
+    missing = object()
+    return {path for path in a | b if a.get(path, missing) != b.get(path, missing)}
+
+
+@pytest.mark.parametrize("run_id", PAPER)
+def test_each_of_the_39_models_builds_with_the_paper_s_heads(run_id: str) -> None:
+    run = PAPER[run_id]
+    config = model_config(run, CLASSES[run.spec.dataset])
+    with torch.device("meta"):
+        model = MODELS.build(config)
+    heads = model.roi_head.bbox_head
+    heads = list(heads) if run.spec.cascade else [heads]
+    assert len(heads) == (2 if run.spec.cascade else 1)
+    for head in heads:
+        assert head.num_classes == CLASSES[run.spec.dataset]
+        assert head.fc_cls.out_features == head.num_classes + 1
+        if isinstance(run.spec.box, OffsetBin):
+            # 4 coordinates x K stages x (inner bins and two overflow bins), for all classes at once
+            logits = 4 * run.spec.box.num_stages * (run.spec.box.num_bins + 2)
+            assert (type(head).__name__, head.fc_reg.out_features) == ("OBCHead", logits)
+        else:
+            boxes = 1 if run.spec.cascade else head.num_classes
+            assert (type(head).__name__, head.fc_reg.out_features) == ("Shared2FCBBoxHead", 4 * boxes)
+
+
+@pytest.mark.parametrize("run_id", PAPER)
+def test_each_backbone_is_the_shipped_one(run_id: str) -> None:
+    run = PAPER[run_id]
+    name = SHIPPED_BACKBONE[run.spec.detector, run.spec.backbone]
+    shipped = Config.fromfile(BASE_CONFIGS / name).model.backbone
+    ours = model_config(run, 80).backbone
+    # Defaults of the ResNet class that our config spells out.
+    spelled_out = {"base_channels": 64, "stem_channels": 64}
+    assert {key: ours.pop(key) for key in spelled_out} == spelled_out
+    assert differences(ours, shipped) == set()
+
+
+def of(detector: str, loss: str, dataset: str = "coco") -> ResolvedRun:
+    return next(
+        run
+        for run in PAPER.values()
+        if (run.spec.detector, run.spec.box.loss, run.spec.dataset, run.spec.backbone)
+        == (detector, loss, dataset, "r50")
+    )
+
+
+def without_defaults(model: Any) -> Any:
+    """Drop what we spell out at MMDetection's default."""
+    model.backbone.pop("base_channels")
+    model.backbone.pop("stem_channels")
+    assert model.roi_head.bbox_roi_extractor.pop("finest_scale") == 56
+    return model
+
+
+def test_the_faster_baseline_is_mmdetection_s_own_legacy_config() -> None:
+    shipped = Config.fromfile(BASE_CONFIGS / "legacy_1.x/faster-rcnn_r50_fpn_1x_coco_v1.py").model
+    ours = without_defaults(model_config(of("faster_rcnn", "smooth_l1"), 80))
+    assert differences(ours, shipped) == set()
+
+
+def test_the_modern_faster_baseline_differs_from_the_shipped_one_in_its_loss_only() -> None:
+    shipped = Config.fromfile(BASE_CONFIGS / "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py").model
+    modern = of("faster_rcnn", "smooth_l1").model_copy(update={"protocol": "modern"})
+    ours = without_defaults(model_config(modern, 80))
+    assert differences(ours, shipped) == {
+        "roi_head.bbox_head.loss_bbox.type",
+        "roi_head.bbox_head.loss_bbox.beta",
+    }
+
+
+def test_offset_bins_change_the_box_head_and_nothing_else() -> None:
+    for detector in ("faster_rcnn", "cascade_rcnn"):
+        regression = model_config(of(detector, "smooth_l1"), 80)
+        bins = model_config(of(detector, "offset_bin"), 80)
+        changed = differences(regression, bins)
+        assert changed and all(path.startswith("roi_head.bbox_head") for path in changed)
+
+
+def test_the_modern_cascade_has_the_shipped_one_s_first_two_stages_at_iou_05_and_07() -> None:
+    shipped = Config.fromfile(BASE_CONFIGS / "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py").model
+    shipped.roi_head.bbox_head = shipped.roi_head.bbox_head[:2]
+    shipped.train_cfg.rcnn = shipped.train_cfg.rcnn[:2]
+    modern = of("cascade_rcnn", "smooth_l1").model_copy(update={"protocol": "modern"})
+    ours = without_defaults(model_config(modern, 80))
+    assert differences(ours, shipped) == {
+        "roi_head.num_stages",
+        "roi_head.stage_loss_weights",
+        *(f"train_cfg.rcnn.1.assigner.{key}" for key in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")),
+    }
+    assert [ours.train_cfg.rcnn[i].assigner.pos_iou_thr for i in (0, 1)] == [0.5, 0.7]
+
+
+def training_config(run: ResolvedRun) -> Config:
+    data = DataFiles(Path("images"), Path("train.json"), Path("val.json"), ("a", "b"))
+    return build_config(run, 0, data, Runtime())
+
+
+def test_the_schedule_is_the_paper_s() -> None:
+    # Section 4: 12 epochs, lr 0.005, x 0.1 after epochs 8 and 11, 2 GPUs x 2 images; MMDetection's
+    # SGD (0.9, 1e-4), gradient clip 35 and 500 iterations of warm-up from a third.
+    for run in PAPER.values():
+        config = training_config(run)
+        assert config.train_cfg.max_epochs == 12
+        assert config.optim_wrapper.optimizer == dict(
+            type="SGD", lr=0.005, momentum=0.9, weight_decay=1e-4
+        )
+        assert config.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+        warmup, decay = config.param_scheduler
+        assert (warmup.end, round(warmup.start_factor, 6)) == (500, 0.333333)
+        assert (decay.milestones, decay.gamma) == ([8, 11], 0.1)
+        assert config.train_dataloader.batch_size == 4
+
+
+@pytest.mark.parametrize(("dataset", "scale"), [("voc", (1000, 600)), ("coco", (1333, 800))])
+def test_images_have_the_paper_s_size(dataset: str, scale: tuple[int, int]) -> None:
+    pipeline = training_config(of("faster_rcnn", "offset_bin", dataset)).train_dataloader.dataset.pipeline
+    (resize,) = (step for step in pipeline if step["type"] == "Resize")
+    assert tuple(resize["scale"]) == scale and resize["keep_ratio"]
+
+
+def test_the_same_run_gives_the_same_config_text() -> None:
+    run = of("cascade_rcnn", "offset_bin")
+    assert training_config(run).pretty_text == training_config(run).pretty_text
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini"])
+def test_every_model_of_the_small_scales_builds(scale: str) -> None:
+    for run in load_plan({"scale": scale}).runs.values():
+        with torch.device("meta"):
+            MODELS.build(model_config(run.resolved, 5))

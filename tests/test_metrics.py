@@ -1,0 +1,136 @@
+"""Average precision: against pycocotools, and where there is nothing to average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from obc.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
+
+
+def ground_truth(seed: int, images: int = 12, classes: int = 3) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    annotations = []
+    for image_id in range(images):
+        for _ in range(random.integers(1, 6)):
+            width, height = random.uniform(5, 150, 2)
+            x, y = random.uniform(0, 100, 2)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(random.integers(1, classes + 1)),
+                    "bbox": [x, y, width, height],
+                    "area": width * height,
+                    "iscrowd": int(random.random() < 0.1),
+                    "difficult": int(random.random() < 0.2),
+                }
+            )
+    return {
+        "images": [{"id": i, "width": 250, "height": 250} for i in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": f"class {i}"} for i in range(1, classes + 1)],
+    }
+
+
+def jittered(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Detections around the truth, good and bad, and some false ones."""
+    random = np.random.default_rng(seed)
+    detections = []
+    for annotation in truth["annotations"]:
+        for spread in (0.02, 0.1, 0.3):
+            x, y, width, height = annotation["bbox"]
+            dx, dy, dw, dh = random.normal(0, spread, 4)
+            box = [x + dx * width, y + dy * height, width * np.exp(dw), height * np.exp(dh)]
+            detections.append(
+                {
+                    "image_id": annotation["image_id"],
+                    "category_id": annotation["category_id"],
+                    "bbox": [float(value) for value in box],
+                    "score": float(random.random()),
+                }
+            )
+    return detections
+
+
+def reference(truth: dict[str, Any], detections: list[dict[str, Any]]) -> np.ndarray:
+    """pycocotools' precision (T, R, classes, areas) at 100 detections."""
+    gt = COCO()
+    gt.dataset = truth
+    gt.createIndex()
+    evaluation = COCOeval(gt, gt.loadRes(detections), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"][..., -1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_metric_equals_pycocotools(seed: int) -> None:
+    truth = ground_truth(seed)
+    detections = jittered(truth, seed)
+    ours, per_class = average_precision(truth, detections)
+    precision = reference(truth, detections)
+
+    def mean(values: np.ndarray) -> float:
+        return 100 * values[values > -1].mean()
+
+    expected = {"AP": mean(precision[..., 0])}
+    for name, iou in (("AP50", 0.5), ("AP60", 0.6), ("AP70", 0.7), ("AP75", 0.75), ("AP80", 0.8), ("AP90", 0.9)):  # fmt: skip
+        expected[name] = mean(precision[round((iou - 0.5) / 0.05), :, :, 0])
+    for area, name in enumerate(("AP_S", "AP_M", "AP_L"), start=1):
+        expected[name] = mean(precision[..., area])
+    assert ours == pytest.approx(expected, abs=1e-6)
+    for k, name in enumerate(per_class):
+        assert per_class[name]["AP"] == pytest.approx(mean(precision[:, :, k, 0]), abs=1e-6)
+
+
+def test_thresholds_are_half_to_095() -> None:
+    assert [round(float(iou), 2) for iou in IOU_THRESHOLDS] == [
+        0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95,
+    ]  # fmt: skip
+
+
+def one_object(**extra: object) -> dict[str, Any]:
+    annotation = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
+    return {
+        "images": [{"id": 0, "width": 100, "height": 100}],
+        "annotations": [annotation | extra],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+
+
+def test_a_perfect_detection_scores_100_everywhere_it_is_defined() -> None:
+    detection = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    metrics, per_class = average_precision(one_object(), [detection])
+    assert metrics["AP"] == metrics["AP90"] == metrics["AP_S"] == pytest.approx(100)
+    assert metrics["AP_M"] is None and metrics["AP_L"] is None
+    assert per_class["thing"]["AP"] == pytest.approx(100)
+
+
+def test_area_ranges_follow_the_given_sides() -> None:
+    detection = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    metrics, _ = average_precision(one_object(), [detection], area_sides=(5, 15))
+    assert metrics["AP_S"] is None and metrics["AP_L"] == pytest.approx(100)
+
+
+def test_no_detection_at_all_scores_zero() -> None:
+    metrics, _ = average_precision(one_object(), [])
+    assert metrics["AP"] == 0
+
+
+def test_ignored_difficult_objects_are_neither_required_nor_punished() -> None:
+    truth = one_object(difficult=1)
+    easy = {"id": 2, "image_id": 0, "category_id": 1, "bbox": [50, 50, 20, 20], "area": 400, "iscrowd": 0}
+    truth["annotations"].append(easy)
+    on_easy = {"image_id": 0, "category_id": 1, "bbox": [50, 50, 20, 20], "score": 0.5}
+    on_difficult = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    for detections in ([on_easy], [on_easy, on_difficult]):
+        metrics, _ = average_precision(difficult_ignored(truth), detections)
+        assert metrics["AP"] == pytest.approx(100)
+    # Counted as ground truth, missing it costs half of the recall: 51 of 101 recall points remain.
+    metrics, _ = average_precision(truth, [on_easy])
+    assert metrics["AP"] == pytest.approx(100 * 51 / 101)

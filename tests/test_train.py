@@ -1,0 +1,173 @@
+"""One run: trained, evaluated, killed and resumed, diverging."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ENVIRONMENT, Workspace
+from mmengine.registry import DefaultScope
+
+from obc.plan import Plan
+from obc.runs import RunBusy, run_status, training_lock
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
+
+
+def run_id(plan: Plan, method: str) -> str:
+    return next(run for run in plan.runs if run.startswith(f"voc-faster-r50-{method}"))
+
+
+def prepared(workspace: Workspace, scale: str, **schedule: object) -> tuple[Plan, Path]:
+    """A scale of its own on the smoke scale's data, its plan and the plan's file."""
+    workspace.new_scale(scale, **schedule)
+    plan = workspace.plan(scale=scale)
+    shutil.copytree(
+        workspace.folder / "results/smoke/data",
+        workspace.folder / plan.results / "data",
+        dirs_exist_ok=True,
+    )
+    return plan, plan.results / "plan.json"
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Workspace) -> tuple[Plan, str, Path]:
+    plan, file = prepared(workspace, "once", epochs=3, steps=[2])
+    run = run_id(plan, "obc-a3-n20-k2")
+    done = workspace.obc("train", file, run)
+    assert done.returncode == 0, done.stderr
+    return plan, run, workspace.folder / plan.run_folder(run, 0)
+
+
+def test_a_trained_run_leaves_its_weights_record_config_and_log(trained) -> None:
+    plan, run, folder = trained
+    assert run_status(folder) == "trained"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.py", "final.pth", "log.txt", "run.json",
+    ]  # fmt: skip
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["run_id"], record["seed"], record["scale"]) == (run, 0, "once")
+    assert record["resolved"] == plan.runs[run].resolved.model_dump(mode="json")
+    assert record["data"]["splits"]["train"]["images"] == 48
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["seconds"] > 0 and record["peak_memory_mib"]["host"] > 100
+    assert "Epoch(train) [3]" in (folder / "log.txt").read_text()
+
+
+def test_the_weights_are_a_plain_state_dict(trained) -> None:
+    _, _, folder = trained
+    state = torch.load(folder / "final.pth", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert not [key for key in state if "bins" in key]
+
+
+def test_both_decodings_evaluate_one_training(trained, workspace: Workspace) -> None:
+    plan, run, folder = trained
+    for decode in ("argmax", "expectation"):
+        done = workspace.obc("evaluate", plan.results / "plan.json", run, "--decode", decode)
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((folder / f"metrics.{decode}.json").read_text())
+        assert (metrics["decode"], metrics["images"], metrics["scale"]) == (decode, 16, "once")
+        assert 0 <= metrics["metrics"]["AP"] <= 100
+        assert len(metrics["per_class"]) == 4
+
+
+def test_weights_of_another_run_are_refused(trained, workspace: Workspace) -> None:
+    plan, _, folder = trained
+    other = run_id(plan, "smoothl1-b1-")
+    stranger = workspace.folder / plan.run_folder(other, 7)
+    stranger.mkdir(parents=True)
+    shutil.copy(folder / "final.pth", stranger)
+    done = workspace.obc(
+        "evaluate", plan.results / "plan.json", other, "--seed", 7, "--decode", "regression"
+    )
+    assert done.returncode == 1
+    assert "final.pth: not the weights of this run" in done.stderr
+
+
+def test_a_killed_training_resumes_to_bit_identical_weights(workspace: Workspace) -> None:
+    plan, file = prepared(workspace, "killed", epochs=8, steps=[6])
+    run = run_id(plan, "obc-a3-n20-k2")
+    whole, killed = (workspace.folder / plan.run_folder(run, seed) for seed in (0, 1))
+    # The same seed twice in two folders: seed 1's folder is made from seed 0's by moving it.
+    command = [sys.executable, "-m", "obc.cli", "train", str(file), run]
+    process = subprocess.Popen(
+        command, cwd=workspace.folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (whole / "work/epoch_2.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run_status(whole) == "not run", "killed too late to test anything"
+    done = workspace.obc("train", file, run)
+    assert done.returncode == 0, done.stderr
+    assert "resumed after epoch" in done.stderr
+    assert json.loads((whole / "run.json").read_text())["resumed_from_iteration"] > 0
+    whole.rename(killed)
+    assert workspace.obc("train", file, run).returncode == 0
+    weights = [torch.load(folder / "final.pth", weights_only=True) for folder in (whole, killed)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
+    plan, file = prepared(workspace, "diverging", lr=1e9, grad_clip=None, warmup_iters=10)
+    run = run_id(plan, "l2")
+    done = workspace.obc("train", file, run)
+    assert done.returncode == 1
+    assert "TrainingDiverged: loss is" in done.stderr
+    assert "at iteration " in done.stderr and "last good checkpoint: " in done.stderr
+    folder = workspace.folder / plan.run_folder(run, 0)
+    assert f"log: {plan.run_folder(run, 0) / 'log.txt'}" in done.stderr
+    assert run_status(folder) == "failed"
+    assert not (folder / "final.pth").exists()
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:
+    with training_lock(tmp_path):
+        assert run_status(tmp_path) == "running"
+        with pytest.raises(RunBusy, match="another process"), training_lock(tmp_path):
+            pass
+    assert run_status(tmp_path) == "not run"
+
+
+def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Workspace) -> None:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from obc.evaluate import detect, load_model
+    from obc.metrics import average_precision
+
+    _, _, folder = trained
+    config = Config.fromfile(folder / "config.py")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = load_model(config.model, folder / "final.pth")
+        config.test_dataloader.dataset.ann_file = config.train_dataloader.dataset.ann_file
+        loader = Runner.build_dataloader(config.test_dataloader, seed=0)
+        truth = json.loads(Path(config.train_dataloader.dataset.ann_file).read_text())
+        detections = detect(model, loader, [1, 2, 3, 4], "test", sys.stderr)
+    assert len(detections) > 200
+    ours, _ = average_precision(truth, detections)
+
+    reference = COCO()
+    reference.dataset = truth
+    reference.createIndex()
+    evaluation = COCOeval(reference, reference.loadRes(detections), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    # pycocotools' summary: AP, AP50, AP75, AP_S, AP_M, AP_L; -1 where undefined.
+    theirs = [None if value == -1 else 100 * value for value in evaluation.stats[:6]]
+    names = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+    assert [ours[name] for name in names] == pytest.approx(theirs, abs=1e-6)
+    assert ours["AP50"] > 0
