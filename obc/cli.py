@@ -179,6 +179,7 @@ def _partial(options: argparse.Namespace) -> None:
     plan = Plan.load(options.plan)
     folder = plan.results / "partial"
     tables.write(plan, list(plan.tables), folder / "tables", strict=False)
+    tables.write_long(plan, folder / "tables/all.csv", strict=False)
     for name, table in plan.tables.items():
         if isinstance(table, FigureSpec):
             figure(plan, name, collect(plan, [name]), folder / "figures")

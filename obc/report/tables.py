@@ -186,19 +186,19 @@ def _row_status(lines: pd.DataFrame) -> str:
 
 
 def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
-    columns = _labels(table, _escape_markdown)
+    columns = _labels(table, escape_markdown)
     for index, metric in enumerate(table.metrics):
         columns[metric] = [
             _join(row[index], lambda text: f"**{text}**", "{ours} ({paper})") for row in cells
         ]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
-    notes = "".join(f"\n- {_escape_markdown(note)}" for note in _notes(plan, table))
-    caption = f"**{_escape_markdown(title(table))}** {_escape_markdown(stamp(plan, table))}"
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in _notes(plan, table))
+    caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
     return f"{caption}\n\n{body}\n\n{KEY}\n{notes}".rstrip() + "\n"
 
 
 def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
-    columns = _labels(table, _escape_latex)
+    columns = _labels(table, escape_latex)
     for index, metric in enumerate(table.metrics):
         header = re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric)
         columns[header] = [
@@ -222,7 +222,7 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
         index=False,
         escape=False,
         column_format="l" * (len(columns) - len(table.metrics)) + "c" * len(table.metrics),
-        caption=(_escape_latex(caption), _escape_latex(table.title)),
+        caption=(escape_latex(caption), escape_latex(table.title)),
         label=f"tab:{table.name}",
         position="tbp",
     )
@@ -252,9 +252,9 @@ def _join(cell: Cell, bold: Callable[[str], str], layout: str) -> str:
 def _latex_cell(cell: Cell) -> Cell:
     return replace(
         cell,
-        ours=_escape_latex(cell.ours),
-        paper=_escape_latex(cell.paper),
-        difference=_escape_latex(cell.difference),
+        ours=escape_latex(cell.ours),
+        paper=escape_latex(cell.paper),
+        difference=escape_latex(cell.difference),
     )
 
 
@@ -288,9 +288,11 @@ _LATEX = str.maketrans(
 )
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Plain text as LaTeX, with the symbols of the paper's labels as mathematics."""
     return text.translate(_LATEX)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Plain text as Markdown that shows it literally, also inside a table cell."""
     return re.sub(r"([\\`*|<>])", r"\\\1", text)

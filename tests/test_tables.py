@@ -1,0 +1,300 @@
+"""Rendered tables: the right number in the right cell, bold, words, stamps and escapes."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_fixtures import FIGURE, TABLE, fail, measure, plan_of
+
+from obc.plan import Plan
+from obc.report.collect import COLUMNS, IncompleteError, collect
+from obc.report.tables import escape_latex, render, write, write_long
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return plan_of(tmp_path, {"table7": TABLE})
+
+
+def rendered(plan: Plan, name: str = "table7") -> dict[str, str]:
+    return render(plan, plan.tables[name], collect(plan))
+
+
+def markdown_rows(text: str) -> list[list[str]]:
+    """Cells of the body of the Markdown table, the header left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def markdown_column(plan: Plan, metric: str = "AP") -> list[str]:
+    text = rendered(plan)["md"]
+    header = next(line for line in text.splitlines() if line.startswith("|"))
+    index = [cell.strip() for cell in header.split("|")[1:-1]].index(metric)
+    return [row[index] for row in markdown_rows(text)]
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def test_a_cell_has_ours_the_papers_and_the_difference(plan: Plan) -> None:
+    measure(plan, "table7", 0, {"AP": 35.26, "AP_S": 10.0})
+    measure(plan, "table7", 1, {"AP": 51.0, "AP_S": 9.0})
+    # 35.26 prints as 35.3, and 35.3 - 40.0 = -4.7.
+    assert markdown_column(plan)[:2] == ["35.3 (40.0, −4.7)", "**51.0** (45.0, +6.0)"]
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE.replace("40.0", "40.02")})
+    measure(plan, "table7", 0, {"AP": 39.99, "AP_S": 1.0})
+    assert markdown_column(plan)[0] == "40.0 (40.0, +0.0)"
+
+
+def test_a_number_that_the_paper_does_not_print_is_called_so(plan: Plan) -> None:
+    measure(plan, "table7", 1, {"AP": 1.0, "AP_S": 9.0})
+    assert markdown_column(plan, "AP_S")[1] == "9.0 (not published)"
+
+
+def test_a_row_from_the_literature_says_so_and_has_the_papers_number_only(plan: Plan) -> None:
+    row = markdown_rows(rendered(plan)["md"])[3]
+    assert row[0] == "Known elsewhere (literature)"
+    assert row[-2:] == ["(30.0)", "(not published)"]
+
+
+def test_cells_without_a_number_say_why(plan: Plan) -> None:
+    fail(plan, "table7", 1)
+    measure(plan, "table7", 0, {"AP": 1.0, "AP_S": None})
+    assert markdown_column(plan)[1:3] == ["failed (45.0)", "not run (**47.5**)"]
+    assert markdown_column(plan, "AP_S")[0] == "no such objects (10.0)"
+
+
+def test_several_seeds_are_mean_and_deviation(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1])
+    measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=0)
+    measure(plan, "table7", 0, {"AP": 43.0, "AP_S": 1.0}, seed=1)
+    # Mean 42; sqrt(((-1)^2 + 1^2) / (2 - 1)) = 1.414.
+    assert markdown_column(plan)[0] == "42.0 ± 1.4 (40.0, +2.0)"
+
+
+def test_an_incomplete_mean_says_how_many_seeds_it_has_and_why(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1, 2])
+    measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=0)
+    measure(plan, "table7", 0, {"AP": 43.0, "AP_S": 1.0}, seed=1)
+    fail(plan, "table7", 0, seed=2)
+    assert markdown_column(plan)[0] == "42.0 ± 1.4 [2 of 3 seeds, failed] (40.0, +2.0)"
+
+
+def test_a_single_seed_of_several_has_no_deviation(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1])
+    measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=1)
+    assert markdown_column(plan)[0] == "41.0 [1 of 2 seeds, not run] (40.0, +1.0)"
+
+
+# --- bold --------------------------------------------------------------------------------------
+
+
+def test_bold_are_our_best_and_the_papers_best_of_a_block(plan: Plan) -> None:
+    for row, value in enumerate((48.0, 46.0, 47.0)):
+        measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
+    assert markdown_column(plan)[:3] == [
+        "**48.0** (40.0, +8.0)",
+        "46.0 (45.0, +1.0)",
+        "47.0 (**47.5**, −0.5)",
+    ]
+
+
+def test_blocks_do_not_compete(tmp_path: Path) -> None:
+    blocks = TABLE.replace("box: {loss: l2}", "box: {loss: l2}\n    block: first")
+    blocks = blocks.replace("beta: 1.0}\n", "beta: 1.0}\n    block: first\n")
+    plan = plan_of(tmp_path, {"table7": blocks})
+    for row, value in enumerate((48.0, 46.0, 90.0)):
+        measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
+    # The third row is alone in its block: nothing to be better than.
+    assert markdown_column(plan)[:3] == [
+        "**48.0** (40.0, +8.0)",
+        "46.0 (**45.0**, +1.0)",
+        "90.0 (47.5, +42.5)",
+    ]
+
+
+def test_what_prints_as_equal_is_bold_together(plan: Plan) -> None:
+    for row, value in enumerate((48.04, 47.96, 47.0)):
+        measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
+    assert [cell.startswith("**48.0**") for cell in markdown_column(plan)[:3]] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_an_incomplete_mean_does_not_compete(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1])
+    measure(plan, "table7", 0, {"AP": 99.0, "AP_S": 1.0}, seed=0)
+    for row, value in ((1, 40.0), (2, 41.0)):
+        for seed in (0, 1):
+            measure(plan, "table7", row, {"AP": value, "AP_S": 1.0}, seed)
+    column = markdown_column(plan)
+    assert column[0].startswith("99.0 [1 of 2") and column[2].startswith("**41.0 ± 0.0**")
+
+
+# Rows, from the paper's print of Tables 1 and 3.
+PAPER_BOLD = {
+    "table1": {"AP": [4], "AP50": [0], "AP60": [0], "AP70": [4], "AP80": [4], "AP90": [4]},
+    "table3": {"AP": [1], "AP50": [0], "AP60": [0], "AP70": [1], "AP80": [1], "AP90": [1]},
+}
+
+
+@pytest.mark.parametrize("name", PAPER_BOLD)
+def test_the_papers_numbers_are_bold_where_the_paper_prints_them_bold(
+    tmp_path: Path, name: str
+) -> None:
+    plan = plan_of(tmp_path, {name: Path(f"config/experiments/{name}.yaml").read_text()})
+    rows = markdown_rows(rendered(plan, name)["md"])
+    metrics = plan.tables[name].metrics
+    bold = {
+        metric: [index for index, row in enumerate(rows) if "**" in row[column - len(metrics)]]
+        for column, metric in enumerate(metrics)
+    }
+    assert bold == PAPER_BOLD[name]
+
+
+# --- stamps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", ["md", "tex"])
+def test_a_caption_stamps_scale_data_protocol_and_seed(plan: Plan, extension: str) -> None:
+    text = rendered(plan)[extension]
+    for stamp in (
+        "Table 7. Losses (section 4.1).",
+        "SMOKE scale: Does the plumbing work?",
+        "Not comparable with the paper's numbers.",
+        "Data: embedded shapes in VOC layout, 48 training and 16 validation images",
+        "Protocol: modern. Seed: 0.",
+    ):
+        assert stamp in text
+
+
+def test_the_paper_scale_on_published_data_is_comparable(tmp_path: Path) -> None:
+    text = rendered(plan_of(tmp_path, {"table7": TABLE}, scale="paper", seeds=[1, 2]))["md"]
+    assert "Not comparable" not in text
+    assert "Paper scale. Data: PASCAL VOC, trained on VOC2007/trainval + VOC2012/trainval" in text
+    assert "Protocol: paper_v1. Seeds: 1, 2." in text
+
+
+def test_the_paper_scale_on_other_data_is_not_comparable(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE}, scale="paper")
+    own = plan.scale.data["voc"].model_copy(update={"expected_train_images": None})
+    scale = plan.scale.model_copy(update={"data": {**plan.scale.data, "voc": own}})
+    text = rendered(plan.model_copy(update={"scale": scale}))["md"]
+    assert "Not comparable with the paper's numbers." in text
+    assert "own folder data/VOCdevkit in VOC layout" in text
+
+
+def test_a_coco_table_says_that_the_paper_used_test_dev(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE.replace("voc", "coco")}, scale="paper")
+    assert "The paper reports test-dev" in rendered(plan)["md"]
+    assert "we evaluate on val2017." in rendered(plan)["md"]
+
+
+def test_the_notes_of_the_plan_are_footnotes(plan: Plan) -> None:
+    noted = plan.model_copy(update={"notes": ("left out: table5",)})
+    assert "- Left out: table5." in rendered(noted)["md"]
+    assert "Left out: table5." in rendered(noted)["tex"]
+
+
+# --- the formats -------------------------------------------------------------------------------
+
+
+def test_csv_has_a_column_per_number_and_says_where_there_is_none(plan: Plan) -> None:
+    measure(plan, "table7", 0, {"AP": 35.26, "AP_S": None})
+    text = rendered(plan)["csv"]
+    table = pd.read_csv(io.StringIO(text))
+    first, second, last = (table.iloc[row] for row in (0, 1, 3))
+    assert (first["AP"], first["AP_paper"]) == (35.26, 40.0)
+    assert first["AP_diff"] == pytest.approx(-4.74)
+    assert (first["decode"], first["seeds"], first["scale"]) == ("regression", 0, "smoke")
+    assert first["status"] == "ok, undefined (AP_S)"
+    assert first["run_id"] == plan.run_of(plan.tables["table7"].rows[0]).run_id
+    assert second["status"] == "not run" and pd.isna(second["AP"])
+    assert last["status"] == "cited" and last["AP_paper"] == 30.0
+    assert text.splitlines()[2].split(",")[4:8] == ["n/a", "n/a", "45", "n/a"]
+
+
+def test_label_columns_are_the_union_over_the_rows(plan: Plan) -> None:
+    rows = markdown_rows(rendered(plan)["md"])
+    assert [row[1:3] for row in rows] == [["ResNet_50 & co", ""], ["", ""], ["", "✓"], ["", ""]]
+
+
+def test_markdown_escapes_what_would_break_a_cell(plan: Plan) -> None:
+    labels = [row[0] for row in markdown_rows(rendered(plan)["md"])]
+    assert labels[:2] == [r"L2 \| squared", r"Smooth L1 (β = 1.0)\*"]
+
+
+def test_latex_escapes_text_and_symbols(plan: Plan) -> None:
+    for row in range(3):
+        measure(plan, "table7", row, {"AP": 35.0, "AP_S": 1.0})
+    text = rendered(plan)["tex"]
+    assert r"Smooth L1 ($\beta$ = 1.0)*" in text
+    assert r"ResNet\_50 \& co" in text
+    assert r"L2 $|$ squared" in text
+    assert r"$\surd$" in text and r"AP$_{S}$" in text
+    assert r"\textbf{35.0}\\(40.0, $-$5.0)" in text
+    assert text.isascii()
+
+
+def test_latex_has_a_rule_between_blocks_and_balanced_environments(plan: Plan) -> None:
+    text = rendered(plan)["tex"]
+    assert r"\midrule Known elsewhere" in text
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    # Two label columns beside Method and two metrics: four separators a row.
+    assert [line.count(" & ") for line in body.splitlines() if line.endswith(r" \\")] == [4] * 4
+
+
+@given(st.text(alphabet="ab&%$#_{}~^\\<>|β×±✓", max_size=20))
+def test_latex_escape_leaves_no_special_character_bare(text: str) -> None:
+    escaped = escape_latex(text)
+    commands = r"\\text(backslash|asciitilde|asciicircum)\{\}|\$\\?[a-z<>|]+\$|\\[&%$#_{}]"
+    assert re.fullmatch(r"[ab]*", re.sub(commands, "", escaped))
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_write_leaves_three_files_a_table_and_nothing_else(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE, "figure5": FIGURE})
+    write(plan, ["table7", "figure5"], tmp_path / "out", strict=False)
+    names = {"csv", "md", "tex"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{table}.{name}" for table in ("table7", "figure5") for name in names
+    }
+
+
+def test_strict_writes_nothing_and_names_the_log_of_what_failed(plan: Plan, tmp_path: Path) -> None:
+    log = fail(plan, "table7", 0)
+    with pytest.raises(IncompleteError, match=re.escape(f"log: {log}")):
+        write(plan, ["table7"], tmp_path / "out", strict=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_strict_asks_only_for_the_named_tables(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE, "figure5": FIGURE})
+    for row in range(3):
+        measure(plan, "table7", row, {"AP": 35.0, "AP_S": 1.0})
+    write(plan, ["table7"], tmp_path / "out", strict=True)
+    with pytest.raises(IncompleteError):
+        write_long(plan, tmp_path / "out" / "all.csv", strict=True)
+
+
+def test_the_long_file_has_every_table_and_the_documented_columns(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE, "figure5": FIGURE})
+    write_long(plan, tmp_path / "all.csv", strict=False)
+    long = pd.read_csv(tmp_path / "all.csv")
+    assert tuple(long.columns) == COLUMNS
+    assert set(long["table"]) == {"table7", "figure5"}
+    assert set(long["status"]) == {"not run", "cited"}

@@ -1,0 +1,146 @@
+"""The DAG as a user drives it: targets, errors before any job, one table end to end, failures."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import Workspace
+
+from obc.plan import load_plan
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+@pytest.fixture(scope="module")
+def suite(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A copy of the tiny suite that this module may fill and break."""
+    folder = tmp_path_factory.mktemp("workflow") / "suite"
+    shutil.copytree(workspace.folder, folder)
+    return Workspace(folder)
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """Rule: count, from the statistics that a dry run prints last."""
+    statistics = output[output.rindex("Job stats:") :]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", statistics, re.M)}
+
+
+def child_seconds() -> float:
+    """Processor time of finished child processes: what a call costs, however busy the machine."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_a_dry_run_lists_the_39_trainings_in_under_5_seconds(suite: Workspace, scale: str) -> None:
+    started = child_seconds()
+    done = suite.snakemake("-n", "--config", f"scale={scale}")
+    assert child_seconds() - started < 5
+    assert done.returncode == 0, done.stderr
+    jobs = planned_jobs(done.stdout + done.stderr)
+    assert (jobs["train"], jobs["evaluate"], jobs["table"], jobs["figure"]) == (39, 41, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "trainings"),
+    [("table1", 3), ("table2", 5), ("table3", 3), ("table4", 8), ("table5", 12), ("figure5", 15)],
+)
+def test_each_table_and_figure_is_a_target_that_trains_what_it_needs(
+    suite: Workspace, target: str, trainings: int
+) -> None:
+    done = suite.snakemake("-n", target, "--config", "scale=mini")
+    assert planned_jobs(done.stdout + done.stderr)["train"] == trainings
+
+
+def test_seeds_multiply_the_trainings(suite: Workspace) -> None:
+    done = suite.snakemake("-n", "table1", "--config", "scale=mini", "seeds=[0,1,2]")
+    jobs = planned_jobs(done.stdout + done.stderr)
+    assert (jobs["train"], jobs["evaluate"]) == (9, 15)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("scale=smok", "allowed: mini, paper, smoke"),
+        ("vocroot=x", "did you mean 'voc_root'?"),
+        ("voc_root=/nonexistent", "/nonexistent"),
+    ],
+)
+def test_a_wrong_option_stops_before_any_job(suite: Workspace, config: str, expected: str) -> None:
+    started = child_seconds()
+    done = suite.snakemake("--cores", "1", "--config", config)
+    assert child_seconds() - started < 5
+    assert done.returncode == 1
+    assert expected in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_one_table_end_to_end(suite: Workspace) -> None:
+    done = suite.snakemake("--cores", "2", "table3")
+    assert done.returncode == 0, done.stderr
+    plan = load_plan({"scale": "smoke"}, suite.folder / "config")
+    table = pd.read_csv(suite.folder / "results/smoke/tables/table3.csv")
+    assert list(table["Method"]) == ["K = 1", "K = 2", "K = 3"]
+    for row, line in zip(plan.tables["table3"].rows, table.itertuples(), strict=True):
+        run_id = plan.run_of(row).run_id
+        measured = suite.folder / "results/smoke/runs" / run_id / "seed0/metrics.expectation.json"
+        assert line.AP == pytest.approx(json.loads(measured.read_text())["metrics"]["AP"])
+        assert (line.run_id, line.status, line.scale) == (run_id, "ok", "smoke")
+    assert "SMOKE" in (suite.folder / "results/smoke/tables/table3.md").read_text()
+
+    again = suite.snakemake("--cores", "2", "table3")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+    # A new row trains itself and nothing else.
+    path = suite.folder / "config/experiments/table3.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["rows"].append({"label": "K = 4", "box": {"num_stages": 4}})
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    jobs = planned_jobs(suite.snakemake("-n", "table3").stdout)
+    assert (jobs["train"], jobs["evaluate"], jobs["table"]) == (1, 1, 1)
+
+
+@pytest.mark.slow
+def test_a_failed_run_fails_its_table_and_shows_in_the_partial_one(suite: Workspace) -> None:
+    suite.new_scale("broken", lr=1e9, grad_clip=None)
+    done = suite.snakemake("--cores", "2", "table2", "--config", "scale=broken")
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    plan = load_plan({"scale": "broken"}, suite.folder / "config")
+    failed = next(run for run in plan.runs if "-l2-" in run)
+    assert f"FAILED: {failed} seed 0: TrainingDiverged" in output
+    assert f"log: {plan.run_folder(failed, 0) / 'log.txt'}" in output
+    assert not (suite.folder / "results/broken/tables/table2.md").exists()
+
+    assert suite.snakemake("--cores", "1", "partial", "--config", "scale=broken").returncode == 0
+    folder = suite.folder / "results/broken/partial"
+    long = pd.read_csv(folder / "tables/all.csv")
+    assert set(long.loc[long["table"] == "table2", "status"]) <= {"failed", "ok"}
+    assert set(long.loc[long["run_id"] == failed, "status"]) == {"failed"}
+    assert "failed" in (folder / "tables/table2.md").read_text()
+    assert "not run" in (folder / "tables/table5.md").read_text()
+    assert (folder / "figures/figure5.png").exists()
+
+
+def test_a_voc_folder_of_one_s_own_replaces_the_embedded_data(
+    suite: Workspace, workspace: Workspace
+) -> None:
+    (drawn,) = (path for path in (workspace.folder / "data/shapes").glob("voc-*") if path.is_dir())
+    classes = ["ellipse", "rectangle", "triangle", "star"]
+    options = [f"voc_root={drawn / 'VOC2007'}", f"voc_classes={json.dumps(classes)}", "label=mine"]
+    done = suite.snakemake("-n", "--config", *options)
+    assert done.returncode == 0, done.stderr
+    jobs = planned_jobs(done.stdout + done.stderr)
+    assert (jobs["train"], jobs["table"]) == (27 + ("K = 4" in Path(
+        suite.folder / "config/experiments/table3.yaml").read_text()), 5)  # fmt: skip
+    assert "draw" not in jobs
+    assert "results/smoke-mine/" in done.stdout + done.stderr
