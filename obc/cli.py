@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from obc.datasets.errors import DatasetError
+from obc.errors import SuiteError
 from obc.experiment import ShapesData
 from obc.plan import ConfigError, Plan, load_plan
 
@@ -39,16 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ConfigError, DatasetError) as error:
+    except SuiteError as error:
         print(f"obc {options.command}: {error}", file=sys.stderr)
-        return 1
-    except StepFailed as failure:
-        print(failure, file=sys.stderr)
         return 1
     return 0
 
 
-class StepFailed(RuntimeError):
+class StepFailed(SuiteError):
     """A logged step failed; the message names the error and the log."""
 
 
@@ -219,7 +216,7 @@ def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
     except Exception as error:
         traceback.print_exc()
         raise StepFailed(
-            f"obc {options.command} FAILED: {options.run_id} seed {options.seed}: "
+            f"FAILED: {options.run_id} seed {options.seed}: "
             f"{type(error).__name__}: {error}\n  log: {log}"
         ) from error
     finally:

@@ -17,16 +17,18 @@ from torch import nn
 
 from obc.atomic import write_json
 from obc.detector import build_config
+from obc.errors import SuiteError
 from obc.experiment import Decode, ShapesData
 from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
 from obc.plan import Plan
 from obc.train import data_files
 
-# The side in pixels of a typical COCO image, which COCO's area ranges were made for.
-COCO_IMAGE_SIDE = 640.0
+# Where small ends and large begins on the embedded scenes, as fractions of the image's side:
+# COCO's 32 and 96 pixels would call nearly all of their objects small.
+EMBEDDED_AREA_SIDES = (0.15, 0.3)
 
 
-class WeightsError(ValueError):
+class WeightsError(SuiteError):
     """A weights file is not a plain state dict of this run's model."""
 
 
@@ -99,10 +101,12 @@ def set_decode(model: nn.Module, decode: Decode) -> None:
 
 
 def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
-    """COCO's 32 and 96 pixels; on the embedded scenes scaled down with the image's side."""
+    """Sides in pixels that part small, medium, large: COCO's, or the embedded scenes' own."""
     data = plan.scale.data[dataset]
-    factor = data.image_size / COCO_IMAGE_SIDE if isinstance(data, ShapesData) else 1.0
-    return (COCO_AREA_SIDES[0] * factor, COCO_AREA_SIDES[1] * factor)
+    if not isinstance(data, ShapesData):
+        return COCO_AREA_SIDES
+    small, large = EMBEDDED_AREA_SIDES
+    return (small * data.image_size, large * data.image_size)
 
 
 @torch.inference_mode()

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
+from obc.errors import SuiteError
+
 RunStatus = Literal["trained", "running", "failed", "not run"]
 
 
-class RunBusy(RuntimeError):
+class RunBusy(SuiteError):
     """Another process is training this run at this moment."""
 
 

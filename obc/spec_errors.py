@@ -8,8 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from obc.errors import SuiteError
 
-class ConfigError(ValueError):
+
+class ConfigError(SuiteError):
     """A configuration file or option is wrong; the message names the place and the remedy."""
 
 

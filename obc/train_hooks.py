@@ -10,8 +10,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
 
+from obc.errors import SuiteError
 
-class TrainingDiverged(RuntimeError):
+
+class TrainingDiverged(SuiteError):
     """The loss became nan or infinite; the message says when and where to go on from."""
 
 

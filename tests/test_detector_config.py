@@ -73,7 +73,10 @@ def test_each_of_the_39_models_builds_with_the_paper_s_heads(run_id: str) -> Non
             assert (type(head).__name__, head.fc_reg.out_features) == ("OBCHead", logits)
         else:
             boxes = 1 if run.spec.cascade else head.num_classes
-            assert (type(head).__name__, head.fc_reg.out_features) == ("Shared2FCBBoxHead", 4 * boxes)
+            assert (type(head).__name__, head.fc_reg.out_features) == (
+                "Shared2FCBBoxHead",
+                4 * boxes,
+            )
 
 
 @pytest.mark.parametrize("run_id", PAPER)
@@ -138,7 +141,10 @@ def test_the_modern_cascade_has_the_shipped_one_s_first_two_stages_at_iou_05_and
     assert differences(ours, shipped) == {
         "roi_head.num_stages",
         "roi_head.stage_loss_weights",
-        *(f"train_cfg.rcnn.1.assigner.{key}" for key in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")),
+        *(
+            f"train_cfg.rcnn.1.assigner.{key}"
+            for key in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")
+        ),
     }
     assert [ours.train_cfg.rcnn[i].assigner.pos_iou_thr for i in (0, 1)] == [0.5, 0.7]
 
@@ -166,7 +172,9 @@ def test_the_schedule_is_the_paper_s() -> None:
 
 @pytest.mark.parametrize(("dataset", "scale"), [("voc", (1000, 600)), ("coco", (1333, 800))])
 def test_images_have_the_paper_s_size(dataset: str, scale: tuple[int, int]) -> None:
-    pipeline = training_config(of("faster_rcnn", "offset_bin", dataset)).train_dataloader.dataset.pipeline
+    pipeline = training_config(
+        of("faster_rcnn", "offset_bin", dataset)
+    ).train_dataloader.dataset.pipeline
     (resize,) = (step for step in pipeline if step["type"] == "Resize")
     assert tuple(resize["scale"]) == scale and resize["keep_ratio"]
 

@@ -13,7 +13,9 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 LOCK = {
     canonicalize_name(name): version
     for name, version in (
-        line.split("==") for line in Path("requirements.lock").read_text().splitlines() if "==" in line
+        line.split("==")
+        for line in Path("requirements.lock").read_text().splitlines()
+        if "==" in line
     )
 }
 

@@ -84,12 +84,19 @@ def test_all_published_numbers_are_in_the_files() -> None:
 def test_the_paper_s_own_differences_hold_in_the_numbers() -> None:
     # The text of 4.1 and 4.2 states these gains of AP; a slip in a YAML file would break them.
     plan = load_plan({"scale": "smoke"})
-    ap = {name: [row.paper[0] for row in table.rows if row.paper] for name, table in plan.tables.items()}
+    ap = {
+        name: [row.paper[0] for row in table.rows if row.paper]
+        for name, table in plan.tables.items()
+    }
     assert round(ap["table1"][1] - ap["table1"][0], 1) == 0.8
     assert round(ap["table1"][2] - ap["table1"][0], 1) == 2.5
     assert round(ap["table1"][4] - ap["table1"][0], 1) == 4.0
     pairs = ap["table5"][11:]
-    assert [round(b - a, 1) for a, b in zip(pairs[:6:2], pairs[1:6:2], strict=True)] == [3.9, 3.7, 1.3]
+    assert [round(b - a, 1) for a, b in zip(pairs[:6:2], pairs[1:6:2], strict=True)] == [
+        3.9,
+        3.7,
+        1.3,
+    ]
     assert [pairs[7], pairs[9], pairs[11]] == [42.3, 44.4, 44.7]
 
 
@@ -109,14 +116,20 @@ def test_run_ids_do_not_depend_on_seeds_or_on_where_results_lie() -> None:
 
 
 def test_run_ids_change_with_protocol_and_scale() -> None:
-    base, other = load_plan({"scale": "smoke"}), load_plan({"scale": "smoke", "protocol": "paper_v1"})
+    base, other = (
+        load_plan({"scale": "smoke"}),
+        load_plan({"scale": "smoke", "protocol": "paper_v1"}),
+    )
     assert not set(base.runs) & set(other.runs)
     assert not set(base.runs) & set(load_plan({"scale": "mini"}).runs)
 
 
 def test_another_backbone_s_network_does_not_change_a_run_id(config_folder: Path) -> None:
     before = load_plan({"scale": "smoke"}, config_folder)
-    edit(config_folder / "scales/smoke.yaml", lambda c: c["networks"]["r101"].update(base_channels=12))
+    edit(
+        config_folder / "scales/smoke.yaml",
+        lambda c: c["networks"]["r101"].update(base_channels=12),
+    )
     after = load_plan({"scale": "smoke"}, config_folder)
     changed = set(before.runs) ^ set(after.runs)
     assert changed and all("-r101-" in run_id for run_id in changed)
@@ -184,20 +197,41 @@ def test_an_unknown_scale_lists_the_known_ones(config_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda c: c["rows"][1]["box"].update(num_bin=3), ["rows[1].box.num_bin: unknown key", "num_bins"]),
-        (lambda c: c["rows"][1]["box"].update(num_bins=0), ["rows[1].box.num_bins", "greater than or equal to 3", "got 0"]),
-        (lambda c: c["rows"][0].update(backbne="r50"), ["rows[0].backbne: unknown key", "did you mean 'backbone'"]),
-        (lambda c: c["rows"][0].update(backbone="r18"), ["rows[0].backbone", "'r50', 'r101' or 'x101'"]),
-        (lambda c: c["rows"][0].update(decode="argmax"), ["decode 'argmax' does not fit", "allowed: regression"]),
+        (
+            lambda c: c["rows"][1]["box"].update(num_bin=3),
+            ["rows[1].box.num_bin: unknown key", "num_bins"],
+        ),
+        (
+            lambda c: c["rows"][1]["box"].update(num_bins=0),
+            ["rows[1].box.num_bins", "greater than or equal to 3", "got 0"],
+        ),
+        (
+            lambda c: c["rows"][0].update(backbne="r50"),
+            ["rows[0].backbne: unknown key", "did you mean 'backbone'"],
+        ),
+        (
+            lambda c: c["rows"][0].update(backbone="r18"),
+            ["rows[0].backbone", "'r50', 'r101' or 'x101'"],
+        ),
+        (
+            lambda c: c["rows"][0].update(decode="argmax"),
+            ["decode 'argmax' does not fit", "allowed: regression"],
+        ),
         (lambda c: c["rows"][0].update(paper=[1.0]), ["paper has 1 numbers", "one per metric = 6"]),
-        (lambda c: c["rows"][1]["box"].update(num_stages=2, stage_ranges=[1.0]), ["stage_ranges", "exactly num_stages = 2"]),
-        (lambda c: c["rows"][0].update(cascade={"ious": [0.5, 0.6]}), ["cascade is allowed only with cascade_rcnn"]),
+        (
+            lambda c: c["rows"][1]["box"].update(num_stages=2, stage_ranges=[1.0]),
+            ["stage_ranges", "exactly num_stages = 2"],
+        ),
+        (
+            lambda c: c["rows"][0].update(cascade={"ious": [0.5, 0.6]}),
+            ["cascade is allowed only with cascade_rcnn"],
+        ),
         (lambda c: c["metrics"].append("AP42"), ["metrics[6]", "'AP'"]),
         (lambda c: c.update(tittle="x"), ["tittle: unknown key", "did you mean 'title'"]),
         (lambda c: c.pop("title"), ["title: is required and missing"]),
         (lambda c: c["rows"][0].update(cited=True), []),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_table_file_is_named_with_the_key_and_what_is_allowed(
     config_folder: Path, change, expected: list[str]
 ) -> None:
@@ -273,5 +307,7 @@ def test_embedded_voc_and_coco_are_two_different_sets() -> None:
 def test_a_spec_fills_in_its_defaults_so_that_equal_rows_are_equal() -> None:
     common = {"dataset": "voc", "detector": "faster_rcnn", "backbone": "r50"}
     short = RunSpec(**common, box={"loss": "offset_bin"})
-    long = RunSpec(**common, box={"loss": "offset_bin", "max_offset": 3, "num_bins": 20, "num_stages": 1})
+    long = RunSpec(
+        **common, box={"loss": "offset_bin", "max_offset": 3, "num_bins": 20, "num_stages": 1}
+    )
     assert short == long and hash(short) == hash(long)

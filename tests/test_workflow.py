@@ -92,7 +92,7 @@ def test_one_table_end_to_end(suite: Workspace) -> None:
     for row, line in zip(plan.tables["table3"].rows, table.itertuples(), strict=True):
         run_id = plan.run_of(row).run_id
         measured = suite.folder / "results/smoke/runs" / run_id / "seed0/metrics.expectation.json"
-        assert line.AP == pytest.approx(json.loads(measured.read_text())["metrics"]["AP"])
+        assert pytest.approx(json.loads(measured.read_text())["metrics"]["AP"]) == line.AP
         assert (line.run_id, line.status, line.scale) == (run_id, "ok", "smoke")
     assert "SMOKE" in (suite.folder / "results/smoke/tables/table3.md").read_text()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from obc.errors import SuiteError
+
 _SHOWN = 10
 
 
-class DatasetError(ValueError):
+class DatasetError(SuiteError):
     """A data set is not usable; the message names the file, what is wrong and the remedy."""
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
+from obc.errors import SuiteError
 from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.runs import run_status
@@ -27,11 +28,11 @@ DONE = ("ok", "cited", "undefined")
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class MetricsFileError(ValueError):
+class MetricsFileError(SuiteError):
     """A metrics file cannot be read or is not the one asked for; the message names the file."""
 
 
-class IncompleteError(RuntimeError):
+class IncompleteError(SuiteError):
     """Cells of a table have no number; the message names the run folders and logs."""
 
 

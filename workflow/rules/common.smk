@@ -5,9 +5,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from obc.datasets.errors import DatasetError
+from obc.errors import SuiteError
 from obc.experiment import FigureSpec, ShapesData
-from obc.plan import ConfigError, load_plan
+from obc.plan import load_plan
 from obc.provenance import (
     DATA_CODE,
     EVALUATION_CODE,
@@ -24,7 +24,7 @@ shell.prefix(
 
 try:
     PLAN = load_plan(config)
-except (ConfigError, DatasetError) as error:
+except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = PLAN.results
