@@ -244,6 +244,9 @@ class Runtime(Strict):
     gpus: int = Field(0, ge=0, description="GPUs that a training asks the scheduler for")
     num_workers: int = Field(0, ge=0, description="processes that load images")
     eval_batch_size: int = Field(1, ge=1)
+    keep_weights: bool = Field(
+        False, description="do not train again because code or data changed; tables say it instead"
+    )
 
 
 class OwnData(Strict):

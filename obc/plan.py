@@ -9,18 +9,15 @@ runs changes nothing under its feet.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from obc.atomic import write_text
 from obc.datasets.manifest import fingerprint
 from obc.experiment import (
-    VOC_CLASSES,
     CocoData,
     Data,
     DatasetName,
@@ -38,6 +35,7 @@ from obc.experiment import (
     resolve,
 )
 from obc.spec_errors import ConfigError, explain
+from obc.table_file import read_table, read_yaml, validate
 
 
 class SuiteConfig(Strict):
@@ -139,7 +137,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     Raises:
         ConfigError: any file or key is wrong; the message says which and what is allowed.
     """
-    config = _validate(SuiteConfig, _listed(raw_config), config_folder / "config.yaml")
+    config = validate(SuiteConfig, _listed(raw_config), config_folder / "config.yaml")
     scale, own, notes = _scale(config, config_folder)
     identities = {name: _identity(data, own) for name, data in scale.data.items()}
     tables = _tables(config_folder / "experiments")
@@ -169,7 +167,7 @@ def _scale(
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise ConfigError(f"scale: {config.scale!r} is not one; allowed: {known} ({path.parent})")
-    scale = _validate(Scale, {"name": config.scale, **_read_yaml(path)}, path)
+    scale = validate(Scale, {"name": config.scale, **read_yaml(path)}, path)
     if config.protocol is not None:
         scale = scale.model_copy(update={"protocol": config.protocol})
     data = {
@@ -251,73 +249,6 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
     return {path.stem: read_table(path) for path in paths}
 
 
-def read_table(path: Path) -> FigureSpec | TableSpec:
-    """Read one table or figure: merge `common` into each row, cross each row's `grid`."""
-    raw = _read_yaml(path)
-    common = raw.pop("common", {})
-    rows = raw.get("rows")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError(f"{path}: rows: must be a list of rows (label, box, decode, paper)")
-    dataset = raw.get("dataset")
-    raw["rows"] = [
-        _row(point, dataset) for row in rows for point in _crossed(_merged(common, row), path)
-    ]
-    model = FigureSpec if raw.get("kind") == "figure" else TableSpec
-    return _validate(model, {"name": path.stem, **raw}, path)
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Deep merge; a box with another loss replaces the common box instead of mixing with it."""
-    merged = {**base}
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            replaces = "loss" in value and value["loss"] != old.get("loss", value["loss"])
-            value = value if replaces else _merged(old, value)
-        merged[key] = value
-    return merged
-
-
-def _crossed(row: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The row once for each combination of its `grid` (dotted key: list of values)."""
-    grid = row.pop("grid", None)
-    if grid is None:
-        return [row]
-    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise ConfigError(f"{path}: grid: must map dotted keys (box.num_bins) to non-empty lists")
-    points = []
-    for values in itertools.product(*grid.values()):
-        point = row
-        for key, value in zip(grid, values, strict=True):
-            nested: Any = value
-            for part in reversed(key.split(".")):
-                nested = {part: nested}
-            point = _merged(point, nested)
-        named = {key.rsplit(".", 1)[-1]: value for key, value in zip(grid, values, strict=True)}
-        try:
-            point["label"] = str(point.get("label", "")).format(**named)
-        except (KeyError, IndexError) as error:
-            raise ConfigError(
-                f"{path}: label {row.get('label')!r}: no grid key {error}, "
-                f"allowed: {', '.join(named)}"
-            ) from None
-        points.append(point)
-    return points
-
-
-def _row(raw: dict[str, Any], dataset: Any) -> dict[str, Any]:
-    """Separate a flat YAML row into what the row model and the run spec each take."""
-    row = {key: value for key, value in raw.items() if key in Row.model_fields and key != "run"}
-    spec = {key: value for key, value in raw.items() if key not in row}
-    if row.get("cited"):
-        unknown = set(spec) - set(RunSpec.model_fields)
-        return {**row, **{key: spec[key] for key in unknown}}
-    run = {"dataset": dataset, **spec}
-    is_bins = isinstance(run.get("box"), dict) and run["box"].get("loss") == "offset_bin"
-    row.setdefault("decode", "expectation" if is_bins else "regression")
-    return {**row, "run": run}
-
-
 def _runs(
     tables: dict[str, FigureSpec | TableSpec],
     scale: Scale,
@@ -352,9 +283,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-# --- reading files -----------------------------------------------------------------------------
-
-
 def _listed(raw: dict[str, Any]) -> dict[str, Any]:
     """`--config seeds=0 voc_train=train` gives scalars where lists are meant."""
     lists = ("seeds", "voc_train", "voc_val", "voc_classes")
@@ -364,29 +292,4 @@ def _listed(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys, not {type(content).__name__}")
-    return content
-
-
-def _validate(model: Any, raw: dict[str, Any], path: Path) -> Any:
-    try:
-        return TypeAdapter(model).validate_python(raw)
-    except ValidationError as error:
-        raise ConfigError(explain(error, path, model)) from None
-
-
-__all__ = [
-    "VOC_CLASSES",
-    "ConfigError",
-    "Plan",
-    "PlannedRun",
-    "SuiteConfig",
-    "load_plan",
-    "read_table",
-]
+__all__ = ["ConfigError", "Plan", "PlannedRun", "SuiteConfig", "load_plan", "read_table"]

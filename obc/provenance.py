@@ -22,8 +22,8 @@ EVALUATION_CODE = (
     "evaluate.py",
     "metrics.py",
 )
-REPORT_CODE = ("report/collect.py", "report/tables.py", "report/figures.py")
-DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py")
+REPORT_CODE = tuple(f"report/{path.name}" for path in sorted((PACKAGE / "report").glob("*.py")))
+DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py", "datasets/outlines.py")
 INDEX_CODE = ("datasets/voc.py", "datasets/coco.py", "datasets/images.py", "datasets/manifest.py")
 PACKAGES = (
     "torch",

@@ -31,6 +31,7 @@ RESULTS = PLAN.results
 PLAN_FILE = RESULTS / "plan.json"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
+KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = str(RESULTS / "runs" / "{run_id}" / "seed{seed}")
 
 
@@ -47,6 +48,11 @@ def data_of(run_id):
 
 def manifest_of(wildcards):
     return PLAN.index_folder(data_of(wildcards.run_id)) / "manifest.json"
+
+
+def training_manifest(wildcards):
+    """Data that were indexed anew are a reason to train again, unless weights are kept."""
+    return ancient(manifest_of(wildcards)) if KEEP_WEIGHTS else manifest_of(wildcards)
 
 
 def drawn(wildcards):

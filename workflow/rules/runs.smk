@@ -1,6 +1,6 @@
 rule train:
     input:
-        manifest_of,
+        training_manifest,
         plan=ancient(PLAN_FILE),
     output:
         weights=f"{RUN}/final.pth",
@@ -16,7 +16,7 @@ rule train:
     resources:
         gpu=PLAN.scale.runtime.gpus,
     params:
-        code=code_digest(TRAINING_CODE),
+        code="kept" if KEEP_WEIGHTS else code_digest(TRAINING_CODE),
     shell:
         "obc train {input.plan} {wildcards.run_id} --seed {wildcards.seed}"
 

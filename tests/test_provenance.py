@@ -1,0 +1,65 @@
+"""The digest of code, and what tables say of trainings that another version made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from report_fixtures import TABLE, plan_of
+
+from obc import provenance
+from obc.plan import Plan
+from obc.provenance import TRAINING_CODE, code_digest, code_version
+from obc.report.freshness import stale_notes
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    return tmp_path / "module.py"
+
+
+def digest_of(module: Path, text: str) -> str:
+    module.write_text(text)
+    return code_digest((module.name,))
+
+
+def test_comments_docstrings_and_layout_do_not_change_the_digest(package: Path) -> None:
+    plain = digest_of(package, "def f(x):\n    return x + 1\n")
+    dressed = digest_of(
+        package, '"""Doc."""\ndef f(x):\n    """Add."""\n    # one\n    return (x+1)\n'
+    )
+    assert plain == dressed
+
+
+def test_what_the_code_does_changes_the_digest(package: Path) -> None:
+    one = digest_of(package, "def f(x):\n    return x + 1\n")
+    assert one != digest_of(package, "def f(x):\n    return x + 2\n")
+
+
+def test_the_code_version_names_the_training_code() -> None:
+    assert code_version()["training_code"] == code_digest(TRAINING_CODE)
+
+
+def trained(plan: Plan, row: int, code: str, data: str) -> None:
+    run_id = plan.run_of(plan.tables["table9"].rows[row]).run_id
+    path = plan.run_folder(run_id, 0) / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"code": {"training_code": code}, "data": {"sha256": data}}))
+
+
+def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE})
+    table = plan.tables["table9"]
+    assert stale_notes(plan, table) == []
+    manifest = plan.index_folder("voc") / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"sha256": "now"}))
+    trained(plan, 0, code_digest(TRAINING_CODE), "now")
+    assert stale_notes(plan, table) == []
+    trained(plan, 1, "11112222", "now")
+    trained(plan, 2, code_digest(TRAINING_CODE), "before")
+    code, data = stale_notes(plan, table)
+    assert code.startswith("1 of 3 trainings were made with other code")
+    assert data.startswith("1 of 3 trainings were made with other data")
