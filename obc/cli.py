@@ -57,14 +57,10 @@ def _plan(options: argparse.Namespace) -> None:
     if options.out is not None:
         plan.save(options.out)
         return
-    print(f"scale {plan.scale.name}: {plan.scale.description}")
-    print(
-        f"{len(plan.runs)} trainings x {len(plan.config.seeds)} seed(s), results in {plan.results}/"
-    )
+    print(plan.scale.description)
+    print("\n".join(plan.summary))
     for run in plan.runs.values():
         print(f"  {run.run_id}  [{', '.join(run.tables)}]  decodings: {', '.join(run.decodes)}")
-    for note in plan.notes:
-        print(f"note: {note}")
 
 
 def _raw_config(options: argparse.Namespace) -> dict[str, Any]:

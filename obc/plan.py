@@ -99,6 +99,16 @@ class Plan(Strict):
         """Where `obc index` puts the checked data set's annotations and manifest."""
         return self.results / "data" / name
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What a user should know before anything runs: how much, where to, what is left out."""
+        seeds = ", ".join(map(str, self.config.seeds))
+        return (
+            f"scale {self.scale.name}: {len(self.runs)} trainings for each seed ({seeds}), "
+            f"results in {self.results}/",
+            *self.notes,
+        )
+
     @cached_property
     def digest(self) -> str:
         """8 hex digits that change when anything of the plan does."""

@@ -12,6 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +23,7 @@ from mmengine.runner import Runner
 
 from obc.atomic import atomic_path, write_json
 from obc.detector import DataFiles, build_config
+from obc.errors import SuiteError
 from obc.plan import Plan
 from obc.provenance import code_version, hardware, package_versions
 from obc.runs import training_lock
@@ -68,10 +70,28 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     return folder
 
 
+class MissingPackage(SuiteError):
+    """A package that only some scales need is not installed."""
+
+
+def require_weights_source(pretrained: str | None) -> None:
+    """Say what to install before MMEngine fails on the import, minutes into a job.
+
+    Raises:
+        MissingPackage: `torchvision://` weights are wanted and torchvision is not there.
+    """
+    if (pretrained or "").startswith("torchvision://") and find_spec("torchvision") is None:
+        raise MissingPackage(
+            f"{pretrained}: torchvision, which knows where these weights lie, is not installed; "
+            f"`pip install torchvision` in the version that goes with torch {torch.__version__}"
+        )
+
+
 def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     folder = plan.run_folder(run_id, seed)
     run = plan.runs[run_id].resolved
     files, manifest = data_files(plan.index_folder(run.spec.dataset))
+    require_weights_source(run.network.pretrained)
     config = build_config(run, seed, files, plan.scale.runtime)
     config.work_dir = str(folder / "work")
     started = datetime.now(UTC).isoformat(timespec="seconds")

@@ -48,6 +48,8 @@ def test_the_lock_pins_every_line_exactly() -> None:
 def test_conda_users_get_the_locked_versions() -> None:
     pins = conda_pins()
     assert pins.pop("python") == "3.11"
+    (pretrained,) = PROJECT["optional-dependencies"]["pretrained"]
+    assert pretrained == f"torchvision=={pins.pop('torchvision')}"
     assert {name: LOCK[name] for name in pins} == pins
 
 

@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 from obc.plan import Plan
 from obc.runs import RunBusy, run_status, training_lock
+from obc.train import MissingPackage, require_weights_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
 
@@ -137,6 +138,13 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> Non
         with pytest.raises(RunBusy, match="another process"), training_lock(tmp_path):
             pass
     assert run_status(tmp_path) == "not run"
+
+
+def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None:
+    monkeypatch.setattr("obc.train.find_spec", lambda name: None)
+    require_weights_source(None)
+    with pytest.raises(MissingPackage, match=r"torchvision:.*pip install torchvision"):
+        require_weights_source("torchvision://resnet50")
 
 
 def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from obc.errors import SuiteError
 from obc.experiment import FigureSpec, ShapesData
@@ -26,6 +27,9 @@ try:
     PLAN = load_plan(config)
 except SuiteError as error:
     raise WorkflowError(str(error)) from None
+
+for line in PLAN.summary:
+    logger.info(line)
 
 RESULTS = PLAN.results
 PLAN_FILE = RESULTS / "plan.json"

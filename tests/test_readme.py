@@ -1,0 +1,68 @@
+"""The README's promises that a test can hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from obc.detector import BASE_CONFIGS
+
+README = Path("README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The one code block of a language that contains a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    (found,) = (text for text in blocks if containing in text)
+    return found
+
+
+def test_the_head_works_in_a_config_as_shown(tmp_path: Path) -> None:
+    base = BASE_CONFIGS / "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = [{str(base)!r}]\n" + block("python", "OBCHead"))
+    config = Config.fromfile(mine)
+    config.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        head = MODELS.build(config.model).roi_head.bbox_head
+    assert type(head).__name__ == "OBCHead"
+    assert head.fc_reg.out_features == 4 * 2 * 22
+
+
+def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
+    from obc.table_file import read_table
+
+    table = tmp_path / "table3.yaml"
+    text = Path("config/experiments/table3.yaml").read_text()
+    table.write_text(text.rstrip() + "\n" + block("yaml", "K = 4"))
+    assert read_table(table).rows[-1].run.box.num_stages == 4
+
+
+def test_the_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= targets
+
+
+def test_every_config_key_is_explained() -> None:
+    from obc.plan import SuiteConfig
+
+    reference = Path("config/README.md").read_text()
+    assert not [key for key in SuiteConfig.model_fields if f"`{key}`" not in reference]
+
+
+def test_every_box_switch_is_in_the_notes() -> None:
+    from obc.experiment import OffsetBin
+
+    text = Path("docs/reproduction-notes.md").read_text() + Path("config/README.md").read_text()
+    assert not [key for key in OffsetBin.model_fields if key != "loss" and f"`{key}" not in text]
+
+
+def test_the_scales_of_the_table_are_the_scales_there_are() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert listed == {path.stem for path in Path("config/scales").glob("*.yaml")}
+    assert yaml.safe_load(Path("config/config.yaml").read_text())["scale"] in listed
