@@ -85,6 +85,8 @@ def load_model(model_config: Any, weights: Path) -> nn.Module:
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
+    except FileNotFoundError:
+        raise WeightsError(f"{weights}: not there; train the run first (`obc train`)") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise WeightsError(
             f"{weights}: not the weights of this run ({error}); delete it and train again"

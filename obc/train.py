@@ -12,6 +12,7 @@ import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,9 +31,20 @@ from obc.runs import training_lock
 from obc.train_hooks import ProgressHook
 
 
+class NotIndexed(SuiteError):
+    """A training or an evaluation was started before its data set was checked."""
+
+
 def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
-    """The indexed data set in a folder written by `obc index`, and its manifest."""
-    manifest = json.loads((index_folder / "manifest.json").read_text())
+    """The indexed data set in a folder written by `obc index`, and its manifest.
+
+    Raises:
+        NotIndexed: the folder has no manifest.
+    """
+    path = index_folder / "manifest.json"
+    if not path.exists():
+        raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
+    manifest = json.loads(path.read_text())
     files = DataFiles(
         root=Path(manifest["root"]).absolute(),
         train=(index_folder / "train.json").absolute(),
@@ -105,7 +117,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     with atomic_path(folder / "final.pth") as path:
         torch.save(state, path)
     with atomic_path(folder / "config.py") as path:
-        path.write_text(config.pretty_text)
+        path.write_text(runner.cfg.pretty_text)
     write_json(
         folder / "run.json",
         {
@@ -127,9 +139,22 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     )
 
 
+class FinishedConfig(Config):
+    """A config that nobody edits any more.
+
+    MMEngine asks for its text at every checkpoint, and formatting it takes longer than writing
+    the checkpoint of a small network.
+    """
+
+    @cached_property
+    def pretty_text(self) -> str:
+        """The text, formatted once."""
+        return super().pretty_text
+
+
 def _runner(config: Config) -> Runner:
     register_all_modules(init_default_scope=True)
-    return Runner.from_cfg(config)
+    return Runner.from_cfg(FinishedConfig(config.to_dict()))
 
 
 def _peak_memory_mib() -> dict[str, float]:
