@@ -27,6 +27,7 @@ DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
 Decode = Literal["expectation", "argmax", "regression"]
 Protocol = Literal["paper_v1", "modern"]
+Difficult = Literal["gt", "ignore"]
 Stds = tuple[float, float, float, float]
 
 
@@ -147,6 +148,7 @@ class ShapesData(Strict):
     val_images: int = Field(ge=1)
     num_classes: int = Field(ge=2, le=12)
     objects: tuple[int, int] = Field(description="fewest and most objects in an image")
+    difficult: Difficult = "gt"
     object_size: tuple[float, float] = Field(
         description="smallest and largest object, longer side as a fraction of the image"
     )
@@ -168,7 +170,7 @@ class VocData(Strict):
     train: tuple[str, ...] = Field(("train",), min_length=1)
     val: tuple[str, ...] = Field(("val",), min_length=1)
     classes: tuple[str, ...] = Field(VOC_CLASSES, min_length=1)
-    difficult: Literal["gt", "ignore"] = "gt"
+    difficult: Difficult = "gt"
     max_train_images: int | None = Field(None, ge=1)
     max_val_images: int | None = Field(None, ge=1)
     expected_train_images: int | None = Field(None, description="as published; checked")
@@ -390,11 +392,9 @@ def resolve(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRu
 
 def slug(spec: RunSpec) -> str:
     """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
-    box = spec.box
+    box, method = spec.box, "l2"
     if isinstance(box, OffsetBin):
         method = f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
     elif isinstance(box, SmoothL1):
         method = f"smoothl1-b{box.beta:g}"
-    else:
-        method = "l2"
     return f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{method}"

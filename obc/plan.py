@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -21,6 +21,7 @@ from obc.experiment import (
     CocoData,
     Data,
     DatasetName,
+    Difficult,
     FigureSpec,
     Protocol,
     ResolvedRun,
@@ -46,7 +47,7 @@ class SuiteConfig(Strict):
     results: str = Field("results", description="folder under which each scale has its own")
     label: str | None = Field(None, description="name of one's own data in results/<scale>-<label>")
     protocol: Protocol | None = Field(None, description="null: the scale's")
-    difficult: Literal["gt", "ignore"] = "gt"
+    difficult: Difficult = "gt"
     voc_root: Path | None = None
     voc_train: tuple[str, ...] | None = None
     voc_val: tuple[str, ...] | None = None
@@ -93,7 +94,8 @@ class Plan(Strict):
         data = self.scale.data[name]
         if not isinstance(data, ShapesData):
             return data.root
-        return Path("data/shapes") / f"{data.layout}-{self.data_digest(name)}"
+        drawn = _digest(data.model_dump_json(exclude={"difficult"}))
+        return Path("data/shapes") / f"{data.layout}-{drawn}"
 
     def index_folder(self, name: DatasetName) -> Path:
         """Where `obc index` puts the checked data set's annotations and manifest."""
@@ -119,7 +121,7 @@ class Plan(Strict):
         return _digest(self.tables[name].model_dump_json() + self.config.model_dump_json())
 
     def data_digest(self, name: DatasetName) -> str:
-        """8 hex digits of a data set's settings."""
+        """8 hex digits of a data set's settings, where it lies among them."""
         return _digest(self.scale.data[name].model_dump_json())
 
     def save(self, path: Path) -> None:
@@ -180,14 +182,17 @@ def _scale(
     scale = validate(Scale, {"name": config.scale, **read_yaml(path)}, path)
     if config.protocol is not None:
         scale = scale.model_copy(update={"protocol": config.protocol})
+    # How difficult objects are read is a choice about any VOC data, not data of one's own.
+    base = {
+        name: _with_difficult(default, config.difficult) for name, default in scale.data.items()
+    }
     data = {
-        name: _with_user_choices(name, default, config, scale)
-        for name, default in scale.data.items()
+        name: _with_user_choices(name, default, config, scale) for name, default in base.items()
     }
     own = {
         name: new
         for name, new in data.items()
-        if data_identity(new, None) != data_identity(scale.data[name], None)
+        if data_identity(new, None) != data_identity(base[name], None)
     }
     notes = tuple(
         f"{name}: own data from {new.root}, at most {new.max_train_images or 'all'} training and "
@@ -200,6 +205,12 @@ def _scale(
         image_scale |= {name: scale.own_data.image_scale for name in own}
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
     return scale.model_copy(update={"data": data, "sizes": sizes}), own, notes
+
+
+def _with_difficult(data: Data, difficult: Difficult) -> Data:
+    if isinstance(data, CocoData) or data.difficult == difficult:
+        return data
+    return data.model_copy(update={"difficult": difficult})
 
 
 def _with_user_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
@@ -222,12 +233,14 @@ def _with_user_choices(name: DatasetName, default: Data, config: SuiteConfig, sc
             "max_val_images": scale.own_data.val_images,
         }
         base: dict[str, Any] = {"kind": name, **limits}
+        if name == "voc":
+            base["difficult"] = config.difficult
     else:
         base = default.model_dump()
         if set(chosen) - {"root"}:
             base |= {"expected_train_images": None, "expected_val_images": None}
     if name == "voc":
-        return VocData(**{**base, **chosen, "difficult": config.difficult})
+        return VocData(**{**base, **chosen})
     return CocoData(**{**base, **chosen})
 
 

@@ -149,6 +149,18 @@ def test_an_identity_names_settings_but_no_folder(tmp_path: Path) -> None:
     assert data_identity(here, "f") == data_identity(there, "f") != data_identity(here, "g")
 
 
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def test_reading_difficult_objects_otherwise_changes_voc_s_run_ids_and_nothing_else(
+    scale: str,
+) -> None:
+    count, ignore = (load_plan({"scale": scale, "difficult": how}) for how in ("gt", "ignore"))
+    assert ignore.results == count.results and ignore.notes == ()
+    assert ignore.data_folder("voc") == count.data_folder("voc")
+    assert {run for run in count.runs if run.startswith("coco")} == set(count.runs) & set(
+        ignore.runs
+    )
+
+
 # --- adding rows and tables --------------------------------------------------------------------
 
 

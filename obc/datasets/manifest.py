@@ -68,6 +68,7 @@ def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | Coco
         train=(f"{VOC_YEAR}/train",),
         val=(f"{VOC_YEAR}/val",),
         classes=class_names(data),
+        difficult=data.difficult,
     )
 
 

@@ -33,6 +33,7 @@ rule evaluate:
         f"{RUN}/evaluate.{{decode}}.log",
     benchmark:
         f"{RUN}/evaluate.{{decode}}.benchmark.tsv"
+    priority: 1  # a trained run's numbers before the next training
     conda:
         ENVIRONMENT
     threads: 1
