@@ -208,9 +208,8 @@ def _scale(
 
 
 def _with_difficult(data: Data, difficult: Difficult) -> Data:
-    if isinstance(data, CocoData) or data.difficult == difficult:
-        return data
-    return data.model_copy(update={"difficult": difficult})
+    in_voc_layout = isinstance(data, VocData) or getattr(data, "layout", None) == "voc"
+    return data.model_copy(update={"difficult": difficult}) if in_voc_layout else data
 
 
 def _with_user_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:

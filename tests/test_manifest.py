@@ -160,3 +160,13 @@ def test_reading_data_imports_neither_torch_nor_mmdet():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_split_without_any_object_is_an_error(tmp_path):
+    data = folder(tmp_path, "voc")
+    for annotation in (data.root / "VOC2007/Annotations").glob("*.xml"):
+        text = annotation.read_text()
+        start, end = text.find("<object>"), text.rfind("</object>") + len("</object>")
+        annotation.write_text(text[:start] + text[end:])
+    with pytest.raises(DatasetError, match="has no object of the wanted classes in its 6 images"):
+        index_dataset(data, data.root, tmp_path / "out")

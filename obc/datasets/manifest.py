@@ -126,6 +126,11 @@ def _index_split(
             f"published are {expected}; use the complete data set, or set "
             f"expected_{split}_images to null"
         )
+    if not counts["boxes"]:
+        raise DatasetError(
+            f"{root}: split {split} ({getattr(data, split)}) has no object of the wanted classes "
+            f"in its {counts['images']} images; nothing could be learned or measured"
+        )
     return content, counts
 
 
