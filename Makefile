@@ -1,6 +1,6 @@
 # make reproduce [SCALE=smoke|mini|paper] [CORES=N]   set up, then run every training, table, figure
 # make test                                           set up, then run the tests
-# make lint | env | clean-results | help
+# make lint | format | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
 # and again only when requirements.lock changes. On a machine with an NVIDIA GPU see environment.yml.
@@ -19,7 +19,7 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce test lint format env lock clean-results
+.PHONY: help reproduce test lint format env lock unlock
 
 help: ## show this
 	@sed -n '1,7s/^# \{0,1\}//p' Makefile
@@ -75,5 +75,5 @@ lock: $(READY) ## requirements.lock anew from pyproject.toml
 	(sed -n '/^#/p' requirements.lock; grep '==' .venv/lock.txt | sed 's/+cpu$$//') > .venv/lock.new
 	mv .venv/lock.new requirements.lock
 
-clean-results: ## delete the results of SCALE
-	rm -rf results/$(SCALE)
+unlock: $(READY) ## after snakemake itself was killed (kill -9, power loss)
+	$(BIN)/snakemake --unlock --config scale=$(SCALE)

@@ -20,8 +20,10 @@ from typing import Any, TextIO
 import yaml
 
 from obc.errors import SuiteError
-from obc.experiment import ShapesData
 from obc.plan import ConfigError, Plan, load_plan
+from obc.runs import run_status
+from obc.scale import ShapesData
+from obc.table_file import read_yaml
 
 EXAMPLES = """\
 examples:
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except SuiteError as error:
+    except (SuiteError, OSError) as error:
         print(f"obc {options.command}: {error}", file=sys.stderr)
         return 1
     return 0
@@ -67,12 +69,15 @@ def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
     path = options.config_folder / "config.yaml"
     if not path.exists():
         raise ConfigError(f"{path}: not found; call obc from the project's folder")
-    raw = yaml.safe_load(path.read_text()) or {}
+    raw = read_yaml(path)
     for pair in options.set:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair}: allowed is key=value")
-        raw[key] = yaml.safe_load(value)
+        try:
+            raw[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair}: {error}") from None
     return raw
 
 
@@ -80,16 +85,14 @@ def _draw(options: argparse.Namespace) -> None:
     from obc.atomic import write_json
     from obc.datasets.shapes import generate
 
-    plan = Plan.load(options.plan)
-    data, folder = plan.scale.data[options.dataset], plan.data_folder(options.dataset)
-    if not isinstance(data, ShapesData):
-        raise ConfigError(
-            f"{options.dataset} is a folder of one's own ({data.root}); nothing to draw"
-        )
+    data = ShapesData.model_validate_json(options.settings)
     started = time.monotonic()
-    generate(data, folder, workers=options.workers)
+    generate(data, options.folder, workers=options.workers)
     seconds = round(time.monotonic() - started, 2)
-    write_json(Path(f"{folder}.json"), {"data": data.model_dump(mode="json"), "seconds": seconds})
+    # Beside the folder and last: where this file is, the whole data set is.
+    write_json(
+        Path(f"{options.folder}.json"), {"data": data.model_dump(mode="json"), "seconds": seconds}
+    )
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -110,8 +113,11 @@ def _index(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
-    log = plan.run_folder(options.run_id, options.seed) / "log.txt"
-    with logged(options, log) as terminal:
+    folder = plan.run_folder(options.run_id, options.seed)
+    if run_status(folder) == "trained" and not options.again:
+        print(f"{folder}: trained already; --again trains it anew")
+        return
+    with logged(options, folder / "log.txt") as terminal:
         from obc.train import train
 
         started = time.monotonic()
@@ -128,11 +134,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
         path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
         metrics = json.loads(path.read_text())["metrics"]
-        print(
-            f"evaluated {options.run_id} seed {options.seed} ({options.decode}): "
-            f"AP {metrics['AP']:.1f}, AP50 {metrics['AP50']:.1f}",
-            file=terminal,
-        )
+        shown = ", ".join(f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50"))
+        print(f"evaluated {options.run_id} seed {options.seed} ({options.decode}): {shown}",
+              file=terminal)  # fmt: skip
 
 
 def _plan_with_run(options: argparse.Namespace) -> Plan:
@@ -243,15 +247,16 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
     plan.set_defaults(run=_plan)
 
-    for name, run, text in (
-        ("draw", _draw, "draw an embedded data set to data/shapes"),
-        ("index", _index, "check a data set and write its annotations and manifest"),
-    ):
-        step = commands.add_parser(name, help=text)
-        _add_plan(step)
-        step.add_argument("dataset", choices=("voc", "coco"))
+    draw = commands.add_parser("draw", help="draw an embedded data set")
+    draw.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or replaced")
+    draw.add_argument("--settings", required=True, metavar="JSON", help="as data.voc of a scale")
+    draw.set_defaults(run=_draw)
+    index = commands.add_parser("index", help="check a data set, write annotations and manifest")
+    _add_plan(index)
+    index.add_argument("dataset", choices=("voc", "coco"))
+    index.set_defaults(run=_index)
+    for step in (draw, index):
         step.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
-        step.set_defaults(run=run)
 
     train = commands.add_parser(
         "train", help="train one run, or go on with it where it was interrupted"
@@ -262,6 +267,7 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
         step.add_argument("--seed", type=int, default=0)
         step.set_defaults(run=run)
+    train.add_argument("--again", action="store_true", help="also if it is trained already")
     evaluate.add_argument(
         "--decode", required=True, choices=("expectation", "argmax", "regression")
     )

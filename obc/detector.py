@@ -15,8 +15,9 @@ from mmengine.config import Config, ConfigDict
 
 import obc.head
 import obc.train_hooks  # noqa: F401
-from obc.experiment import L2, Cascade, Network, OffsetBin, ResolvedRun, Runtime, SmoothL1, Stds
+from obc.experiment import L2, Cascade, OffsetBin, ResolvedRun, SmoothL1, Stds
 from obc.protocols import LEGACY_CODER, MATCH_LOW_QUALITY, MODEL_EDITS
+from obc.scale import Network, Runtime
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BASE_MODEL = {

@@ -18,9 +18,11 @@ from torch import nn
 from obc.atomic import write_json
 from obc.detector import build_config
 from obc.errors import SuiteError
-from obc.experiment import Decode, ShapesData
+from obc.experiment import Decode
 from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
 from obc.plan import Plan
+from obc.provenance import file_sha256
+from obc.scale import ShapesData
 from obc.train import data_files
 
 # Where small ends and large begins on the embedded scenes, as fractions of the image's side:
@@ -65,6 +67,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
             "run_id": run_id,
             "seed": seed,
             "decode": decode,
+            "weights_sha256": file_sha256(folder / "final.pth"),
             "images": len(truth["images"]),
             "difficult": plan.config.difficult,
             "area_sides": sides,

@@ -1,6 +1,6 @@
-"""The typed specifications of the suite: what a run, a table, a figure and a scale *are*.
+"""What a run, a table and a figure *are*: the method in the paper's words, and run ids.
 
-A table row says what the paper says (`RunSpec`); a scale says with how much (`Scale`);
+A table row says what the paper says (`RunSpec`); a scale says with how much (`obc.scale`);
 `resolve` joins the two into a `ResolvedRun`, and the hash of that is the run id. Nothing else
 decides a run. Every model forbids unknown keys and is immutable.
 """
@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from functools import reduce
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
+
+from obc.scale import (
+    BackboneName,
+    DatasetName,
+    DetectorName,
+    Fraction,
+    Network,
+    Protocol,
+    Scale,
+    Schedule,
+    Sizes,
+    Strict,
+)
 
 METRICS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L")
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-    "train", "tvmonitor",
-)  # fmt: skip
 
 Metric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L"]
-DatasetName = Literal["voc", "coco"]
-DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
-BackboneName = Literal["r50", "r101", "x101"]
 Decode = Literal["expectation", "argmax", "regression"]
-Protocol = Literal["paper_v1", "modern"]
-Difficult = Literal["gt", "ignore"]
-Stds = tuple[float, float, float, float]
-
-
-class Strict(BaseModel):
-    """Immutable model that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Stds = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+Percent = Annotated[float, Field(ge=0, le=100)]
+DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
 
 
 # --- the method: what the paper varies ---------------------------------------------------------
@@ -44,25 +43,25 @@ class SmoothL1(Strict):
     """Box regression with smooth L1 (equation 3)."""
 
     loss: Literal["smooth_l1"]
-    beta: float = Field(1.0, gt=0, description="where the quadratic part ends (equation 3)")
-    loss_weight: float = Field(1.0, gt=0)
+    beta: PositiveFloat = Field(1.0, description="where the quadratic part ends (equation 3)")
+    loss_weight: PositiveFloat = 1.0
 
 
 class L2(Strict):
     """Box regression with the squared error, without the factor 1/2 (MMDetection's MSELoss)."""
 
     loss: Literal["l2"]
-    loss_weight: float = Field(1.0, gt=0)
+    loss_weight: PositiveFloat = 1.0
 
 
 class OffsetBin(Strict):
     """Offset bin classification (section 3.2) and every switch the paper leaves open."""
 
     loss: Literal["offset_bin"]
-    max_offset: float = Field(3.0, gt=0, description="a: half width of the first stage's range")
-    num_bins: int = Field(20, ge=3, le=1000, description="n of the paper, see overflow switch")
-    num_stages: int = Field(1, ge=1, le=5, description="K of section 3.2.4")
-    stage_ranges: tuple[float, ...] | None = Field(
+    max_offset: PositiveFloat = Field(3.0, description="a: half width of the first stage's range")
+    num_bins: int = Field(20, ge=3, le=1000, strict=True, description="n of the paper")
+    num_stages: int = Field(1, ge=1, le=5, strict=True, description="K of section 3.2.4")
+    stage_ranges: tuple[PositiveFloat, ...] | None = Field(
         None, description="a_1..a_K; null: a_{k+1} = w_k / 2"
     )
     bins_include_overflow: bool = Field(False, description="does num_bins count (-inf,-a], [a,inf)")
@@ -72,14 +71,21 @@ class OffsetBin(Strict):
     bin_norm: Literal["sampled", "positive"] = "sampled"
     coord_reduction: Literal["sum", "mean"] = "sum"
     reg_class_agnostic: bool = True
-    loss_weight: float = Field(1.0, gt=0, description="lambda_bin of equation 9")
+    loss_weight: PositiveFloat = Field(1.0, description="lambda_bin of equation 9")
 
     @model_validator(mode="after")
-    def _ranges_match_stages(self) -> OffsetBin:
-        if self.stage_ranges is not None and len(self.stage_ranges) != self.num_stages:
+    def _ranges_fit(self) -> OffsetBin:
+        if self.stage_ranges is None:
+            return self
+        if len(self.stage_ranges) != self.num_stages:
             raise ValueError(
                 f"stage_ranges {self.stage_ranges} has {len(self.stage_ranges)} entries, "
                 f"allowed: exactly num_stages = {self.num_stages}"
+            )
+        if self.stage_ranges[0] != self.max_offset:
+            raise ValueError(
+                f"stage_ranges starts with {self.stage_ranges[0]:g}, "
+                f"allowed: max_offset = {self.max_offset:g}"
             )
         return self
 
@@ -90,9 +96,9 @@ Box = Annotated[SmoothL1 | L2 | OffsetBin, Field(discriminator="loss")]
 class Cascade(Strict):
     """The two-stage Cascade R-CNN of section 4.2."""
 
-    ious: tuple[float, ...] = (0.5, 0.7)
-    stage_stds: tuple[Stds, ...] = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1))
-    stage_weights: tuple[float, ...] = (1.0, 0.5)
+    ious: tuple[Fraction, ...] = Field((0.5, 0.7), min_length=1)
+    stage_stds: tuple[Stds, ...] = (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1))
+    stage_weights: tuple[PositiveFloat, ...] = (1.0, 0.5)
 
     @model_validator(mode="after")
     def _same_length(self) -> Cascade:
@@ -109,7 +115,7 @@ class RunSpec(Strict):
     detector: DetectorName
     backbone: BackboneName
     box: Box
-    target_stds: Stds = Field((0.1, 0.1, 0.2, 0.2), description="normalisation of the offsets")
+    target_stds: Stds = Field(DEFAULT_STDS, description="normalisation of the offsets")
     cascade: Cascade | None = Field(None, description="only with detector: cascade_rcnn")
 
     @model_validator(mode="before")
@@ -123,6 +129,8 @@ class RunSpec(Strict):
     def _cascade_only_for_cascade(self) -> RunSpec:
         if self.cascade is not None and self.detector != "cascade_rcnn":
             raise ValueError(f"cascade is allowed only with cascade_rcnn, not {self.detector}")
+        if self.cascade is not None and self.target_stds != DEFAULT_STDS:
+            raise ValueError("target_stds has no effect in a cascade; use cascade.stage_stds")
         return self
 
     @property
@@ -131,146 +139,6 @@ class RunSpec(Strict):
         if isinstance(self.box, OffsetBin):
             return ("expectation", "argmax")
         return ("regression",)
-
-
-# --- the data ----------------------------------------------------------------------------------
-
-
-class ShapesData(Strict):
-    """The embedded data set: scenes that the project draws itself."""
-
-    kind: Literal["shapes"]
-    layout: DatasetName
-    version: Literal[1] = 1
-    seed: int = Field(ge=0)
-    image_size: int = Field(ge=32, le=1024, description="pixels, square")
-    train_images: int = Field(ge=1)
-    val_images: int = Field(ge=1)
-    num_classes: int = Field(ge=2, le=12)
-    objects: tuple[int, int] = Field(description="fewest and most objects in an image")
-    difficult: Difficult = "gt"
-    object_size: tuple[float, float] = Field(
-        description="smallest and largest object, longer side as a fraction of the image"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> ShapesData:
-        if not 1 <= self.objects[0] <= self.objects[1]:
-            raise ValueError(f"objects {self.objects}: allowed is 1 <= fewest <= most")
-        if not 0 < self.object_size[0] <= self.object_size[1] <= 1:
-            raise ValueError(f"object_size {self.object_size}: allowed is 0 < min <= max <= 1")
-        return self
-
-
-class VocData(Strict):
-    """A folder in PASCAL VOC layout; splits are `train` or, in a devkit, `VOC2007/trainval`."""
-
-    kind: Literal["voc"]
-    root: Path
-    train: tuple[str, ...] = Field(("train",), min_length=1)
-    val: tuple[str, ...] = Field(("val",), min_length=1)
-    classes: tuple[str, ...] = Field(VOC_CLASSES, min_length=1)
-    difficult: Difficult = "gt"
-    max_train_images: int | None = Field(None, ge=1)
-    max_val_images: int | None = Field(None, ge=1)
-    expected_train_images: int | None = Field(None, description="as published; checked")
-    expected_val_images: int | None = None
-
-
-class CocoData(Strict):
-    """A folder in COCO layout: `annotations/instances_<split>.json` and `<split>/` images."""
-
-    kind: Literal["coco"]
-    root: Path
-    train: str = "train2017"
-    val: str = "val2017"
-    max_train_images: int | None = Field(None, ge=1)
-    max_val_images: int | None = Field(None, ge=1)
-    expected_train_images: int | None = Field(None, description="as published; checked")
-    expected_val_images: int | None = None
-
-
-Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]
-
-
-# --- the scale: with how much ------------------------------------------------------------------
-
-
-class Network(Strict):
-    """The ResNet or ResNeXt that stands for `r50`, `r101` or `x101` at a scale."""
-
-    depth: Literal[18, 34, 50, 101, 152]
-    base_channels: int = Field(64, ge=4)
-    groups: dict[DetectorName, int] | None = Field(
-        None, description="ResNeXt cardinality per detector; null: a plain ResNet"
-    )
-    base_width: int = Field(4, ge=1, description="ResNeXt width of a group")
-    pretrained: str | None = Field(
-        None, description="checkpoint to start from; {groups} is filled in; null: from scratch"
-    )
-
-
-class Schedule(Strict):
-    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set."""
-
-    epochs: int = Field(ge=1)
-    steps: tuple[int, ...] = Field(description="epochs after which lr is multiplied by 0.1")
-    lr: float = Field(gt=0)
-    batch_size: int = Field(ge=1, description="images a step, over all devices")
-    warmup_iters: int = Field(ge=0)
-    warmup_ratio: float = Field(gt=0, le=1)
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    grad_clip: float | None = Field(None, gt=0, description="largest gradient norm; null: none")
-    repeat_times: int = Field(1, ge=1)
-
-
-class Sizes(Strict):
-    """Widths and counts of the detector around the box head."""
-
-    image_scale: dict[DatasetName, tuple[int, int]] = Field(description="longest, shortest side")
-    neck_channels: int = 256
-    fc_channels: int = 1024
-    anchor_scale: int = Field(8, ge=1, description="anchor side / stride")
-    finest_scale: int = Field(56, ge=1, description="RoIs under twice this go to the finest level")
-    sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
-    train_proposals: int | None = Field(None, ge=1, description="null: the protocol's")
-    test_proposals: int | None = Field(None, ge=1, description="null: the protocol's")
-    norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
-    frozen_stages: int = Field(1, ge=-1, le=4)
-
-
-class Runtime(Strict):
-    """How a job uses its machine; never part of a run id."""
-
-    gpus: int = Field(0, ge=0, description="GPUs that a training asks the scheduler for")
-    num_workers: int = Field(0, ge=0, description="processes that load images")
-    eval_batch_size: int = Field(1, ge=1)
-    keep_weights: bool = Field(
-        False, description="do not train again because code or data changed; tables say it instead"
-    )
-
-
-class OwnData(Strict):
-    """How much of a user's own folder (voc_root, coco_root) this scale uses, and how large."""
-
-    train_images: int | None = Field(None, ge=1, description="null: all of them")
-    val_images: int | None = Field(None, ge=1, description="null: all of them")
-    image_scale: tuple[int, int] | None = Field(None, description="null: as sizes.image_scale")
-
-
-class Scale(Strict):
-    """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
-
-    name: str
-    description: str
-    protocol: Protocol
-    data: dict[DatasetName, Data]
-    networks: dict[BackboneName, Network]
-    schedule: Schedule
-    sizes: Sizes
-    own_data: OwnData = OwnData()
-    runtime: Runtime = Runtime()
 
 
 # --- tables and figures ------------------------------------------------------------------------
@@ -285,7 +153,7 @@ class Row(Strict):
     cited: bool = Field(False, description="a number from the literature; never trained")
     run: RunSpec | None = None
     decode: Decode | None = None
-    paper: tuple[float | None, ...] | None = None
+    paper: tuple[Percent | None, ...] | None = None
 
     @model_validator(mode="after")
     def _spec_or_citation(self) -> Row:
@@ -308,14 +176,24 @@ class Plot(Strict):
     x_label: str
     series: str = Field(description="dotted key of the spec that separates the lines")
     series_label: str
-    colors: dict[str, str] = Field(description="series value: colour, as in the paper")
+    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
+        description="series value: colour, as in the paper"
+    )
+
+    def value(self, run: RunSpec, axis: Literal["x", "series"]) -> float:
+        """The number at the dotted key of an axis; ValueError when there is none."""
+        key: str = getattr(self, axis)
+        found = reduce(lambda part, name: getattr(part, name, None), key.split("."), run)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise ValueError(f"plot.{axis}: {key} is {found!r} in a row, allowed: a number")
+        return found
 
 
 class TableSpec(Strict):
     """A table of the paper: one file in config/experiments."""
 
     kind: Literal["table"] = "table"
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z]\w*$", description="of the file; also the target")
     title: str
     section: str
     dataset: DatasetName
@@ -324,6 +202,8 @@ class TableSpec(Strict):
 
     @model_validator(mode="after")
     def _one_number_per_metric(self) -> TableSpec:
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"metrics {', '.join(self.metrics)}: one is named twice")
         for row in self.rows:
             if row.paper is not None and len(row.paper) != len(self.metrics):
                 raise ValueError(
@@ -341,8 +221,25 @@ class FigureSpec(TableSpec):
     kind: Literal["figure"] = "figure"
     plot: Plot
 
+    @model_validator(mode="after")
+    def _every_row_can_be_drawn(self) -> FigureSpec:
+        for row in self.rows:
+            if row.run is None:
+                continue
+            self.plot.value(row.run, "x")
+            series = f"{self.plot.value(row.run, 'series'):g}"
+            if series not in self.plot.colors:
+                raise ValueError(
+                    f"plot.colors has no colour for {self.plot.series} = {series}, "
+                    f"it has: {', '.join(self.plot.colors)}"
+                )
+        return self
+
 
 # --- one resolved run and its id ---------------------------------------------------------------
+
+# Part of every run id: raise it when a default or the meaning of a setting changes.
+RUN_ID_VERSION = 1
 
 
 class ResolvedRun(Strict):
@@ -357,28 +254,30 @@ class ResolvedRun(Strict):
 
     @property
     def run_id(self) -> str:
-        """Readable slug plus 8 hex digits of the hash of every field."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return f"{slug(self.spec)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """Readable slug plus 8 hex digits of the hash of every setting that is not a default.
+
+        Defaults are left out so that a switch added later renames no run of before.
+        """
+        settings = self.model_dump(mode="json", exclude_defaults=True)
+        return f"{slug(self.spec)}-{digest({'version': RUN_ID_VERSION, **settings})}"
 
 
-def data_identity(data: ShapesData | VocData | CocoData, fingerprint: str | None) -> dict[str, Any]:
-    """What makes a data set this data set, wherever it lies: its settings without the folder.
-
-    Args:
-        fingerprint: quick digest of a user's own folder; None for the embedded data and for
-            published data sets, which their counts identify (so that a plan needs no download).
-    """
-    return {**data.model_dump(mode="json", exclude={"root"}), "fingerprint": fingerprint}
+def digest(content: Any) -> str:
+    """8 hex digits that depend on JSON content, not on the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def resolve(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
-    """Join a spec with the parts of a scale that concern it (and no others: see run_id)."""
+    """Join a spec with the parts of a scale that concern it (and no others: see run_id).
+
+    Raises:
+        KeyError: the scale has no such network, data set or ResNeXt group count.
+    """
     network = scale.networks[spec.backbone]
     if network.groups is not None:
-        network = network.model_copy(
-            update={"groups": {spec.detector: network.groups[spec.detector]}}
-        )
+        groups = {spec.detector: network.groups[spec.detector]}
+        network = network.model_copy(update={"groups": groups})
     image_scale = {spec.dataset: scale.sizes.image_scale[spec.dataset]}
     return ResolvedRun(
         spec=spec,

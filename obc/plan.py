@@ -1,60 +1,25 @@
 """From the files in config/ to a plan: which runs, at which scale, for which tables.
 
 `load_plan` reads and validates everything before any job starts; whatever is wrong becomes one
-`ConfigError` that names the file, the key and what is allowed. The plan is then frozen into
-`results/<scale>/plan.json`, which every job reads, so that editing a YAML file while the DAG
-runs changes nothing under its feet.
+`ConfigError` that names the file, the key and what is allowed. The workflow freezes the plan into
+`results/<scale>/plan.json` when it starts, and every job reads that, so that editing a YAML file
+while the DAG runs changes nothing under its feet.
 """
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from obc.atomic import write_text
-from obc.datasets.manifest import fingerprint
-from obc.experiment import (
-    CocoData,
-    Data,
-    DatasetName,
-    Difficult,
-    FigureSpec,
-    Protocol,
-    ResolvedRun,
-    Row,
-    RunSpec,
-    Scale,
-    ShapesData,
-    Strict,
-    TableSpec,
-    VocData,
-    data_identity,
-    resolve,
-)
+from obc.config import SuiteConfig, choose_data
+from obc.experiment import FigureSpec, ResolvedRun, Row, RunSpec, TableSpec, digest, resolve
+from obc.scale import DatasetName, Scale, ShapesData, Strict
 from obc.spec_errors import ConfigError, explain
-from obc.table_file import read_table, read_yaml, validate
-
-
-class SuiteConfig(Strict):
-    """config/config.yaml and `--config key=value`: what a user chooses for one call."""
-
-    scale: str = Field("smoke", description="a file in config/scales")
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
-    results: str = Field("results", description="folder under which each scale has its own")
-    label: str | None = Field(None, description="name of one's own data in results/<scale>-<label>")
-    protocol: Protocol | None = Field(None, description="null: the scale's")
-    difficult: Difficult = "gt"
-    voc_root: Path | None = None
-    voc_train: tuple[str, ...] | None = None
-    voc_val: tuple[str, ...] | None = None
-    voc_classes: tuple[str, ...] | None = None
-    coco_root: Path | None = None
-    coco_train: str | None = None
-    coco_val: str | None = None
+from obc.table_file import read_table, validate
 
 
 class PlannedRun(Strict):
@@ -71,6 +36,7 @@ class Plan(Strict):
 
     config: SuiteConfig
     scale: Scale
+    identities: dict[DatasetName, dict[str, Any]]
     results: Path
     tables: dict[str, FigureSpec | TableSpec]
     runs: dict[str, PlannedRun]
@@ -93,13 +59,14 @@ class Plan(Strict):
         """Where the images of a data set lie; the embedded ones are cached by their settings."""
         data = self.scale.data[name]
         if not isinstance(data, ShapesData):
-            return data.root
-        drawn = _digest(data.model_dump_json(exclude={"difficult"}))
+            return data.root.absolute()
+        # A reading of difficult objects draws no other scenes.
+        drawn = digest(data.model_dump(mode="json", exclude={"difficult"}))
         return Path("data/shapes") / f"{data.layout}-{drawn}"
 
     def index_folder(self, name: DatasetName) -> Path:
-        """Where `obc index` puts the checked data set's annotations and manifest."""
-        return self.results / "data" / name
+        """Where `obc index` puts a data set's annotations and manifest; one folder per identity."""
+        return self.results / "data" / f"{name}-{digest(self.identities[name])}"
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -114,15 +81,12 @@ class Plan(Strict):
     @cached_property
     def digest(self) -> str:
         """8 hex digits that change when anything of the plan does."""
-        return _digest(self.model_dump_json())
+        return digest(self.model_dump(mode="json"))
 
     def table_digest(self, name: str) -> str:
         """8 hex digits of a table's spec and of what its caption says beside it."""
-        return _digest(self.tables[name].model_dump_json() + self.config.model_dump_json())
-
-    def data_digest(self, name: DatasetName) -> str:
-        """8 hex digits of a data set's settings, where it lies among them."""
-        return _digest(self.scale.data[name].model_dump_json())
+        said = (self.tables[name], self.config, self.scale)
+        return digest([model.model_dump(mode="json") for model in said])
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, atomically."""
@@ -133,8 +97,10 @@ class Plan(Strict):
         """Read a plan written by `save`; ConfigError when it is missing or of other code."""
         try:
             return cls.model_validate_json(path.read_text())
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no plan there; write one with `obc plan`") from None
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: no plan to read ({error.strerror}); `obc plan --out FILE` writes one"
+            ) from None
         except ValidationError as error:
             raise ConfigError(explain(error, path, cls)) from None
 
@@ -148,120 +114,27 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
 
     Raises:
         ConfigError: any file or key is wrong; the message says which and what is allowed.
+        DatasetError: a folder of one's own is not in VOC or COCO layout.
     """
-    config = validate(SuiteConfig, _listed(raw_config), config_folder / "config.yaml")
-    scale, own, notes = _scale(config, config_folder)
-    identities = {name: _identity(data, own) for name, data in scale.data.items()}
+    config = validate(SuiteConfig, raw_config, config_folder / "config.yaml")
+    chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
-    if own:
-        left_out = sorted(name for name, table in tables.items() if table.dataset not in own)
-        tables = {name: table for name, table in tables.items() if table.dataset in own}
+    notes = chosen.notes
+    if chosen.own:
+        left_out = sorted(name for name, table in tables.items() if table.dataset not in chosen.own)
+        tables = {name: table for name, table in tables.items() if table.dataset in chosen.own}
         if left_out:
             notes += (f"left out, because no folder of one's own was given: {', '.join(left_out)}",)
+    label = config.label or chosen.label
     return Plan(
         config=config,
-        scale=scale,
-        results=_results_folder(config, scale, own),
+        scale=chosen.scale,
+        identities=chosen.identities,
+        results=Path(config.results) / "-".join(filter(None, (chosen.scale.name, label))),
         tables=tables,
-        runs=_runs(tables, scale, identities),
+        runs=_runs(tables, chosen.scale, chosen.identities),
         notes=notes,
     )
-
-
-# --- scale and data ----------------------------------------------------------------------------
-
-
-def _scale(
-    config: SuiteConfig, folder: Path
-) -> tuple[Scale, dict[DatasetName, Data], tuple[str, ...]]:
-    """The scale with a user's own data in place, and which data sets are the user's own."""
-    path = folder / "scales" / f"{config.scale}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise ConfigError(f"scale: {config.scale!r} is not one; allowed: {known} ({path.parent})")
-    scale = validate(Scale, {"name": config.scale, **read_yaml(path)}, path)
-    if config.protocol is not None:
-        scale = scale.model_copy(update={"protocol": config.protocol})
-    # How difficult objects are read is a choice about any VOC data, not data of one's own.
-    base = {
-        name: _with_difficult(default, config.difficult) for name, default in scale.data.items()
-    }
-    data = {
-        name: _with_user_choices(name, default, config, scale) for name, default in base.items()
-    }
-    own = {
-        name: new
-        for name, new in data.items()
-        if data_identity(new, None) != data_identity(base[name], None)
-    }
-    notes = tuple(
-        f"{name}: own data from {new.root}, at most {new.max_train_images or 'all'} training and "
-        f"{new.max_val_images or 'all'} validation images at scale {scale.name}"
-        for name, new in own.items()
-        if not isinstance(new, ShapesData)
-    )
-    image_scale = {**scale.sizes.image_scale}
-    if scale.own_data.image_scale is not None:
-        image_scale |= {name: scale.own_data.image_scale for name in own}
-    sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
-    return scale.model_copy(update={"data": data, "sizes": sizes}), own, notes
-
-
-def _with_difficult(data: Data, difficult: Difficult) -> Data:
-    in_voc_layout = isinstance(data, VocData) or getattr(data, "layout", None) == "voc"
-    return data.model_copy(update={"difficult": difficult}) if in_voc_layout else data
-
-
-def _with_user_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
-    """The scale's data set, or the user's folder in its place."""
-    chosen = {
-        key.removeprefix(f"{name}_"): value
-        for key, value in config.model_dump(exclude_none=True).items()
-        if key.startswith(f"{name}_")
-    }
-    if isinstance(default, ShapesData):
-        if not chosen:
-            return default
-        if "root" not in chosen:
-            raise ConfigError(
-                f"{name}_{next(iter(chosen))} is given without {name}_root; "
-                f"scale {scale.name} draws its own {name} data, so name a folder or drop the key"
-            )
-        limits = {
-            "max_train_images": scale.own_data.train_images,
-            "max_val_images": scale.own_data.val_images,
-        }
-        base: dict[str, Any] = {"kind": name, **limits}
-        if name == "voc":
-            base["difficult"] = config.difficult
-    else:
-        base = default.model_dump()
-        if set(chosen) - {"root"}:
-            base |= {"expected_train_images": None, "expected_val_images": None}
-    if name == "voc":
-        return VocData(**{**base, **chosen})
-    return CocoData(**{**base, **chosen})
-
-
-def _identity(data: Data, own: dict[DatasetName, Data]) -> dict[str, Any]:
-    """What the run ids hash of a data set; a user's folder is fingerprinted, nothing else is."""
-    if isinstance(data, ShapesData) or data not in own.values():
-        return data_identity(data, None)
-    return data_identity(data, fingerprint(data, data.root))
-
-
-def _results_folder(config: SuiteConfig, scale: Scale, own: dict[DatasetName, Data]) -> Path:
-    """results/<scale>, and results/<scale>-<label> when the data are not the scale's own."""
-    label = config.label
-    if label is None and own:
-        label = "-".join(
-            "own" if isinstance(data, ShapesData) else data.root.resolve().name.lower()
-            for data in own.values()
-        )
-    return Path(config.results) / (f"{scale.name}-{label}" if label else scale.name)
-
-
-# --- tables and runs ---------------------------------------------------------------------------
 
 
 def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
@@ -274,7 +147,7 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
 def _runs(
     tables: dict[str, FigureSpec | TableSpec],
     scale: Scale,
-    identities: dict[str, dict[str, Any]],
+    identities: dict[DatasetName, dict[str, Any]],
 ) -> dict[str, PlannedRun]:
     """Every distinct training; rows with the same spec share one."""
     wanted: dict[RunSpec, tuple[list[str], list[str]]] = {}
@@ -286,12 +159,13 @@ def _runs(
                 users += [name] if name not in users else []
     runs = {}
     for spec, (decodes, users) in wanted.items():
-        if spec.backbone not in scale.networks or spec.dataset not in scale.data:
+        try:
+            resolved = resolve(spec, scale, identities[spec.dataset])
+        except KeyError as error:
             raise ConfigError(
-                f"config/scales/{scale.name}.yaml: {users[0]} needs {spec.backbone} on "
-                f"{spec.dataset}, which the scale does not define"
-            )
-        resolved = resolve(spec, scale, identities[spec.dataset])
+                f"scale {scale.name}: {users[0]} needs {spec.detector} with {spec.backbone} on "
+                f"{spec.dataset}, and the scale says nothing of {error}"
+            ) from None
         runs[resolved.run_id] = PlannedRun(
             run_id=resolved.run_id,
             resolved=resolved,
@@ -301,17 +175,4 @@ def _runs(
     return runs
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _listed(raw: dict[str, Any]) -> dict[str, Any]:
-    """`--config seeds=0 voc_train=train` gives scalars where lists are meant."""
-    lists = ("seeds", "voc_train", "voc_val", "voc_classes")
-    return {
-        key: [value] if key in lists and isinstance(value, str | int) else value
-        for key, value in raw.items()
-    }
-
-
-__all__ = ["ConfigError", "Plan", "PlannedRun", "SuiteConfig", "load_plan", "read_table"]
+__all__ = ["ConfigError", "Plan", "PlannedRun", "load_plan", "read_table"]

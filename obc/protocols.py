@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from obc.experiment import Protocol
+from obc.scale import Protocol
 
 # Keys are dotted paths into the model config; lists of heads are edited by obc.detector.
 MODEL_EDITS: dict[Protocol, dict[str, Any]] = {

@@ -62,6 +62,12 @@ def code_version() -> dict[str, Any]:
     }
 
 
+def file_sha256(path: Path) -> str:
+    """64 hex digits of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(

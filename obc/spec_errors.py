@@ -33,6 +33,8 @@ def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
             lines.append(f"{path}: {key}: unknown key{hint}; allowed: {', '.join(known)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {key}: is required and missing")
+        elif problem["type"] == "value_error":  # one of ours: it says what was given itself
+            lines.append(f"{path}: {key}: {problem['ctx']['error']}")
         else:
             lines.append(f"{path}: {key}: {problem['msg']} (got {problem['input']!r:.120})")
     return "\n".join(lines)

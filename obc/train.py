@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,9 +25,10 @@ from obc.atomic import atomic_path, write_json
 from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.plan import Plan
-from obc.provenance import code_version, hardware, package_versions
+from obc.provenance import code_version, file_sha256, hardware, package_versions
 from obc.runs import training_lock
-from obc.train_hooks import ProgressHook
+from obc.sessions import begin_session, save_sessions
+from obc.train_hooks import ProgressHook, SessionHook
 
 
 class NotIndexed(SuiteError):
@@ -106,18 +106,26 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     require_weights_source(run.network.pretrained)
     config = build_config(run, seed, files, plan.scale.runtime)
     config.work_dir = str(folder / "work")
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    clock = time.monotonic()
+    code = code_version()
+    keep = plan.scale.runtime.keep_weights
+    sessions = begin_session(
+        folder / "work", code["training_code"], manifest["sha256"], keep, terminal
+    )
+    for stale in folder.glob("metrics.*.json"):
+        stale.unlink()  # of weights that are about to be replaced
     progress = ProgressHook(f"{run_id} seed {seed}", terminal)
     runner = _runner(config)
     runner.register_hook(progress)
+    runner.register_hook(
+        SessionHook(sessions[-1], lambda: save_sessions(folder / "work", sessions), progress)
+    )
     model = runner.train()
-    seconds = time.monotonic() - clock
     state = {key: value.cpu() for key, value in model.state_dict().items()}
     with atomic_path(folder / "final.pth") as path:
         torch.save(state, path)
     with atomic_path(folder / "config.py") as path:
         path.write_text(runner.cfg.pretty_text)
+    seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
     write_json(
         folder / "run.json",
         {
@@ -125,15 +133,16 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
             "scale": plan.scale.name,
             "seed": seed,
             "resolved": run.model_dump(mode="json"),
+            "weights_sha256": file_sha256(folder / "final.pth"),
             "data": {"sha256": manifest["sha256"], "splits": manifest["splits"]},
-            "code": code_version(),
+            "code": code,
             "packages": package_versions(),
             "hardware": hardware(),
-            "started": started,
+            "started": sessions[0]["started"],
             "seconds": round(seconds, 2),
-            "resumed_from_iteration": progress.first_iter,
+            "images_per_second": round(images / seconds, 2) if seconds else None,
             "iterations": runner.max_iters,
-            "images_per_second": round(progress.images / seconds, 2) if seconds else None,
+            "sessions": sessions,
             "peak_memory_mib": _peak_memory_mib(),
         },
     )

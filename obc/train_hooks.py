@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import torch
 from mmengine.hooks import Hook
@@ -30,6 +31,30 @@ class EpochSeedHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Reseed Python, NumPy and torch."""
         set_random_seed((runner.seed * 100_003 + runner.epoch) % 2**32)
+
+
+class SessionHook(Hook):
+    """Notes after each epoch how much this session has trained, for when it is killed.
+
+    Args:
+        session: the session's record; `seconds` and `images` are kept up to date in it.
+        save: writes the records of all sessions.
+        progress: counts.
+    """
+
+    priority = "LOW"
+
+    def __init__(
+        self, session: dict[str, Any], save: Callable[[], None], progress: ProgressHook
+    ) -> None:
+        self.session = session
+        self.save = save
+        self.progress = progress
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Bring the record up to date."""
+        self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
+        self.save()
 
 
 @HOOKS.register_module()
@@ -80,7 +105,6 @@ class ProgressHook(Hook):
         self.stream = stream
         self.every_seconds = every_seconds
         self.images = 0
-        self.first_loss = self.last_loss = float("nan")
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock; say where a resumed run goes on."""
@@ -88,6 +112,11 @@ class ProgressHook(Hook):
         self.first_iter = runner.iter
         if runner.iter:
             print(f"{self.name}: resumed after epoch {runner.epoch}", file=self.stream, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the training loop started in this process."""
+        return time.monotonic() - self.started
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
@@ -99,7 +128,7 @@ class ProgressHook(Hook):
             return
         self.printed = now
         done = runner.iter + 1 - self.first_iter
-        seconds = now - self.started
+        seconds = self.seconds
         left = seconds / done * (runner.max_iters - runner.iter - 1)
         print(
             f"{self.name}: epoch {runner.epoch + 1}/{runner.max_epochs}, "

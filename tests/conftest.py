@@ -76,7 +76,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         shutil.copy(PROJECT / name, folder / name)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
-    for step in ("draw", "index"):
-        done = workspace.obc(step, plan.results / "plan.json", "voc")
+    settings = plan.scale.data["voc"].model_dump_json(exclude={"difficult"})
+    for step in (
+        ("draw", plan.data_folder("voc"), "--settings", settings),
+        ("index", plan.results / "plan.json", "voc"),
+    ):
+        done = workspace.obc(*step)
         assert done.returncode == 0, done.stderr
     return workspace

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from obc.plan import Plan, load_plan
+from obc.provenance import TRAINING_CODE, code_digest
 
 TABLE = """
 title: Losses
@@ -49,7 +50,7 @@ plot:
   x_label: number of bins n
   series: box.max_offset
   series_label: a
-  colors: {"1": blue, "3": red}
+  colors: {"1": "#0000ff", "3": "#ff0000"}
 """
 
 
@@ -87,12 +88,27 @@ def measure(
         "decode": spec.decode,
         "images": 16,
         "difficult": "gt",
+        "weights_sha256": "weights",
         "metrics": metrics,
         **(change or {}),
     }
+    trained(plan, table, row, seed)
     path = run_folder(plan, table, row, seed) / f"metrics.{spec.decode}.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def trained(plan: Plan, table: str, row: int, seed: int = 0, **record: Any) -> None:
+    """Leave the files of a finished training."""
+    folder = run_folder(plan, table, row, seed)
+    (folder / "final.pth").touch()
+    content = {
+        "weights_sha256": "weights",
+        "code": {"training_code": code_digest(TRAINING_CODE)},
+        "data": {"sha256": "data"},
+        **record,
+    }
+    (folder / "run.json").write_text(json.dumps(content))
 
 
 def fail(plan: Plan, table: str, row: int, seed: int = 0) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from obc.datasets import coco, shapes
 from obc.datasets.errors import DatasetError
-from obc.experiment import CocoData, ShapesData
+from obc.scale import CocoData, ShapesData
 
 CONTENT = {
     "info": {},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_fixtures import TABLE, fail, measure, plan_of, run_folder
+from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.plan import ConfigError, Plan
 from obc.report.collect import (
@@ -96,7 +96,7 @@ def test_an_unknown_table_is_refused_with_the_known_ones(plan: Plan) -> None:
 
 @pytest.mark.parametrize("text", ["", '{"scale": "smoke"', "[1, 2]", "\x00", '{"metrics": {}}'])
 def test_a_damaged_metrics_file_is_an_error_that_names_it(plan: Plan, text: str) -> None:
-    path = run_folder(plan, "losses", 0) / "metrics.regression.json"
+    path = measure(plan, "losses", 0, {})
     path.write_text(text)
     with pytest.raises(MetricsFileError) as error:
         collect(plan)
@@ -185,3 +185,18 @@ def test_missing_seeds_are_counted_and_named(tmp_path: Path) -> None:
     assert (cell["mean"], cell["measured"], cell["planned"]) == (40.0, 1, 3)
     assert cell["status"] == "ok, failed, not run"
     assert pd.isna(cell["sd"])
+
+
+def test_metrics_of_a_run_that_is_not_trained_are_no_result(plan: Plan) -> None:
+    measure(plan, "losses", 0, {"AP": 50.0, "AP_S": 20.0})
+    folder = run_folder(plan, "losses", 0)
+    (folder / "run.json").unlink()
+    fail(plan, "losses", 0)
+    assert set(collect(plan).query("row == 0")["status"]) == {"failed"}
+
+
+def test_metrics_of_other_weights_are_an_error(plan: Plan) -> None:
+    measure(plan, "losses", 0, {"AP": 50.0, "AP_S": 20.0})
+    trained(plan, "losses", 0, weights_sha256="newer")
+    with pytest.raises(MetricsFileError, match="weights_sha256 is 'weights', asked for 'newer'"):
+        collect(plan)

@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
-from obc.experiment import OffsetBin, ResolvedRun, Runtime
+from obc.experiment import OffsetBin, ResolvedRun
 from obc.plan import load_plan
+from obc.scale import Runtime
 
 PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).runs.items()}
 CLASSES = {"voc": 20, "coco": 80}

@@ -107,14 +107,14 @@ def test_a_table_is_no_figure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"3": red', '"5": red', "plot.colors has no colour for box.max_offset = 3"),
+        ('"3": "#ff0000"', '"5": "#ff0000"', "plot.colors has no colour for box.max_offset = 3"),
         ("x: box.num_bins", "x: box.bins", "plot.x: box.bins"),
-        ("x: box.num_bins", "x: box.loss", "box.loss is 'offset_bin', allowed: a number"),
+        ('"#ff0000"', '"notacolor"', "plot.colors.3"),
+        ("x: box.num_bins", "x: box.loss", "box.loss is 'offset_bin' in a row, allowed: a number"),
     ],
 )
-def test_a_plot_section_that_does_not_fit_the_rows_is_refused(
+def test_a_plot_section_that_does_not_fit_the_rows_is_refused_with_the_plan(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    plan = plan_of(tmp_path, {"figure5": FIGURE.replace(old, new)})
     with pytest.raises(ConfigError, match=message):
-        series(spec(plan), collect(plan))
+        plan_of(tmp_path, {"figure5": FIGURE.replace(old, new)})

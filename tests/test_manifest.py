@@ -13,7 +13,7 @@ import pytest
 from obc.datasets import shapes
 from obc.datasets.errors import DatasetError
 from obc.datasets.manifest import fingerprint, index_dataset, on_disk
-from obc.experiment import CocoData, ShapesData, VocData
+from obc.scale import CocoData, ShapesData, VocData
 
 LAYOUTS = ("voc", "coco")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from obc.experiment import FigureSpec, RunSpec, ShapesData, VocData, data_identity
+from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, OffsetBin, RunSpec, SmoothL1
 from obc.plan import ConfigError, load_plan, read_table
+from obc.scale import ShapesData, VocData, data_identity
 
 SCALES = ("smoke", "mini", "paper")
 
@@ -161,6 +162,33 @@ def test_reading_difficult_objects_otherwise_changes_voc_s_run_ids_and_nothing_e
     )
 
 
+def test_run_ids_are_these() -> None:
+    # Golden: a change of these renames the folders of trainings that took days. A new switch must
+    # not do it (defaults are not hashed); a changed default must (raise RUN_ID_VERSION).
+    runs = load_plan({"scale": "paper"}).runs
+    assert {
+        "voc-faster-r50-smoothl1-b1-b02233ad",
+        "voc-faster-r50-obc-a3-n20-k2-dbc553e7",
+        "coco-cascade-x101-obc-a3-n20-k1-5cfd65b0",
+    } <= set(runs)
+
+
+def test_defaults_are_these_as_long_as_run_ids_have_version_1() -> None:
+    # What is not hashed must not drift. The values are those of docs/reproduction-notes.md.
+    assert RUN_ID_VERSION == 1
+    assert OffsetBin(loss="offset_bin").model_dump(exclude={"loss"}) == {
+        "max_offset": 3.0, "num_bins": 20, "num_stages": 1, "stage_ranges": None,
+        "bins_include_overflow": False, "out_of_range": "overflow", "residual": "gt_bin",
+        "stage_fcs": 0, "bin_norm": "sampled", "coord_reduction": "sum",
+        "reg_class_agnostic": True, "loss_weight": 1.0,
+    }  # fmt: skip
+    assert SmoothL1(loss="smooth_l1").beta == SmoothL1(loss="smooth_l1").loss_weight == 1.0
+    assert Cascade().model_dump() == {
+        "ious": (0.5, 0.7), "stage_weights": (1.0, 0.5),
+        "stage_stds": ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1)),
+    }  # fmt: skip
+
+
 # --- adding rows and tables --------------------------------------------------------------------
 
 
@@ -241,26 +269,99 @@ def test_an_unknown_scale_lists_the_known_ones(config_folder: Path) -> None:
         (lambda c: c["metrics"].append("AP42"), ["metrics[6]", "'AP'"]),
         (lambda c: c.update(tittle="x"), ["tittle: unknown key", "did you mean 'title'"]),
         (lambda c: c.pop("title"), ["title: is required and missing"]),
-        (lambda c: c["rows"][0].update(cited=True), []),
+        (lambda c: c["rows"][0].update(cited=True), ["rows[0].box: unknown key"]),
+        (lambda c: c.update(common=[1]), ["common: must be a mapping"]),
+        (lambda c: c.update(name="x"), ["a table is called as its file"]),
+        (lambda c: c["rows"][0].update(paper=[450.0] * 6), ["rows[0].paper[0]", "100"]),
+        (lambda c: c["rows"][0].update(paper=[float("nan")] * 6), ["finite number"]),
+        (lambda c: c.update(metrics=["AP"] * 6), ["one is named twice"]),
+        (lambda c: c["rows"][1]["box"].update(max_offset=float("inf")), ["finite number"]),
+        (lambda c: c["rows"][1]["box"].update(num_stages=True), ["rows[1].box.num_stages"]),
+        (
+            lambda c: c["rows"][1]["box"].update(num_stages=2, stage_ranges=[2, 0.1]),
+            ["stage_ranges starts with 2, allowed: max_offset = 3"],
+        ),
+        (lambda c: c["rows"][0].update(target_stds=[0, 1, 1, 1]), ["rows[0].target_stds[0]"]),
+        (
+            lambda c: c["rows"][0].update(detector="cascade_rcnn", target_stds=[1, 1, 1, 1]),
+            ["use cascade.stage_stds"],
+        ),
+        (
+            lambda c: c["rows"][0].update(detector="cascade_rcnn", cascade={"ious": []}),
+            ["rows[0].cascade.ious"],
+        ),
     ],
 )
 def test_a_wrong_table_file_is_named_with_the_key_and_what_is_allowed(
     config_folder: Path, change, expected: list[str]
 ) -> None:
     edit(config_folder / "experiments/table1.yaml", change)
-    if not expected:  # a row may carry a spec's keys and be cited: then nothing is trained for it
-        load_plan({"scale": "smoke"}, config_folder)
-        return
     message = failing({"scale": "smoke"}, config_folder)
     assert "experiments/table1.yaml: " in message
     for part in expected:
         assert part in message
 
 
-def test_a_scale_value_out_of_range_is_named(config_folder: Path) -> None:
-    edit(config_folder / "scales/smoke.yaml", lambda c: c["schedule"].update(lr=-1))
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: c["schedule"].update(lr=-1), ["schedule.lr", "greater than 0"]),
+        (lambda c: c["schedule"].update(steps=[100]), ["increasing epochs up to epochs = 2"]),
+        (lambda c: c["schedule"].update(steps=[2, 1]), ["increasing epochs"]),
+        (lambda c: c["schedule"].update(momentum=5), ["schedule.momentum"]),
+        (lambda c: c["sizes"].update(neck_channels=0), ["sizes.neck_channels"]),
+        (lambda c: c["sizes"]["image_scale"].update(voc=[-1, 5]), ["sizes.image_scale.voc[0]"]),
+        (lambda c: c["sizes"]["image_scale"].pop("coco"), ["has no entry for coco"]),
+        (lambda c: c["networks"]["r50"].update(groups={"faster_rcnn": 2}), ["starts at depth 50"]),
+        (lambda c: c["data"]["voc"].update(layout="coco"), ["data.voc is in coco layout"]),
+        (lambda c: c.update(name="paper"), ["a scale is called as its file"]),
+    ],
+)
+def test_a_wrong_scale_file_is_named_with_the_key_and_what_is_allowed(
+    config_folder: Path, change, expected: list[str]
+) -> None:
+    edit(config_folder / "scales/smoke.yaml", change)
     message = failing({"scale": "smoke"}, config_folder)
-    assert "scales/smoke.yaml: schedule.lr" in message and "greater than 0" in message
+    assert "scales/smoke.yaml: " in message
+    for part in expected:
+        assert part in message
+
+
+def test_a_scale_without_a_detector_s_groups_says_so(config_folder: Path) -> None:
+    edit(
+        config_folder / "scales/smoke.yaml",
+        lambda c: c["networks"]["x101"]["groups"].pop("cascade_rcnn"),
+    )
+    message = failing({"scale": "smoke"}, config_folder)
+    assert "table5 needs cascade_rcnn with x101" in message
+
+
+@pytest.mark.parametrize("seeds", [-1, "abc", [0, 0], [], 1.5])
+def test_seeds_are_different_whole_numbers(config_folder: Path, seeds: object) -> None:
+    assert "config.yaml: seeds" in failing({"seeds": seeds}, config_folder)
+
+
+@pytest.mark.parametrize("label", ["", "../x", "a/b"])
+def test_a_label_is_a_plain_name(config_folder: Path, label: str) -> None:
+    assert "config.yaml: label" in failing({"label": label}, config_folder)
+
+
+def test_a_key_that_stands_twice_is_refused(config_folder: Path) -> None:
+    path = config_folder / "experiments/table3.yaml"
+    path.write_text(path.read_text() + "rows: []\n")
+    assert "the key rows stands there twice" in failing({}, config_folder)
+
+
+def test_a_table_file_that_is_not_text_is_named(config_folder: Path) -> None:
+    (config_folder / "experiments/table2.yaml").write_bytes("title: é".encode("latin-1"))
+    assert "experiments/table2.yaml: not valid YAML" in failing({}, config_folder)
+
+
+@pytest.mark.parametrize("name", ["train", "my table", "all"])
+def test_a_table_may_not_be_called_as_a_rule(config_folder: Path, name: str) -> None:
+    experiments = config_folder / "experiments"
+    shutil.copy(experiments / "table3.yaml", experiments / f"{name}.yaml")
+    assert f"experiments/{name}.yaml: " in failing({}, config_folder)
 
 
 def test_a_grid_label_with_a_dangling_name_is_an_error(config_folder: Path) -> None:

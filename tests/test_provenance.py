@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from report_fixtures import TABLE, plan_of
+from report_fixtures import TABLE, plan_of, trained
 
 from obc import provenance
-from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest, code_version
 from obc.report.freshness import stale_notes
 
@@ -42,13 +41,6 @@ def test_the_code_version_names_the_training_code() -> None:
     assert code_version()["training_code"] == code_digest(TRAINING_CODE)
 
 
-def trained(plan: Plan, row: int, code: str, data: str) -> None:
-    run_id = plan.run_of(plan.tables["table9"].rows[row]).run_id
-    path = plan.run_folder(run_id, 0) / "run.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"code": {"training_code": code}, "data": {"sha256": data}}))
-
-
 def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE})
     table = plan.tables["table9"]
@@ -56,10 +48,10 @@ def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None
     manifest = plan.index_folder("voc") / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"sha256": "now"}))
-    trained(plan, 0, code_digest(TRAINING_CODE), "now")
+    trained(plan, "table9", 0, data={"sha256": "now"})
     assert stale_notes(plan, table) == []
-    trained(plan, 1, "11112222", "now")
-    trained(plan, 2, code_digest(TRAINING_CODE), "before")
+    trained(plan, "table9", 1, data={"sha256": "now"}, code={"training_code": "11112222"})
+    trained(plan, "table9", 2, data={"sha256": "before"})
     code, data = stale_notes(plan, table)
     assert code.startswith("1 of 3 trainings were made with other code")
     assert data.startswith("1 of 3 trainings were made with other data")

@@ -43,6 +43,10 @@ def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
     assert read_table(table).rows[-1].run.box.num_stages == 4
 
 
+def test_no_placeholder_is_left() -> None:
+    assert not re.findall(r"@[A-Z]+@", README)
+
+
 def test_the_make_targets_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= targets

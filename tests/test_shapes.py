@@ -15,7 +15,7 @@ from PIL import Image
 from obc.datasets import shapes
 from obc.datasets.outlines import CLASSES, clip_outline, coverage, polygon_area, posed_outline
 from obc.datasets.scenes import DIFFICULT, FULLY_ANNOTATED
-from obc.experiment import ShapesData
+from obc.scale import ShapesData
 
 poses = st.tuples(st.sampled_from(CLASSES), st.floats(6, 60), st.integers(0, 2**32 - 1))
 

@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 
 from obc.plan import Plan
 from obc.runs import RunBusy, run_status, training_lock
+from obc.sessions import begin_session
 from obc.train import MissingPackage, require_weights_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
@@ -111,7 +112,8 @@ def test_a_killed_training_resumes_to_bit_identical_weights(workspace: Workspace
     done = workspace.obc("train", file, run)
     assert done.returncode == 0, done.stderr
     assert "resumed after epoch" in done.stderr
-    assert json.loads((whole / "run.json").read_text())["resumed_from_iteration"] > 0
+    sessions = json.loads((whole / "run.json").read_text())["sessions"]
+    assert len(sessions) == 2 and all(session["images"] >= 48 for session in sessions)
     whole.rename(killed)
     assert workspace.obc("train", file, run).returncode == 0
     weights = [torch.load(folder / "final.pth", weights_only=True) for folder in (whole, killed)]
@@ -130,6 +132,30 @@ def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     assert f"log: {plan.run_folder(run, 0) / 'log.txt'}" in done.stderr
     assert run_status(folder) == "failed"
     assert not (folder / "final.pth").exists()
+
+
+def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, workspace) -> None:
+    plan, run, folder = trained
+    before = (folder / "run.json").read_text()
+    done = workspace.obc("train", plan.results / "plan.json", run)
+    assert done.returncode == 0 and "trained already; --again" in done.stdout
+    assert (folder / "run.json").read_text() == before
+
+
+def test_checkpoints_of_other_code_or_data_are_not_gone_on_from(tmp_path: Path) -> None:
+    def begin(code: str, data: str, keep: bool = False) -> list[dict]:
+        (tmp_path / "epoch_1.pth").touch()
+        return begin_session(tmp_path, code, data, keep, sys.stderr)
+
+    assert len(begin("code", "data")) == 1
+    assert len(begin("code", "data")) == 2
+    assert (tmp_path / "epoch_1.pth").exists()
+    assert len(begin("other code", "data")) == 1
+    assert not (tmp_path / "epoch_1.pth").exists()
+    assert len(begin("other code", "other data")) == 1
+    kept = begin("code", "data", keep=True)
+    assert [session["training_code"] for session in kept] == ["other code", "code"]
+    assert (tmp_path / "epoch_1.pth").exists()
 
 
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:

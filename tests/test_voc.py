@@ -10,7 +10,7 @@ from PIL import Image
 
 from obc.datasets import shapes, voc
 from obc.datasets.errors import DatasetError
-from obc.experiment import ShapesData, VocData
+from obc.scale import ShapesData, VocData
 
 CAT = ("cat", (11, 6, 30, 25), 0)
 

@@ -100,13 +100,18 @@ def test_one_table_end_to_end(suite: Workspace) -> None:
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout + again.stderr
 
-    # A new row trains itself and nothing else.
+    # A new row trains itself and nothing else, also when it is really run.
     path = suite.folder / "config/experiments/table3.yaml"
     content = yaml.safe_load(path.read_text())
     content["rows"].append({"label": "K = 4", "box": {"num_stages": 4}})
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     jobs = planned_jobs(suite.snakemake("-n", "table3").stdout)
     assert (jobs["train"], jobs["evaluate"], jobs["table"]) == (1, 1, 1)
+    assert "index" not in jobs
+    assert suite.snakemake("--cores", "2", "table3").returncode == 0
+    assert (
+        list(pd.read_csv(suite.folder / "results/smoke/tables/table3.csv")["status"]) == ["ok"] * 4
+    )
 
 
 @pytest.mark.slow
@@ -129,6 +134,20 @@ def test_a_failed_run_fails_its_table_and_shows_in_the_partial_one(suite: Worksp
     assert "failed" in (folder / "tables/table2.md").read_text()
     assert "not run" in (folder / "tables/table5.md").read_text()
     assert (folder / "figures/figure5.png").exists()
+
+
+def test_another_state_of_one_s_own_folder_is_indexed_and_trained_anew(
+    suite: Workspace, workspace: Workspace
+) -> None:
+    (drawn,) = (path for path in (workspace.folder / "data/shapes").glob("voc-*") if path.is_dir())
+    root = Path(shutil.copytree(drawn / "VOC2007", suite.folder / "mine"))
+    classes = ["ellipse", "rectangle", "triangle", "star"]
+    options = ["--config", "voc_root=mine", f"voc_classes={json.dumps(classes)}"]
+    assert suite.snakemake("--cores", "2", "--until", "index", *options).returncode == 0
+    assert "index" not in planned_jobs(suite.snakemake("-n", "table3", *options).stdout)
+    split = root / "ImageSets/Main/train.txt"
+    split.write_text("".join(split.read_text().splitlines(keepends=True)[:-1]))
+    assert planned_jobs(suite.snakemake("-n", "table3", *options).stdout)["index"] == 1
 
 
 def test_a_voc_folder_of_one_s_own_replaces_the_embedded_data(

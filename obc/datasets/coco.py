@@ -17,7 +17,7 @@ from typing import Any
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.images import ImageCheck, check_image
 from obc.datasets.parallel import parallel_map
-from obc.experiment import CocoData
+from obc.scale import CocoData
 
 _REQUIRED = {
     "images": ("id", "file_name", "width", "height"),

@@ -15,7 +15,7 @@ from typing import Any
 from obc.atomic import write_json, write_text
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
-from obc.experiment import CocoData, ShapesData, VocData
+from obc.scale import CocoData, ShapesData, VocData
 
 _SAMPLED_BYTES = 64 * 1024
 

@@ -18,7 +18,7 @@ from obc.atomic import atomic_folder, write_text
 from obc.datasets.outlines import CLASSES
 from obc.datasets.parallel import parallel_map
 from obc.datasets.scenes import FULLY_ANNOTATED, SceneObject, SceneSpec, draw_scene
-from obc.experiment import ShapesData
+from obc.scale import ShapesData
 
 VOC_YEAR = "VOC2007"
 COCO_SPLITS = {"train": "train2017", "val": "val2017"}

@@ -18,7 +18,7 @@ from typing import Any
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.images import check_image
 from obc.datasets.parallel import parallel_map
-from obc.experiment import VOC_CLASSES, VocData
+from obc.scale import VOC_CLASSES, VocData
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
 

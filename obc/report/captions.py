@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from obc.experiment import CocoData, Data, ShapesData, TableSpec, VocData
+from obc.experiment import TableSpec
 from obc.plan import Plan
+from obc.scale import CocoData, Data, ShapesData, VocData
 
 NOT_COMPARABLE = "Not comparable with the paper's numbers."
 

@@ -49,6 +49,7 @@ class MetricsFile(BaseModel):
     seed: int
     decode: str
     difficult: str
+    weights_sha256: str
     metrics: dict[str, Percent | None]
 
 
@@ -120,7 +121,8 @@ def read_metrics(path: Path, asked: dict[str, Any]) -> MetricsFile:
     """Read one metrics file and make sure that it is the one asked for.
 
     Args:
-        asked: what the file must say of itself: scale, run_id, seed, decode, difficult.
+        asked: what the file must say of itself: scale, run_id, seed, decode, difficult,
+            weights_sha256.
 
     Raises:
         MetricsFileError: not JSON, a value out of [0, 100], or a field that differs from `asked`.
@@ -175,10 +177,15 @@ def _evaluation(
     """The values of one evaluation, and the status of every metric that has none."""
     folder = plan.run_folder(source["run_id"], source["seed"])
     path = folder / f"metrics.{source['decode']}.json"
-    if not path.exists():
-        status = run_status(folder)
+    status = run_status(folder)
+    if status != "trained" or not path.exists():
         return {}, "not evaluated" if status == "trained" else status
-    asked = {**source, "scale": plan.scale.name, "difficult": plan.config.difficult}
+    asked = {
+        **source,
+        "scale": plan.scale.name,
+        "difficult": plan.config.difficult,
+        "weights_sha256": json.loads((folder / "run.json").read_text())["weights_sha256"],
+    }
     metrics = read_metrics(path, asked).metrics
     absent = [metric for metric in table.metrics if metric not in metrics]
     if absent:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obc.atomic import atomic_path
-from obc.experiment import FigureSpec, Plot, RunSpec
+from obc.experiment import FigureSpec, Plot
 from obc.plan import Plan
 from obc.report.captions import badge, stamp, title
 from obc.report.collect import summarise
@@ -37,27 +35,18 @@ def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
         Columns `series` (the value that separates the lines, as text), `x`, `mean` and `sd` over
         the seeds (percent; NaN where there is none), `status` (`ok`, or why seeds are missing) and
         `paper` (the published number, NaN where there is none) of the table's first metric.
-
-    Raises:
-        ConfigError: plot.x or plot.series is no key of a row's spec, or a line has no colour.
     """
     summary = summarise(frame[frame["table"] == table.name])
     numbers = summary.xs((table.name, table.metrics[0]), level=("table", "metric"))
     points = [
         {
-            "series": f"{_value(table, row.run, 'series'):g}",
-            "x": _value(table, row.run, "x"),
+            "series": f"{table.plot.value(row.run, 'series'):g}",
+            "x": table.plot.value(row.run, "x"),
             **numbers.loc[index, ["mean", "sd", "status", "paper"]],
         }
         for index, row in enumerate(table.rows)
         if row.run is not None
     ]
-    for name in dict.fromkeys(point["series"] for point in points):
-        if name not in table.plot.colors:
-            raise ConfigError(
-                f"{table.name}: plot.colors has no colour for {table.plot.series} = {name}, "
-                f"it has: {', '.join(table.plot.colors)}"
-            )
     return pd.DataFrame(points, columns=["series", "x", "mean", "sd", "status", "paper"])
 
 
@@ -67,7 +56,7 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
     Points without a number are not drawn but listed under the plot.
 
     Raises:
-        ConfigError: `name` is no figure of the plan, or its plot section does not fit its rows.
+        ConfigError: `name` is no figure of the plan.
     """
     table = plan.tables.get(name)
     if not isinstance(table, FigureSpec):
@@ -155,16 +144,3 @@ def _write_around(drawing: Figure, heading: str, provenance: str, missing: str) 
 def _save(drawing: Figure, path: Path, metadata: dict[str, None]) -> None:
     with atomic_path(path) as temporary:
         drawing.savefig(temporary, metadata=metadata)
-
-
-def _value(table: FigureSpec, run: RunSpec, axis: str) -> float:
-    """The number at the dotted key of the spec that plot.x or plot.series names."""
-    key: str = getattr(table.plot, axis)
-    read: Callable[[Any, str], Any] = getattr
-    try:
-        value = reduce(read, key.split("."), run)
-    except AttributeError as error:
-        raise ConfigError(f"{table.name}: plot.{axis}: {key}: {error}") from None
-    if not isinstance(value, int | float):
-        raise ConfigError(f"{table.name}: plot.{axis}: {key} is {value!r}, allowed: a number")
-    return value

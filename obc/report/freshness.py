@@ -16,7 +16,8 @@ from obc.provenance import TRAINING_CODE, code_digest
 
 def stale_notes(plan: Plan, table: TableSpec) -> list[str]:
     """A sentence for each way in which trained runs of a table differ from the present state."""
-    records = [record for row in table.rows if not row.cited for record in _records(plan, row)]
+    run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
+    records = [record for run_id in run_ids for record in _records(plan, run_id)]
     if not records:
         return []
     present = {"code": code_digest(TRAINING_CODE), "data": _indexed(plan, table)}
@@ -35,8 +36,7 @@ def stale_notes(plan: Plan, table: TableSpec) -> list[str]:
     return notes
 
 
-def _records(plan: Plan, row: Any) -> list[dict[str, Any]]:
-    run_id = plan.run_of(row).run_id
+def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
     paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.config.seeds]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 

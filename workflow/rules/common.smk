@@ -1,4 +1,3 @@
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -7,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from obc.errors import SuiteError
-from obc.experiment import FigureSpec, ShapesData
+from obc.experiment import FigureSpec
 from obc.plan import load_plan
 from obc.provenance import (
     DATA_CODE,
@@ -17,6 +16,7 @@ from obc.provenance import (
     TRAINING_CODE,
     code_digest,
 )
+from obc.scale import ShapesData
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(
@@ -31,6 +31,13 @@ except SuiteError as error:
 for line in PLAN.summary:
     logger.info(line)
 
+
+# Jobs read this file and not config/, so that editing config/ changes nothing under their feet. It
+# is nobody's input: what matters of it to a job is in its wildcards and params.
+onstart:
+    PLAN.save(PLAN_FILE)
+
+
 RESULTS = PLAN.results
 PLAN_FILE = RESULTS / "plan.json"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
@@ -43,11 +50,20 @@ wildcard_constraints:
     run_id="|".join(PLAN.runs),
     seed=r"\d+",
     decode="expectation|argmax|regression",
-    dataset="voc|coco",
+    index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
+
+
+def shapes_settings(name):
+    """What `obc draw` needs; not the plan, because scales and result folders share drawn data."""
+    return PLAN.scale.data[name].model_dump_json(exclude={"difficult"})
 
 
 def data_of(run_id):
     return PLAN.runs[run_id].resolved.spec.dataset
+
+
+def dataset_of_index(index):
+    return index.split("-")[0]
 
 
 def manifest_of(wildcards):
@@ -61,8 +77,9 @@ def training_manifest(wildcards):
 
 def drawn(wildcards):
     """The stamp of an embedded data set; a folder of one's own is checked, not made."""
-    if isinstance(PLAN.scale.data[wildcards.dataset], ShapesData):
-        return [f"{PLAN.data_folder(wildcards.dataset)}.json"]
+    dataset = dataset_of_index(wildcards.index)
+    if isinstance(PLAN.scale.data[dataset], ShapesData):
+        return [f"{PLAN.data_folder(dataset)}.json"]
     return []
 
 

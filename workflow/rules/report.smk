@@ -8,7 +8,6 @@ localrules:
 rule table:
     input:
         lambda wildcards: metrics_files(wildcards.table),
-        plan=ancient(PLAN_FILE),
     output:
         multiext(str(RESULTS / "tables" / "{table}"), ".csv", ".md", ".tex"),
     log:
@@ -18,16 +17,16 @@ rule table:
     conda:
         ENVIRONMENT
     params:
+        plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
         code=code_digest(REPORT_CODE),
     shell:
-        "obc table {input.plan} {wildcards.table} > {log} 2>&1"
+        "obc table {params.plan} {wildcards.table} > {log} 2>&1"
 
 
 rule all_csv:
     input:
         [path for name in PLAN.tables for path in metrics_files(name)],
-        plan=ancient(PLAN_FILE),
     output:
         RESULTS / "tables" / "all.csv",
     log:
@@ -35,16 +34,16 @@ rule all_csv:
     conda:
         ENVIRONMENT
     params:
+        plan=PLAN_FILE,
         spec=PLAN.digest,
         code=code_digest(REPORT_CODE),
     shell:
-        "obc table {input.plan} --long > {log} 2>&1"
+        "obc table {params.plan} --long > {log} 2>&1"
 
 
 rule figure:
     input:
         lambda wildcards: metrics_files(wildcards.figure),
-        plan=ancient(PLAN_FILE),
     output:
         multiext(str(RESULTS / "figures" / "{figure}"), ".svg", ".png"),
     log:
@@ -54,19 +53,20 @@ rule figure:
     conda:
         ENVIRONMENT
     params:
+        plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
         code=code_digest(REPORT_CODE),
     shell:
-        "obc figure {input.plan} {wildcards.figure} > {log} 2>&1"
+        "obc figure {params.plan} {wildcards.figure} > {log} 2>&1"
 
 
 # Has no output on purpose: it shows what there is at this moment, so it runs each time.
 rule partial:
-    input:
-        plan=ancient(PLAN_FILE),
     log:
         RESULTS / "logs" / "partial.log",
     conda:
         ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
     shell:
-        "obc partial {input.plan} 2>&1 | tee {log}"
+        "obc partial {params.plan} 2>&1 | tee {log}"

@@ -1,7 +1,6 @@
 rule train:
     input:
         training_manifest,
-        plan=ancient(PLAN_FILE),
     output:
         weights=f"{RUN}/final.pth",
         run=f"{RUN}/run.json",
@@ -16,9 +15,10 @@ rule train:
     resources:
         gpu=PLAN.scale.runtime.gpus,
     params:
+        plan=PLAN_FILE,
         code="kept" if KEEP_WEIGHTS else code_digest(TRAINING_CODE),
     shell:
-        "obc train {input.plan} {wildcards.run_id} --seed {wildcards.seed}"
+        "obc train {params.plan} {wildcards.run_id} --seed {wildcards.seed} --again"
 
 
 rule evaluate:
@@ -26,7 +26,6 @@ rule evaluate:
         manifest_of,
         weights=f"{RUN}/final.pth",
         run=f"{RUN}/run.json",
-        plan=ancient(PLAN_FILE),
     output:
         ensure(f"{RUN}/metrics.{{decode}}.json", non_empty=True),
     log:
@@ -40,7 +39,8 @@ rule evaluate:
     resources:
         gpu=PLAN.scale.runtime.gpus,
     params:
+        plan=PLAN_FILE,
         code=code_digest(EVALUATION_CODE),
     shell:
-        "obc evaluate {input.plan} {wildcards.run_id} --seed {wildcards.seed}"
+        "obc evaluate {params.plan} {wildcards.run_id} --seed {wildcards.seed}"
         " --decode {wildcards.decode}"

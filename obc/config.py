@@ -1,0 +1,177 @@
+"""What a user chooses for one call, and the scale and data that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from obc.datasets.manifest import fingerprint
+from obc.scale import (
+    CocoData,
+    Data,
+    DatasetName,
+    Difficult,
+    Protocol,
+    Scale,
+    ShapesData,
+    Strict,
+    VocData,
+    data_identity,
+)
+from obc.spec_errors import ConfigError
+from obc.table_file import read_yaml, validate
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class SuiteConfig(Strict):
+    """config/config.yaml and `--config key=value`: what a user chooses for one call."""
+
+    scale: str = Field("smoke", description="a file in config/scales")
+    seeds: tuple[Seed, ...] = (0,)
+    results: str = Field("results", description="folder under which each scale has its own")
+    label: str | None = Field(
+        None,
+        pattern=r"^[\w-][\w.-]*$",
+        description="name of one's own data in results/<scale>-<label>",
+    )
+    protocol: Protocol | None = Field(None, description="null: the scale's")
+    difficult: Difficult = "gt"
+    voc_root: Path | None = None
+    voc_train: tuple[str, ...] | None = None
+    voc_val: tuple[str, ...] | None = None
+    voc_classes: tuple[str, ...] | None = None
+    coco_root: Path | None = None
+    coco_train: str | None = None
+    coco_val: str | None = None
+
+    @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
+    @classmethod
+    def _one_stands_for_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) != len(seeds):
+            raise ValueError(f"seeds {list(seeds)}: allowed are one or more different numbers")
+        return seeds
+
+
+@dataclass(frozen=True)
+class ChosenData:
+    """A scale whose data are the user's where the user gave some.
+
+    Attributes:
+        scale: the scale with the data sets, and their image sizes, that this call uses.
+        own: names of the data sets that are the user's own and not the scale's.
+        identities: what run ids hash of each data set.
+        notes: sentences about own data that belong under every table.
+    """
+
+    scale: Scale
+    own: tuple[DatasetName, ...]
+    identities: dict[DatasetName, dict[str, Any]]
+    notes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of own data for the results folder; empty when there are none."""
+        return "-".join(self.scale.data[name].root.resolve().name.lower() for name in self.own)
+
+
+def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
+    """Read the chosen scale and put the user's own data in the place of its data.
+
+    Args:
+        scales: the folder of scale files.
+
+    Raises:
+        ConfigError: no such scale, a file that is wrong, a split without its folder.
+        DatasetError: a folder of one's own is not in VOC or COCO layout.
+    """
+    scale = _read_scale(config, scales)
+    # How difficult objects are read is a choice about any VOC data, not data of one's own.
+    published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
+    data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
+    own = tuple(name for name in data if not _same(data[name], published[name]))
+    image_scale = {**scale.sizes.image_scale}
+    if scale.own_data.image_scale is not None:
+        image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
+    sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
+    return ChosenData(
+        scale=scale.model_copy(update={"data": data, "sizes": sizes}),
+        own=own,
+        identities={name: _identity(d, name in own) for name, d in data.items()},
+        notes=tuple(_note(name, data[name], scale.name) for name in own),
+    )
+
+
+def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
+    path = scales / f"{config.scale}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in scales.glob("*.yaml")))
+        raise ConfigError(f"scale: {config.scale!r} is not one; allowed: {known} ({scales})")
+    raw = read_yaml(path)
+    if "name" in raw:
+        raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
+    scale = validate(Scale, {"name": config.scale, **raw}, path)
+    if config.protocol is None:
+        return scale
+    return scale.model_copy(update={"protocol": config.protocol})
+
+
+def _with_difficult(data: Data, difficult: Difficult) -> Data:
+    in_voc_layout = isinstance(data, VocData) or getattr(data, "layout", None) == "voc"
+    return data.model_copy(update={"difficult": difficult}) if in_voc_layout else data
+
+
+def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
+    """The scale's data set, or the user's folder in its place."""
+    chosen = {
+        key.removeprefix(f"{name}_"): value
+        for key, value in config.model_dump(exclude_none=True).items()
+        if key.startswith(f"{name}_")
+    }
+    if not chosen:
+        return default
+    if isinstance(default, ShapesData):
+        if "root" not in chosen:
+            raise ConfigError(
+                f"{name}_{next(iter(chosen))} is given without {name}_root; "
+                f"scale {scale.name} draws its own {name} data, so name a folder or drop the key"
+            )
+        base: dict[str, Any] = {
+            "kind": name,
+            "max_train_images": scale.own_data.train_images,
+            "max_val_images": scale.own_data.val_images,
+        }
+    else:
+        base = default.model_dump()
+        if set(chosen) != {"root"}:
+            base |= {"expected_train_images": None, "expected_val_images": None}
+    model = VocData if name == "voc" else CocoData
+    folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
+    return _with_difficult(folder, config.difficult)
+
+
+def _same(one: Data, other: Data) -> bool:
+    """Whether two are the same data set, perhaps in two places."""
+    return data_identity(one, None) == data_identity(other, None)
+
+
+def _identity(data: Data, own: bool) -> dict[str, Any]:
+    """What run ids hash of a data set; only a user's own folder is looked into for that."""
+    if isinstance(data, ShapesData) or not own:
+        return data_identity(data, None)
+    return data_identity(data, fingerprint(data, data.root))
+
+
+def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:
+    return (
+        f"{name}: own data from {data.root}, at most {data.max_train_images or 'all'} training and "
+        f"{data.max_val_images or 'all'} validation images at scale {scale}"
+    )

@@ -1,0 +1,222 @@
+"""With how much a run is done: data, networks, schedule and sizes of a scale.
+
+`smoke`, `mini` and `paper` are files in config/scales; so is any scale of one's own. Every model
+forbids unknown keys and is immutable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+DatasetName = Literal["voc", "coco"]
+DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
+BackboneName = Literal["r50", "r101", "x101"]
+Protocol = Literal["paper_v1", "modern"]
+Difficult = Literal["gt", "ignore"]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+ImageScale = tuple[PositiveInt, PositiveInt]
+
+
+class Strict(BaseModel):
+    """Immutable model that refuses keys it does not know, nan and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- the data ----------------------------------------------------------------------------------
+
+
+class ShapesData(Strict):
+    """The embedded data set: scenes that the project draws itself.
+
+    Raise `version` when other scenes are drawn for the same settings: it is part of run ids.
+    """
+
+    kind: Literal["shapes"]
+    layout: DatasetName
+    version: Literal[1] = 1
+    seed: int = Field(ge=0)
+    image_size: int = Field(ge=32, le=1024, description="pixels, square")
+    train_images: PositiveInt
+    val_images: PositiveInt
+    num_classes: int = Field(ge=2, le=12)
+    objects: tuple[int, int] = Field(description="fewest and most objects in an image")
+    difficult: Difficult = "gt"
+    object_size: tuple[Fraction, Fraction] = Field(
+        description="smallest and largest object, longer side as a fraction of the image"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShapesData:
+        if not 1 <= self.objects[0] <= self.objects[1]:
+            raise ValueError(f"objects {self.objects}: allowed is 1 <= fewest <= most")
+        if self.object_size[0] > self.object_size[1]:
+            raise ValueError(f"object_size {self.object_size}: allowed is smallest <= largest")
+        return self
+
+
+class _Folder(Strict):
+    """What a folder of real images has in common, whatever its layout."""
+
+    root: Path
+    max_train_images: PositiveInt | None = None
+    max_val_images: PositiveInt | None = None
+    expected_train_images: PositiveInt | None = Field(None, description="as published; checked")
+    expected_val_images: PositiveInt | None = None
+
+
+class VocData(_Folder):
+    """A folder in PASCAL VOC layout; splits are `train` or, in a devkit, `VOC2007/trainval`."""
+
+    kind: Literal["voc"]
+    train: tuple[str, ...] = Field(("train",), min_length=1)
+    val: tuple[str, ...] = Field(("val",), min_length=1)
+    classes: tuple[str, ...] = Field(VOC_CLASSES, min_length=1)
+    difficult: Difficult = "gt"
+
+    @model_validator(mode="after")
+    def _distinct_classes(self) -> VocData:
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes names {', '.join(twice)} more than once")
+        return self
+
+
+class CocoData(_Folder):
+    """A folder in COCO layout: `annotations/instances_<split>.json` and `<split>/` images."""
+
+    kind: Literal["coco"]
+    train: str = "train2017"
+    val: str = "val2017"
+
+
+Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]
+
+
+class OwnData(Strict):
+    """How much of a user's own folder (voc_root, coco_root) this scale uses, and how large."""
+
+    train_images: PositiveInt | None = Field(None, description="null: all of them")
+    val_images: PositiveInt | None = Field(None, description="null: all of them")
+    image_scale: ImageScale | None = Field(None, description="null: as sizes.image_scale")
+
+
+# --- networks, schedule, sizes -----------------------------------------------------------------
+
+
+class Network(Strict):
+    """The ResNet or ResNeXt that stands for `r50`, `r101` or `x101` at a scale."""
+
+    depth: Literal[18, 34, 50, 101, 152]
+    base_channels: int = Field(64, ge=4)
+    groups: dict[DetectorName, PositiveInt] | None = Field(
+        None, description="ResNeXt cardinality per detector; null: a plain ResNet"
+    )
+    base_width: PositiveInt = Field(4, description="ResNeXt width of a group")
+    pretrained: str | None = Field(
+        None, description="checkpoint to start from; {groups} is filled in; null: from scratch"
+    )
+
+    @model_validator(mode="after")
+    def _resnext_has_bottlenecks(self) -> Network:
+        if self.groups is not None and self.depth < 50:
+            raise ValueError(f"groups with depth {self.depth}: ResNeXt starts at depth 50")
+        return self
+
+
+class Schedule(Strict):
+    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set."""
+
+    epochs: PositiveInt
+    steps: tuple[PositiveInt, ...] = Field(description="epochs after which lr is multiplied by 0.1")
+    lr: PositiveFloat
+    batch_size: PositiveInt = Field(description="images a step, over all devices")
+    warmup_iters: int = Field(ge=0)
+    warmup_ratio: Fraction
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    grad_clip: PositiveFloat | None = Field(None, description="largest norm; null: none")
+    repeat_times: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _steps_fall_into_the_epochs(self) -> Schedule:
+        if list(self.steps) != sorted(set(self.steps)) or max(self.steps, default=0) > self.epochs:
+            raise ValueError(
+                f"steps {self.steps}: allowed are increasing epochs up to epochs = {self.epochs}"
+            )
+        return self
+
+
+class Sizes(Strict):
+    """Widths and counts of the detector around the box head."""
+
+    image_scale: dict[DatasetName, ImageScale] = Field(description="longest, shortest side")
+    neck_channels: PositiveInt = 256
+    fc_channels: PositiveInt = 1024
+    anchor_scale: PositiveInt = Field(8, description="anchor side / stride")
+    finest_scale: PositiveInt = Field(
+        56, description="RoIs under twice this go to the finest level"
+    )
+    sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
+    train_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
+    test_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
+    norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
+    frozen_stages: int = Field(1, ge=-1, le=4)
+
+
+class Runtime(Strict):
+    """How a job uses its machine; never part of a run id."""
+
+    gpus: int = Field(0, ge=0, description="GPUs that a training asks the scheduler for")
+    num_workers: int = Field(0, ge=0, description="processes that load images")
+    eval_batch_size: PositiveInt = 1
+    keep_weights: bool = Field(
+        False, description="do not train again because code or data changed; tables say it instead"
+    )
+
+
+class Scale(Strict):
+    """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
+
+    name: str
+    description: str
+    protocol: Protocol
+    data: dict[DatasetName, Data]
+    networks: dict[BackboneName, Network]
+    schedule: Schedule
+    sizes: Sizes
+    own_data: OwnData = OwnData()
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _data_fit_their_names(self) -> Scale:
+        for name, data in self.data.items():
+            layout = data.layout if isinstance(data, ShapesData) else data.kind
+            if layout != name:
+                raise ValueError(f"data.{name} is in {layout} layout, allowed is {name}")
+            if name not in self.sizes.image_scale:
+                raise ValueError(f"sizes.image_scale has no entry for {name}")
+        return self
+
+
+def data_identity(data: Data, fingerprint: str | None) -> dict[str, Any]:
+    """What makes a data set this data set, wherever it lies: its settings without the folder.
+
+    Settings at their defaults are left out, so that a setting added later, whose default is what
+    was done before, changes no identity.
+
+    Args:
+        fingerprint: quick digest of a user's own folder; None for the embedded data and for
+            published data sets, which their counts identify (so that a plan needs no download).
+    """
+    settings = data.model_dump(mode="json", exclude={"root"}, exclude_defaults=True)
+    return {**settings, "fingerprint": fingerprint} if fingerprint else settings

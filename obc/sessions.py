@@ -1,0 +1,53 @@
+"""The sessions of one training: each start, and how far it came before it ended or was killed.
+
+Weights that two versions of the code, or two states of the data, trained together are no result.
+So a session goes on from an earlier one's checkpoint only if both are the same, unless the scale
+keeps weights at any price; then the record in run.json names every version.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from obc.atomic import write_json
+
+
+def begin_session(
+    work: Path, training_code: str, data_sha256: str, keep_weights: bool, terminal: TextIO
+) -> list[dict[str, Any]]:
+    """Add a session to the record in a work folder, deleting checkpoints that do not fit it.
+
+    Args:
+        work: the training's work folder, with the checkpoints of earlier sessions if any.
+        training_code: digest of the code that decides weights.
+        data_sha256: of the indexed data set.
+        keep_weights: go on from earlier checkpoints whatever they were trained with.
+        terminal: where it is said that a training starts over.
+
+    Returns:
+        All sessions whose training counts, oldest first: started, training_code, data_sha256,
+        seconds, images. The last one is new.
+    """
+    path = work / "sessions.json"
+    earlier = json.loads(path.read_text()) if path.exists() else []
+    version = {"training_code": training_code, "data_sha256": data_sha256}
+    fits = all({key: session[key] for key in version} == version for session in earlier)
+    if not (fits or keep_weights):
+        print(f"{work}: code or data changed since this training began; it starts over",
+              file=terminal)  # fmt: skip
+        for checkpoint in work.glob("*.pth"):
+            checkpoint.unlink()
+        (work / "last_checkpoint").unlink(missing_ok=True)
+        earlier = []
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    sessions = [*earlier, {"started": started, **version, "seconds": 0.0, "images": 0}]
+    save_sessions(work, sessions)
+    return sessions
+
+
+def save_sessions(work: Path, sessions: list[dict[str, Any]]) -> None:
+    """Write the record of all sessions."""
+    write_json(work / "sessions.json", sessions)
