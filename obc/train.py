@@ -20,6 +20,7 @@ import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from obc.atomic import atomic_path, write_json
 from obc.detector import DataFiles, build_config
@@ -33,6 +34,10 @@ from obc.train_hooks import ProgressHook, SessionHook
 
 class NotIndexed(SuiteError):
     """A training or an evaluation was started before its data set was checked."""
+
+
+class MissingPackage(SuiteError):
+    """A package that only some scales need is not installed."""
 
 
 def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
@@ -82,10 +87,6 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     return folder
 
 
-class MissingPackage(SuiteError):
-    """A package that only some scales need is not installed."""
-
-
 def require_weights_source(pretrained: str | None) -> None:
     """Say what to install before MMEngine fails on the import, minutes into a job.
 
@@ -120,32 +121,41 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
         SessionHook(sessions[-1], lambda: save_sessions(folder / "work", sessions), progress)
     )
     model = runner.train()
-    state = {key: value.cpu() for key, value in model.state_dict().items()}
+    _save(folder, model, runner)
+    record = _record(plan, run_id, seed, sessions, runner)
+    data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
+    write_json(folder / "run.json", {**record, "data": data, "code": code})
+
+
+def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
+    """The weights as a plain state dict, and the config that they were trained with."""
     with atomic_path(folder / "final.pth") as path:
-        torch.save(state, path)
+        torch.save({key: value.cpu() for key, value in model.state_dict().items()}, path)
     with atomic_path(folder / "config.py") as path:
         path.write_text(runner.cfg.pretty_text)
+
+
+def _record(
+    plan: Plan, run_id: str, seed: int, sessions: list[dict[str, Any]], runner: Runner
+) -> dict[str, Any]:
+    """What was trained, how long it took and on what; times are of all sessions together."""
     seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
-    write_json(
-        folder / "run.json",
-        {
-            "run_id": run_id,
-            "scale": plan.scale.name,
-            "seed": seed,
-            "resolved": run.model_dump(mode="json"),
-            "weights_sha256": file_sha256(folder / "final.pth"),
-            "data": {"sha256": manifest["sha256"], "splits": manifest["splits"]},
-            "code": code,
-            "packages": package_versions(),
-            "hardware": hardware(),
-            "started": sessions[0]["started"],
-            "seconds": round(seconds, 2),
-            "images_per_second": round(images / seconds, 2) if seconds else None,
-            "iterations": runner.max_iters,
-            "sessions": sessions,
-            "peak_memory_mib": _peak_memory_mib(),
-        },
-    )
+    return {
+        "run_id": run_id,
+        "scale": plan.scale.name,
+        "protocol": plan.scale.protocol,
+        "seed": seed,
+        "resolved": plan.runs[run_id].resolved.model_dump(mode="json"),
+        "weights_sha256": file_sha256(plan.run_folder(run_id, seed) / "final.pth"),
+        "packages": package_versions(),
+        "hardware": hardware(),
+        "started": sessions[0]["started"],
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / seconds, 2) if seconds else None,
+        "iterations": runner.max_iters,
+        "sessions": sessions,
+        "peak_memory_mib": _peak_memory_mib(),
+    }
 
 
 class FinishedConfig(Config):
