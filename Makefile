@@ -49,19 +49,19 @@ $(READY): requirements.lock
 	@command -v g++ > /dev/null || { echo "g++ not found: MMCV is compiled here; install a C++ compiler (Debian: apt install g++ python3.11-dev)"; exit 1; }
 	@echo "1/5 virtual environment in .venv"
 	@rm -f $(READY)
-	$(PYTHON) -m venv .venv || { echo "could not make .venv (Debian: apt install python3.11-venv)"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "could not make .venv (Debian: apt install python3.11-venv)"; exit 1; }
 	@echo "2/5 torch"
-	$(PIP) $(call locked,setuptools wheel ninja psutil packaging torch)
+	@$(PIP) $(call locked,setuptools wheel ninja psutil packaging torch)
 	@echo "3/5 MMCV (compiling from source takes minutes; a wheel in PIP_FIND_LINKS spares it)"
-	$(MMCV_BUILD) $(PIP) --no-build-isolation --no-deps $(call locked,onedl-mmcv)
+	@$(MMCV_BUILD) $(PIP) --no-build-isolation --no-deps $(call locked,onedl-mmcv)
 	@echo "4/5 everything else"
-	$(PIP) --no-build-isolation -r requirements.lock
+	@$(PIP) --no-build-isolation -r requirements.lock
 	@# MMCV asks for opencv-python, which needs libGL; the headless build serves the same import.
-	$(PIP) --force-reinstall --no-deps $(call locked,opencv-python-headless)
+	@$(PIP) --force-reinstall --no-deps $(call locked,opencv-python-headless)
 	@echo "5/5 this package"
-	$(PIP) --no-build-isolation --no-deps -e .
-	$(BIN)/python -m pip check
-	$(BIN)/python -c "from mmcv.ops import nms, roi_align; import mmdet, obc"
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m pip check
+	@$(BIN)/python -c "from mmcv.ops import nms, roi_align; import mmdet, obc"
 	@touch $(READY)
 	@echo "environment ready"
 
