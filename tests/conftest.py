@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,19 @@ class Workspace:
         scales = self.folder / "config/scales"
         shutil.copy(scales / "smoke.yaml", scales / f"{name}.yaml")
         self.edit_scale(name, **schedule)
+
+
+@pytest.fixture
+def config_folder(tmp_path: Path) -> Path:
+    """A copy of config/ to spoil."""
+    return Path(shutil.copytree(PROJECT / "config", tmp_path / "config"))
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a YAML file in place."""
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
 
 
 @pytest.fixture(scope="session")
