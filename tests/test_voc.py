@@ -199,6 +199,13 @@ def test_split_that_is_no_list_of_ids(tmp_path, lines, message):
         read(root)
 
 
+def test_split_that_is_not_text(tmp_path):
+    root = one_image(tmp_path, [CAT])
+    (root / "ImageSets/Main/train.txt").write_bytes(b"\xe9\n")
+    with pytest.raises(DatasetError, match=r"train\.txt: not UTF-8 text"):
+        read(root)
+
+
 def test_image_listed_twice(tmp_path):
     root = one_image(tmp_path, [CAT])
     (root / "ImageSets/Main/train.txt").write_text("000001\n000001\n")

@@ -73,7 +73,12 @@ def _read_split(root: Path, name: str) -> list[ListedImage]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise DatasetError(f"{path}: split file is missing; splits of {folder}: {known}")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path}: not UTF-8 text ({error}); allowed: one image id a line"
+        ) from None
     ids = [words for words in lines if words]
     if not ids:
         raise DatasetError(f"{path}: split is empty; it must name one image id a line")
