@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from obc.atomic import write_json
+from obc.atomic import write_json, write_text
 
 
 def begin_session(
@@ -42,10 +42,27 @@ def begin_session(
             checkpoint.unlink()
         (work / "last_checkpoint").unlink(missing_ok=True)
         earlier = []
+    point_to_checkpoint(work)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     sessions = [*earlier, {"started": started, **version, "seconds": 0.0, "images": 0}]
     save_sessions(work, sessions)
     return sessions
+
+
+def point_to_checkpoint(work: Path) -> None:
+    """Make MMEngine's `last_checkpoint` name a file of this folder.
+
+    It holds an absolute path, which is wrong once the project was moved, and is empty when the
+    process died while writing it; it is written after the checkpoint, which then is whole.
+    """
+    pointer = work / "last_checkpoint"
+    if not pointer.exists():
+        return
+    name = Path(pointer.read_text().strip()).name
+    if not name:
+        epochs = {int(path.stem.removeprefix("epoch_")): path for path in work.glob("epoch_*.pth")}
+        name = epochs[max(epochs)].name
+    write_text(pointer, str((work / name).absolute()))
 
 
 def save_sessions(work: Path, sessions: list[dict[str, Any]]) -> None:

@@ -158,6 +158,17 @@ def test_checkpoints_of_other_code_or_data_are_not_gone_on_from(tmp_path: Path) 
     assert (tmp_path / "epoch_1.pth").exists()
 
 
+@pytest.mark.parametrize("content", ["/where/the/project/was/epoch_10.pth", ""])
+def test_the_checkpoint_is_found_after_a_move_and_after_a_kill_in_mid_write(
+    tmp_path: Path, content: str
+) -> None:
+    for epoch in (9, 10):
+        (tmp_path / f"epoch_{epoch}.pth").touch()
+    (tmp_path / "last_checkpoint").write_text(content)
+    begin_session(tmp_path, "code", "data", False, sys.stderr)
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_10.pth")
+
+
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:
     with training_lock(tmp_path):
         assert run_status(tmp_path) == "running"
