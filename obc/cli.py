@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from pydantic import ValidationError
 
 from obc.errors import SuiteError
 from obc.plan import ConfigError, Plan, load_plan
 from obc.runs import run_status
 from obc.scale import ShapesData
+from obc.spec_errors import explain
 from obc.table_file import read_yaml
 
 EXAMPLES = """\
@@ -85,7 +87,10 @@ def _draw(options: argparse.Namespace) -> None:
     from obc.atomic import write_json
     from obc.datasets.shapes import generate
 
-    data = ShapesData.model_validate_json(options.settings)
+    try:
+        data = ShapesData.model_validate_json(options.settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Path("--settings"), ShapesData)) from None
     started = time.monotonic()
     generate(data, options.folder, workers=options.workers)
     seconds = round(time.monotonic() - started, 2)
@@ -134,7 +139,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
         path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
         metrics = json.loads(path.read_text())["metrics"]
-        shown = ", ".join(f"{name} {metrics[name]:.1f}" for name in ("AP", "AP50"))
+        shown = ", ".join(
+            f"{name} undefined" if metrics[name] is None else f"{name} {metrics[name]:.1f}"
+            for name in ("AP", "AP50")
+        )
         print(f"evaluated {options.run_id} seed {options.seed} ({options.decode}): {shown}",
               file=terminal)  # fmt: skip
 

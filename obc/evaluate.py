@@ -56,8 +56,10 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     category_ids = [category["id"] for category in truth["categories"]]
     detections = detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
     sides = area_sides(plan, run.spec.dataset)
-    readings = {"gt": truth, "ignore": difficult_ignored(truth)}
-    results = {name: average_precision(gt, detections, sides) for name, gt in readings.items()}
+    results = {"gt": average_precision(truth, detections, sides)}
+    results["ignore"] = results["gt"]
+    if any(annotation.get("difficult") for annotation in truth["annotations"]):
+        results["ignore"] = average_precision(difficult_ignored(truth), detections, sides)
     metrics, per_class = results[plan.config.difficult]
     path = folder / f"metrics.{decode}.json"
     write_json(
@@ -141,6 +143,3 @@ def detect(
             printed = time.monotonic()
             print(f"{name}: evaluated {batch_index + 1}/{len(loader)} batches", file=terminal)
     return detections
-
-
-__all__ = ["WeightsError", "area_sides", "evaluate", "load_model", "set_decode"]

@@ -188,6 +188,10 @@ class Plot(Strict):
             raise ValueError(f"plot.{axis}: {key} is {found!r} in a row, allowed: a number")
         return found
 
+    def line(self, run: RunSpec) -> str:
+        """The series value of a row as `colors` and the legend name it."""
+        return f"{self.value(run, 'series'):g}"
+
 
 class TableSpec(Strict):
     """A table of the paper: one file in config/experiments."""
@@ -227,7 +231,7 @@ class FigureSpec(TableSpec):
             if row.run is None:
                 continue
             self.plot.value(row.run, "x")
-            series = f"{self.plot.value(row.run, 'series'):g}"
+            series = self.plot.line(row.run)
             if series not in self.plot.colors:
                 raise ValueError(
                     f"plot.colors has no colour for {self.plot.series} = {series}, "

@@ -60,9 +60,7 @@ class Plan(Strict):
         data = self.scale.data[name]
         if not isinstance(data, ShapesData):
             return data.root.absolute()
-        # A reading of difficult objects draws no other scenes.
-        drawn = digest(data.model_dump(mode="json", exclude={"difficult"}))
-        return Path("data/shapes") / f"{data.layout}-{drawn}"
+        return Path("data/shapes") / f"{data.layout}-{digest(data.drawing)}"
 
     def index_folder(self, name: DatasetName) -> Path:
         """Where `obc index` puts a data set's annotations and manifest; one folder per identity."""
@@ -79,7 +77,7 @@ class Plan(Strict):
         )
 
     @cached_property
-    def digest(self) -> str:
+    def content_digest(self) -> str:
         """8 hex digits that change when anything of the plan does."""
         return digest(self.model_dump(mode="json"))
 

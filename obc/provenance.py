@@ -17,6 +17,7 @@ TRAINING_CODE = ("bins.py", "coder.py", "head.py", "detector.py", "protocols.py"
 EVALUATION_CODE = (
     "bins.py",
     "coder.py",
+    "head.py",
     "detector.py",
     "protocols.py",
     "evaluate.py",

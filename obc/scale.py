@@ -63,6 +63,11 @@ class ShapesData(Strict):
             raise ValueError(f"object_size {self.object_size}: allowed is smallest <= largest")
         return self
 
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """The settings that decide the scenes: how difficult objects are read is none of them."""
+        return self.model_dump(mode="json", exclude={"difficult"})
+
 
 class _Folder(Strict):
     """What a folder of real images has in common, whatever its layout."""

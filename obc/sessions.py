@@ -61,6 +61,9 @@ def point_to_checkpoint(work: Path) -> None:
     name = Path(pointer.read_text().strip()).name
     if not name:
         epochs = {int(path.stem.removeprefix("epoch_")): path for path in work.glob("epoch_*.pth")}
+        if not epochs:
+            pointer.unlink()
+            return
         name = epochs[max(epochs)].name
     write_text(pointer, str((work / name).absolute()))
 

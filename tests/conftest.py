@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -26,13 +27,13 @@ class Workspace:
 
     folder: Path
 
-    def obc(self, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "obc.cli", *arguments, **options)
+    def obc(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "obc.cli", *arguments)
 
-    def snakemake(self, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
-        return self.run(BIN / "snakemake", *arguments, **options)
+    def snakemake(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self.run(BIN / "snakemake", *arguments)
 
-    def run(self, *command: object, **options) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(part) for part in command],
             cwd=self.folder,
@@ -41,7 +42,6 @@ class Workspace:
             text=True,
             check=False,
             timeout=300,
-            **options,
         )
 
     def plan(self, **config: object) -> Plan:
@@ -55,16 +55,11 @@ class Workspace:
             os.chdir(before)
         return plan
 
-    def edit_scale(self, name: str, **schedule: object) -> None:
-        path = self.folder / "config/scales" / f"{name}.yaml"
-        scale = yaml.safe_load(path.read_text())
-        scale["schedule"].update(schedule)
-        path.write_text(yaml.safe_dump(scale))
-
     def new_scale(self, name: str, **schedule: object) -> None:
+        """A copy of the smoke scale with another schedule."""
         scales = self.folder / "config/scales"
-        shutil.copy(scales / "smoke.yaml", scales / f"{name}.yaml")
-        self.edit_scale(name, **schedule)
+        path = Path(shutil.copy(scales / "smoke.yaml", scales / f"{name}.yaml"))
+        edit(path, lambda scale: scale["schedule"].update(schedule))
 
 
 @pytest.fixture
@@ -90,7 +85,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         shutil.copy(PROJECT / name, folder / name)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
-    settings = plan.scale.data["voc"].model_dump_json(exclude={"difficult"})
+    settings = json.dumps(plan.scale.data["voc"].drawing)
     for step in (
         ("draw", plan.data_folder("voc"), "--settings", settings),
         ("index", plan.results / "plan.json", "voc"),

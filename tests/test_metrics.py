@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from coco_reference import reference
 
 from obc.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
 
@@ -57,23 +56,12 @@ def jittered(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     return detections
 
 
-def reference(truth: dict[str, Any], detections: list[dict[str, Any]]) -> np.ndarray:
-    """pycocotools' precision (T, R, classes, areas) at 100 detections."""
-    gt = COCO()
-    gt.dataset = truth
-    gt.createIndex()
-    evaluation = COCOeval(gt, gt.loadRes(detections), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation.eval["precision"][..., -1]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_every_metric_equals_pycocotools(seed: int) -> None:
     truth = ground_truth(seed)
     detections = jittered(truth, seed)
     ours, per_class = average_precision(truth, detections)
-    precision = reference(truth, detections)
+    precision = reference(truth, detections).eval["precision"][..., -1]  # (T, R, classes, areas)
 
     def mean(values: np.ndarray) -> float:
         return 100 * values[values > -1].mean()
@@ -131,14 +119,7 @@ def test_no_detection_at_all_scores_zero() -> None:
 
 def test_ignored_difficult_objects_are_neither_required_nor_punished() -> None:
     truth = one_object(difficult=1)
-    easy = {
-        "id": 2,
-        "image_id": 0,
-        "category_id": 1,
-        "bbox": [50, 50, 20, 20],
-        "area": 400,
-        "iscrowd": 0,
-    }
+    easy = truth["annotations"][0] | {"id": 2, "bbox": [50, 50, 20, 20], "difficult": 0}
     truth["annotations"].append(easy)
     on_easy = {"image_id": 0, "category_id": 1, "bbox": [50, 50, 20, 20], "score": 0.5}
     on_difficult = {"image_id": 0, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
+from obc.cli import main
 from obc.plan import ConfigError, load_plan
 
 
@@ -15,6 +16,15 @@ def failing(raw: dict, folder: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         load_plan(raw, folder)
     return str(caught.value)
+
+
+def assert_refused(folder: Path, file: str, change, expected: list[str]) -> None:
+    """After a change of a file the message names it and says all that is expected."""
+    edit(folder / file, change)
+    message = failing({"scale": "smoke"}, folder)
+    assert f"{file}: " in message
+    for part in expected:
+        assert part in message
 
 
 def test_an_unknown_config_key_names_itself_and_the_allowed_ones(config_folder: Path) -> None:
@@ -88,11 +98,7 @@ def test_an_unknown_scale_lists_the_known_ones(config_folder: Path) -> None:
 def test_a_wrong_table_file_is_named_with_the_key_and_what_is_allowed(
     config_folder: Path, change, expected: list[str]
 ) -> None:
-    edit(config_folder / "experiments/table1.yaml", change)
-    message = failing({"scale": "smoke"}, config_folder)
-    assert "experiments/table1.yaml: " in message
-    for part in expected:
-        assert part in message
+    assert_refused(config_folder, "experiments/table1.yaml", change, expected)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +119,7 @@ def test_a_wrong_table_file_is_named_with_the_key_and_what_is_allowed(
 def test_a_wrong_scale_file_is_named_with_the_key_and_what_is_allowed(
     config_folder: Path, change, expected: list[str]
 ) -> None:
-    edit(config_folder / "scales/smoke.yaml", change)
-    message = failing({"scale": "smoke"}, config_folder)
-    assert "scales/smoke.yaml: " in message
-    for part in expected:
-        assert part in message
+    assert_refused(config_folder, "scales/smoke.yaml", change, expected)
 
 
 def test_a_scale_without_a_detector_s_groups_says_so(config_folder: Path) -> None:
@@ -169,3 +171,10 @@ def test_broken_yaml_names_the_file(config_folder: Path) -> None:
 
 def test_a_split_without_a_root_is_refused(config_folder: Path) -> None:
     assert "voc_train is given without voc_root" in failing({"voc_train": "train"}, config_folder)
+
+
+@pytest.mark.parametrize("settings", ["{", '{"kind": "shapes"}', '{"kind": "shapes", "sed": 1}'])
+def test_wrong_drawing_settings_are_a_message(tmp_path: Path, capsys, settings: str) -> None:
+    assert main(["draw", str(tmp_path / "drawn"), "--settings", settings]) == 1
+    assert "obc draw: --settings: " in capsys.readouterr().err
+    assert not (tmp_path / "drawn").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_reference import reference
 from conftest import ENVIRONMENT, Workspace
 from mmengine.registry import DefaultScope
 
@@ -169,6 +170,12 @@ def test_the_checkpoint_is_found_after_a_move_and_after_a_kill_in_mid_write(
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_10.pth")
 
 
+def test_a_training_whose_checkpoints_are_gone_starts_over(tmp_path: Path) -> None:
+    (tmp_path / "last_checkpoint").write_text("")
+    begin_session(tmp_path, "code", "data", False, sys.stderr)
+    assert not (tmp_path / "last_checkpoint").exists()
+
+
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:
     with training_lock(tmp_path):
         assert run_status(tmp_path) == "running"
@@ -187,8 +194,6 @@ def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None
 def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Workspace) -> None:
     from mmengine.config import Config
     from mmengine.runner import Runner
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
     from obc.evaluate import detect, load_model
     from obc.metrics import average_precision
@@ -204,12 +209,7 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
     assert len(detections) > 200
     ours, _ = average_precision(truth, detections)
 
-    reference = COCO()
-    reference.dataset = truth
-    reference.createIndex()
-    evaluation = COCOeval(reference, reference.loadRes(detections), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
+    evaluation = reference(truth, detections)
     evaluation.summarize()
     # pycocotools' summary: AP, AP50, AP75, AP_S, AP_M, AP_L; -1 where undefined.
     theirs = [None if value == -1 else 100 * value for value in evaluation.stats[:6]]

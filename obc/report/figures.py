@@ -40,7 +40,7 @@ def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
     numbers = summary.xs((table.name, table.metrics[0]), level=("table", "metric"))
     points = [
         {
-            "series": f"{table.plot.value(row.run, 'series'):g}",
+            "series": table.plot.line(row.run),
             "x": table.plot.value(row.run, "x"),
             **numbers.loc[index, ["mean", "sd", "status", "paper"]],
         }

@@ -1,3 +1,4 @@
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -55,11 +56,7 @@ wildcard_constraints:
 
 def shapes_settings(name):
     """What `obc draw` needs; not the plan, because scales and result folders share drawn data."""
-    return PLAN.scale.data[name].model_dump_json(exclude={"difficult"})
-
-
-def data_of(run_id):
-    return PLAN.runs[run_id].resolved.spec.dataset
+    return json.dumps(PLAN.scale.data[name].drawing)
 
 
 def dataset_of_index(index):
@@ -67,7 +64,8 @@ def dataset_of_index(index):
 
 
 def manifest_of(wildcards):
-    return PLAN.index_folder(data_of(wildcards.run_id)) / "manifest.json"
+    dataset = PLAN.runs[wildcards.run_id].resolved.spec.dataset
+    return PLAN.index_folder(dataset) / "manifest.json"
 
 
 def training_manifest(wildcards):

@@ -35,7 +35,7 @@ rule all_csv:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        spec=PLAN.digest,
+        spec=PLAN.content_digest,
         code=code_digest(REPORT_CODE),
     shell:
         "obc table {params.plan} --long > {log} 2>&1"
