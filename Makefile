@@ -1,4 +1,5 @@
-# make reproduce [SCALE=smoke|mini|paper] [CORES=N]   set up, then run every training, table, figure
+# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N]
+#                                                     set up, then run every training, table, figure
 # make test                                           set up, then run the tests
 # make lint | format | env | lock | unlock | help
 #
@@ -10,6 +11,8 @@ SHELL := /bin/bash
 SCALE ?= smoke
 CORES ?= all
 PYTHON ?= python3.11
+# SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
+SEEDS_CONFIG = $(if $(SEEDS),'seeds=[$(shell seq -s, 0 $$(($(SEEDS)-1)))]')
 BIN := .venv/bin
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -22,10 +25,10 @@ locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 .PHONY: help reproduce test lint format env lock unlock
 
 help: ## show this
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
-	$(BIN)/snakemake --cores $(CORES) --config scale=$(SCALE)
+	$(BIN)/snakemake --cores $(CORES) --config scale=$(SCALE) $(SEEDS_CONFIG)
 
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -14,6 +14,13 @@ rule all:
     input:
         [table_files(name) for name in PLAN.tables],
         RESULTS / "tables" / "all.csv",
+        claims_files(),
+        rules.losses.output,
+
+
+rule claims:
+    input:
+        claims_files(),
 
 
 for name in PLAN.tables:

@@ -63,8 +63,14 @@ def _plan(options: argparse.Namespace) -> None:
         return
     print(plan.scale.description)
     print("\n".join(plan.summary))
+    for run_id in plan.initial_runs:
+        print(f"  {run_id}  (shared starting weights)")
     for run in plan.runs.values():
-        print(f"  {run.run_id}  [{', '.join(run.tables)}]  decodings: {', '.join(run.decodes)}")
+        seeds = ", ".join(map(str, plan.seeds_of(run.run_id)))
+        print(
+            f"  {run.run_id}  [{', '.join(run.tables)}]  seeds: {seeds}"
+            f"  decodings: {', '.join(run.decodes)}"
+        )
 
 
 def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
@@ -149,8 +155,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _plan_with_run(options: argparse.Namespace) -> Plan:
     plan = Plan.load(options.plan)
-    if options.run_id not in plan.runs:
-        known = "\n  ".join(plan.runs)
+    if options.run_id not in plan.trainings:
+        known = "\n  ".join(plan.trainings)
         raise ConfigError(f"{options.plan}: no run {options.run_id!r}; its runs are\n  {known}")
     return plan
 
@@ -173,6 +179,21 @@ def _figure(options: argparse.Namespace) -> None:
     plan = Plan.load(options.plan)
     for name in _known_tables(plan, options.names):
         figure(plan, name, collect(plan, [name]), plan.results / "figures")
+
+
+def _losses(options: argparse.Namespace) -> None:
+    from obc.report.analytic import draw
+
+    draw(options.folder)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from obc.report import claims
+
+    plan = Plan.load(options.plan)
+    folder = plan.results / "partial" if options.partial else plan.results
+    claims.write(plan, folder, strict=not options.partial, workers=options.workers)
+    print(f"the paper's claims, judged: {folder}/claims.md")
 
 
 def _partial(options: argparse.Namespace) -> None:
@@ -261,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     draw.set_defaults(run=_draw)
     index = commands.add_parser("index", help="check a data set, write annotations and manifest")
     _add_plan(index)
-    index.add_argument("dataset", choices=("voc", "coco"))
+    index.add_argument("dataset", choices=("voc", "coco", "init"))
     index.set_defaults(run=_index)
     for step in (draw, index):
         step.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
@@ -290,6 +311,17 @@ def _parser() -> argparse.ArgumentParser:
         step.set_defaults(run=run)
         if name == "table":
             step.add_argument("--long", action="store_true", help="write all.csv, the tidy table")
+
+    losses = commands.add_parser("losses", help="draw the losses and their gradients (svg, png)")
+    losses.add_argument("folder", type=Path, metavar="FOLDER", help="where losses.svg is to lie")
+    losses.set_defaults(run=_losses)
+
+    claims = commands.add_parser("claims", help="judge what the paper claims by what was measured")
+    _add_plan(claims)
+    claims.add_argument("--partial", action="store_true",
+                        help="also while runs are missing, into the folder `partial`")  # fmt: skip
+    claims.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    claims.set_defaults(run=_claims)
 
     partial = commands.add_parser("partial", help="every table with what there is so far")
     _add_plan(partial)

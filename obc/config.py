@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from obc.datasets.manifest import fingerprint
 from obc.scale import (
@@ -16,22 +16,24 @@ from obc.scale import (
     Difficult,
     Protocol,
     Scale,
+    Seed,
     ShapesData,
     Strict,
     VocData,
+    check_seeds,
     data_identity,
 )
 from obc.spec_errors import ConfigError
 from obc.table_file import read_yaml, validate
-
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: what a user chooses for one call."""
 
     scale: str = Field("smoke", description="a file in config/scales")
-    seeds: tuple[Seed, ...] = (0,)
+    seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
+        None, description="of every run, or by table with a default; null: the scale's"
+    )
     results: str = Field("results", description="folder under which each scale has its own")
     label: str | None = Field(
         None,
@@ -39,6 +41,9 @@ class SuiteConfig(Strict):
         description="name of one's own data in results/<scale>-<label>",
     )
     protocol: Protocol | None = Field(None, description="null: the scale's")
+    change: dict[str, Any] = Field(
+        {}, description="dotted key of the scale: another value, for an experiment; needs a label"
+    )
     difficult: Difficult = "gt"
     voc_root: Path | None = None
     voc_train: tuple[str, ...] | None = None
@@ -55,10 +60,19 @@ class SuiteConfig(Strict):
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(f"seeds {list(seeds)}: allowed are one or more different numbers")
+    def _distinct(cls, seeds: Any) -> Any:
+        if seeds is not None:
+            check_seeds(seeds if isinstance(seeds, dict) else {"default": seeds})
         return seeds
+
+    @model_validator(mode="after")
+    def _changes_have_a_label(self) -> SuiteConfig:
+        if self.change and self.label is None:
+            raise ValueError(
+                f"change of {', '.join(self.change)} without a label; results of a changed scale "
+                "need a folder of their own, e.g. label=pilot"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,10 +132,24 @@ def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
     raw = read_yaml(path)
     if "name" in raw:
         raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
-    scale = validate(Scale, {"name": config.scale, **raw}, path)
-    if config.protocol is None:
-        return scale
-    return scale.model_copy(update={"protocol": config.protocol})
+    for key, value in config.change.items():
+        _change(raw, key, value, path)
+    if config.protocol is not None:
+        raw["protocol"] = config.protocol
+    return validate(Scale, {"name": config.scale, **raw}, path)
+
+
+def _change(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    """Put another value at a dotted key that a scale file has, or at a new one of a section."""
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(raw.get(section), dict):
+            raise ConfigError(
+                f"change: {key}: {path} has no section {section!r} there; "
+                f"it has: {', '.join(map(str, raw))}"
+            )
+        raw = raw[section]
+    raw[last] = value
 
 
 def _with_difficult(data: Data, difficult: Difficult) -> Data:

@@ -14,8 +14,9 @@ import mmdet
 from mmengine.config import Config, ConfigDict
 
 import obc.head
+import obc.roi_align
 import obc.train_hooks  # noqa: F401
-from obc.experiment import L2, Cascade, OffsetBin, ResolvedRun, SmoothL1, Stds
+from obc.experiment import L2, Cascade, NoBox, OffsetBin, ResolvedRun, SmoothL1, Stds
 from obc.protocols import LEGACY_CODER, MATCH_LOW_QUALITY, MODEL_EDITS
 from obc.scale import Network, Runtime
 
@@ -24,6 +25,9 @@ BASE_MODEL = {
     "faster_rcnn": "_base_/models/faster-rcnn_r50_fpn.py",
     "cascade_rcnn": "_base_/models/cascade-rcnn_r50_fpn.py",
 }
+
+
+STARTED_PARTS = ("backbone", "neck", "rpn_head")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,13 @@ class DataFiles:
     classes: tuple[str, ...]
 
 
-def build_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime) -> Config:
+def build_config(
+    run: ResolvedRun,
+    seed: int,
+    data: DataFiles,
+    runtime: Runtime,
+    initial_weights: Path | None = None,
+) -> Config:
     """The whole MMDetection config of one training, `tools/train.py`-ready.
 
     Args:
@@ -44,10 +54,15 @@ def build_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime)
         seed: of weights, data order and sampling.
         data: the indexed data set.
         runtime: how this machine loads data.
+        initial_weights: what backbone, neck and RPN start from, written by the run's initial_run.
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
-    config.custom_imports = dict(imports=["obc", "obc.train_hooks"], allow_failed_imports=False)
+    config.custom_imports = dict(
+        imports=["obc", "obc.roi_align", "obc.train_hooks"], allow_failed_imports=False
+    )
     config.model = model_config(run, len(data.classes))
+    if initial_weights is not None:
+        start_from(config.model, initial_weights)
     config.update(_data_config(run, data, runtime))
     config.update(_schedule_config(run))
     config.randomness = dict(seed=seed, deterministic=False)
@@ -79,8 +94,13 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     model.neck.out_channels = sizes.neck_channels
     model.rpn_head.in_channels = model.rpn_head.feat_channels = sizes.neck_channels
     model.rpn_head.anchor_generator.scales = [sizes.anchor_scale]
-    model.roi_head.bbox_roi_extractor.out_channels = sizes.neck_channels
-    model.roi_head.bbox_roi_extractor.finest_scale = sizes.finest_scale
+    extractor = model.roi_head.bbox_roi_extractor
+    extractor.out_channels = sizes.neck_channels
+    extractor.finest_scale = sizes.finest_scale
+    if sizes.sampling_ratio is not None:
+        extractor.roi_layer.sampling_ratio = sizes.sampling_ratio
+    if sizes.roi_align == "separable":
+        extractor.type = "SeparableRoIExtractor"
     if sizes.train_proposals is not None:
         model.train_cfg.rpn_proposal.update(
             nms_pre=sizes.train_proposals, max_per_img=sizes.train_proposals
@@ -94,6 +114,12 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     else:
         _two_stages(model, run, spec.cascade, num_classes)
     return model
+
+
+def start_from(model: ConfigDict, weights: Path) -> None:
+    """Let the backbone, neck and RPN of a model config start from a whole detector's weights."""
+    for part in STARTED_PARTS:
+        model[part].init_cfg = dict(type="Pretrained", checkpoint=str(weights), prefix=f"{part}.")
 
 
 def _two_stages(model: ConfigDict, run: ResolvedRun, cascade: Cascade, num_classes: int) -> None:
@@ -140,6 +166,9 @@ def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) 
     head.in_channels = run.sizes.neck_channels
     head.fc_out_channels = run.sizes.fc_channels
     head.bbox_coder.target_stds = list(stds)
+    if isinstance(box, NoBox):
+        head.with_reg = False
+        return head
     if isinstance(box, OffsetBin):
         # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
         for key, value in _offset_bin_head(box, stds, legacy).items():

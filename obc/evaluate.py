@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from obc.atomic import write_json
+from obc.detections import save_detections
 from obc.detector import build_config
 from obc.errors import SuiteError
 from obc.experiment import Decode
@@ -35,7 +36,9 @@ class WeightsError(SuiteError):
 
 
 def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO) -> Path:
-    """Run a trained detector over the validation set and write `metrics.<decode>.json`.
+    """Run a trained detector over the validation set; write what it found and how good that is.
+
+    `detections.<decode>.npz` first, then `metrics.<decode>.json`: where the metrics are, both are.
 
     Args:
         decode: how offset bins become offsets; `regression` for runs without bins.
@@ -50,11 +53,14 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     config = build_config(run, seed, files, plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = load_model(config.model, folder / "final.pth")
+    if plan.scale.runtime.channels_last:
+        model.to(memory_format=torch.channels_last)
     set_decode(model, decode)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
     truth = json.loads(files.val.read_text())
     category_ids = [category["id"] for category in truth["categories"]]
     detections = detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+    save_detections(folder / f"detections.{decode}.npz", detections)
     sides = area_sides(plan, run.spec.dataset)
     results = {"gt": average_precision(truth, detections, sides)}
     results["ignore"] = results["gt"]
@@ -84,8 +90,6 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
 
 def load_model(model_config: Any, weights: Path) -> nn.Module:
     """Build a detector and load its weights with `weights_only=True`."""
-    model_config = model_config.copy()
-    model_config.backbone.init_cfg = None
     model = MODELS.build(model_config)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)

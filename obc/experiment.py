@@ -90,7 +90,13 @@ class OffsetBin(Strict):
         return self
 
 
-Box = Annotated[SmoothL1 | L2 | OffsetBin, Field(discriminator="loss")]
+class NoBox(Strict):
+    """No box loss: the box head only classifies. For initialisations, which favour no method."""
+
+    loss: Literal["none"]
+
+
+Box = Annotated[SmoothL1 | L2 | OffsetBin | NoBox, Field(discriminator="loss")]
 
 
 class Cascade(Strict):
@@ -136,6 +142,8 @@ class RunSpec(Strict):
     @property
     def decodes(self) -> tuple[Decode, ...]:
         """The decodings that a trained run of this spec can be evaluated with, default first."""
+        if isinstance(self.box, NoBox):
+            return ()
         if isinstance(self.box, OffsetBin):
             return ("expectation", "argmax")
         return ("regression",)
@@ -148,6 +156,7 @@ class Row(Strict):
     """A line of a table: the paper's label and numbers, and the spec (or a citation)."""
 
     label: str
+    key: str | None = Field(None, pattern=r"^[a-z]\w*$", description="how claims.yaml names it")
     columns: dict[str, str] = Field({}, description="further label columns, e.g. Backbone")
     block: str = Field("", description="rows of one block compete for the bold print")
     cited: bool = Field(False, description="a number from the literature; never trained")
@@ -205,6 +214,14 @@ class TableSpec(Strict):
     rows: tuple[Row, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
+    def _keys_differ(self) -> TableSpec:
+        keys = [row.key for row in self.rows if row.key is not None]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"key {', '.join(twice)} names two rows; each row needs its own")
+        return self
+
+    @model_validator(mode="after")
     def _one_number_per_metric(self) -> TableSpec:
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"metrics {', '.join(self.metrics)}: one is named twice")
@@ -217,6 +234,15 @@ class TableSpec(Strict):
             if row.run is not None and row.run.dataset != self.dataset:
                 raise ValueError(f"row {row.label!r} is on {row.run.dataset}, not {self.dataset}")
         return self
+
+    @property
+    def keyed_rows(self) -> dict[str, Row]:
+        """The rows that claims can name."""
+        return {row.key: row for row in self.rows if row.key is not None}
+
+    def published(self, row: Row, metric: str) -> float | None:
+        """The paper's number of a cell, in percent; None where it prints none."""
+        return None if row.paper is None else row.paper[self.metrics.index(metric)]
 
 
 class FigureSpec(TableSpec):
@@ -255,6 +281,9 @@ class ResolvedRun(Strict):
     schedule: Schedule
     sizes: Sizes
     data: dict[str, Any] = Field(description="identity of the data set, see data_identity")
+    initial_run: str | None = Field(
+        None, description="run id of the training that backbone, neck and RPN start from"
+    )
 
     @property
     def run_id(self) -> str:
@@ -272,7 +301,9 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def resolve(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
+def resolve(
+    spec: RunSpec, scale: Scale, identity: dict[str, Any], initial_run: str | None = None
+) -> ResolvedRun:
     """Join a spec with the parts of a scale that concern it (and no others: see run_id).
 
     Raises:
@@ -290,7 +321,39 @@ def resolve(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRu
         schedule=scale.schedule,
         sizes=scale.sizes.model_copy(update={"image_scale": image_scale}),
         data=identity,
+        initial_run=initial_run,
     )
+
+
+def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
+    """The training whose backbone, neck and RPN the runs of `spec` start from at a scale.
+
+    It stands in for ImageNet weights: one for each backbone, shared by all box losses, and itself
+    without one (only the RPN, whose loss no row varies, regresses).
+
+    Args:
+        scale: one with an `initialisation`.
+        identity: of `data.init`.
+
+    Raises:
+        KeyError: as `resolve`.
+    """
+    network = scale.networks[spec.backbone]
+    if network.groups is not None:
+        groups = {"faster_rcnn": network.groups[spec.detector]}
+        network = network.model_copy(update={"groups": groups})
+    trained_whole = scale.sizes.model_copy(update={"frozen_stages": -1, "norm_eval": False})
+    initial = scale.model_copy(
+        update={
+            "networks": {spec.backbone: network},
+            "schedule": scale.initialisation,
+            "sizes": trained_whole,
+        }
+    )
+    classifier = RunSpec(
+        dataset="init", detector="faster_rcnn", backbone=spec.backbone, box=NoBox(loss="none")
+    )
+    return resolve(classifier, initial, identity)
 
 
 def slug(spec: RunSpec) -> str:
@@ -300,4 +363,6 @@ def slug(spec: RunSpec) -> str:
         method = f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
     elif isinstance(box, SmoothL1):
         method = f"smoothl1-b{box.beta:g}"
+    elif isinstance(box, NoBox):
+        method = "weights"
     return f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{method}"

@@ -15,11 +15,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from obc.atomic import write_text
+from obc.claims import Claims, read_claims
 from obc.config import SuiteConfig, choose_data
-from obc.experiment import FigureSpec, ResolvedRun, Row, RunSpec, TableSpec, digest, resolve
+from obc.experiment import (
+    FigureSpec,
+    ResolvedRun,
+    Row,
+    RunSpec,
+    TableSpec,
+    digest,
+    resolve,
+    resolve_initial,
+)
 from obc.scale import DatasetName, Scale, ShapesData, Strict
 from obc.spec_errors import ConfigError, explain
 from obc.table_file import read_table, validate
+
+# Shared weights stand in for ImageNet's, of which there is one set too.
+INITIAL_SEED = 0
 
 
 class PlannedRun(Strict):
@@ -40,6 +53,8 @@ class Plan(Strict):
     results: Path
     tables: dict[str, FigureSpec | TableSpec]
     runs: dict[str, PlannedRun]
+    initial_runs: dict[str, PlannedRun]
+    claims: Claims | None = None
     notes: tuple[str, ...] = ()
 
     def run_of(self, row: Row) -> PlannedRun:
@@ -50,6 +65,26 @@ class Plan(Strict):
     def row_run_ids(self) -> dict[RunSpec | None, str]:
         """Run id by spec: one scale and one data set a plan, so the spec decides."""
         return {run.resolved.spec: run_id for run_id, run in self.runs.items()}
+
+    @property
+    def trainings(self) -> dict[str, PlannedRun]:
+        """Every training: those behind rows, and those whose weights they start from."""
+        return {**self.initial_runs, **self.runs}
+
+    def seeds_of(self, run_id: str) -> tuple[int, ...]:
+        """The seeds that a run is trained with: those of every table that it is in."""
+        if run_id in self.initial_runs:
+            return (INITIAL_SEED,)
+        chosen = self.config.seeds or self.scale.seeds
+        by_table = chosen if isinstance(chosen, dict) else {"default": chosen}
+        tables = self.runs[run_id].tables
+        seeds = (by_table.get(table, by_table["default"]) for table in tables)
+        return tuple(dict.fromkeys(seed for of_table in seeds for seed in of_table))
+
+    def initial_weights(self, run_id: str) -> Path | None:
+        """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
+        initial = self.trainings[run_id].resolved.initial_run
+        return self.run_folder(initial, INITIAL_SEED) / "final.pth" if initial else None
 
     def run_folder(self, run_id: str, seed: int) -> Path:
         """Where a run's files lie: results/<scale>/runs/<run id>/seed<k>."""
@@ -69,10 +104,12 @@ class Plan(Strict):
     @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
-        seeds = ", ".join(map(str, self.config.seeds))
+        counts = [len(self.seeds_of(run_id)) for run_id in self.runs]
+        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
         return (
-            f"scale {self.scale.name}: {len(self.runs)} trainings for each seed ({seeds}), "
-            f"results in {self.results}/",
+            f"scale {self.scale.name}: {sum(counts)} trainings ({len(self.runs)} runs with {seeds} "
+            f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",
             *self.notes,
         )
 
@@ -108,7 +145,8 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
 
     Args:
         raw_config: the merged content of config.yaml and the command line.
-        config_folder: holds scales/*.yaml and experiments/*.yaml.
+        config_folder: holds scales/*.yaml, experiments/*.yaml and, if claims are to be judged,
+            claims.yaml.
 
     Raises:
         ConfigError: any file or key is wrong; the message says which and what is allowed.
@@ -117,20 +155,30 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     config = validate(SuiteConfig, raw_config, config_folder / "config.yaml")
     chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
+    claims_path = config_folder / "claims.yaml"
+    claims = read_claims(claims_path, tables) if claims_path.exists() else None
     notes = chosen.notes
     if chosen.own:
         left_out = sorted(name for name, table in tables.items() if table.dataset not in chosen.own)
         tables = {name: table for name, table in tables.items() if table.dataset in chosen.own}
         if left_out:
-            notes += (f"left out, because no folder of one's own was given: {', '.join(left_out)}",)
+            notes += (
+                f"left out, with the claims about them, because no folder of one's own was given: "
+                f"{', '.join(left_out)}",
+            )
     label = config.label or chosen.label
+    initial_runs: dict[str, PlannedRun] = {}
+    runs = _runs(tables, chosen.scale, chosen.identities, initial_runs)
+    _check_seeds_name_tables(config, chosen.scale, tables)
     return Plan(
         config=config,
         scale=chosen.scale,
         identities=chosen.identities,
         results=Path(config.results) / "-".join(filter(None, (chosen.scale.name, label))),
         tables=tables,
-        runs=_runs(tables, chosen.scale, chosen.identities),
+        runs=runs,
+        initial_runs=initial_runs,
+        claims=claims and claims.about(tables),
         notes=notes,
     )
 
@@ -142,12 +190,26 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
     return {path.stem: read_table(path) for path in paths}
 
 
+def _check_seeds_name_tables(
+    config: SuiteConfig, scale: Scale, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    """Own data leave tables out, so a scale's seeds may name more; a user's may not."""
+    named = config.seeds if isinstance(config.seeds, dict) else {}
+    unknown = sorted(set(named) - {"default"} - set(tables))
+    if unknown:
+        raise ConfigError(
+            f"seeds: {', '.join(unknown)} is no table of this plan; "
+            f"allowed: default, {', '.join(tables)}"
+        )
+
+
 def _runs(
     tables: dict[str, FigureSpec | TableSpec],
     scale: Scale,
     identities: dict[DatasetName, dict[str, Any]],
+    initial_runs: dict[str, PlannedRun],
 ) -> dict[str, PlannedRun]:
-    """Every distinct training; rows with the same spec share one."""
+    """Every distinct training; rows with the same spec share one. Fills `initial_runs`."""
     wanted: dict[RunSpec, tuple[list[str], list[str]]] = {}
     for name, table in tables.items():
         for row in table.rows:
@@ -158,7 +220,14 @@ def _runs(
     runs = {}
     for spec, (decodes, users) in wanted.items():
         try:
-            resolved = resolve(spec, scale, identities[spec.dataset])
+            initial_run = None
+            if scale.initialisation is not None:
+                initial = resolve_initial(spec, scale, identities["init"])
+                initial_run = initial.run_id
+                initial_runs[initial_run] = PlannedRun(
+                    run_id=initial_run, resolved=initial, decodes=(), tables=()
+                )
+            resolved = resolve(spec, scale, identities[spec.dataset], initial_run)
         except KeyError as error:
             raise ConfigError(
                 f"scale {scale.name}: {users[0]} needs {spec.detector} with {spec.backbone} on "

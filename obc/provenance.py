@@ -13,17 +13,28 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 # What decides the weights of a run, given its spec; what decides the metrics, given its weights.
-TRAINING_CODE = ("bins.py", "coder.py", "head.py", "detector.py", "protocols.py", "train_hooks.py")
+TRAINING_CODE = (
+    "bins.py",
+    "coder.py",
+    "head.py",
+    "roi_align.py",
+    "detector.py",
+    "protocols.py",
+    "train_hooks.py",
+)
 EVALUATION_CODE = (
     "bins.py",
     "coder.py",
     "head.py",
+    "roi_align.py",
     "detector.py",
     "protocols.py",
     "evaluate.py",
     "metrics.py",
+    "detections.py",
 )
 REPORT_CODE = tuple(f"report/{path.name}" for path in sorted((PACKAGE / "report").glob("*.py")))
+CLAIMS_CODE = (*REPORT_CODE, "bootstrap.py", "claims.py", "detections.py", "metrics.py")
 DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py", "datasets/outlines.py")
 INDEX_CODE = ("datasets/voc.py", "datasets/coco.py", "datasets/images.py", "datasets/manifest.py")
 PACKAGES = (

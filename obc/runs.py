@@ -4,7 +4,7 @@ final.pth              weights, a plain state dict
 run.json               spec, seed, data, code, packages, hardware, time; written last
 config.py              the resolved MMDetection config
 log.txt                everything the training printed
-metrics.<decode>.json  one evaluation, and evaluate.<decode>.log what it printed
+metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log
 work/                  checkpoints, lock and failure note of a training that is not done
 """
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -17,13 +25,16 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 
-DatasetName = Literal["voc", "coco"]
+Layout = Literal["voc", "coco"]
+# `init`: what the shared starting weights are trained on; no table is about it.
+DatasetName = Literal["voc", "coco", "init"]
 DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
 Protocol = Literal["paper_v1", "modern"]
 Difficult = Literal["gt", "ignore"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ImageScale = tuple[PositiveInt, PositiveInt]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Strict(BaseModel):
@@ -42,7 +53,7 @@ class ShapesData(Strict):
     """
 
     kind: Literal["shapes"]
-    layout: DatasetName
+    layout: Layout
     version: Literal[1] = 1
     seed: int = Field(ge=0)
     image_size: int = Field(ge=32, le=1024, description="pixels, square")
@@ -174,8 +185,20 @@ class Sizes(Strict):
     sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
     train_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
     test_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
+    roi_align: Literal["mmcv", "separable"] = Field(
+        "mmcv", description="MMCV's operator, or two matrix products: faster on small maps"
+    )
+    sampling_ratio: PositiveInt | None = Field(
+        None, description="RoIAlign samples a bin and side; null: the protocol's"
+    )
     norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
     frozen_stages: int = Field(1, ge=-1, le=4)
+
+    @model_validator(mode="after")
+    def _separable_needs_a_fixed_ratio(self) -> Sizes:
+        if self.roi_align == "separable" and self.sampling_ratio is None:
+            raise ValueError("roi_align: separable needs a sampling_ratio, e.g. 2")
+        return self
 
 
 class Runtime(Strict):
@@ -184,6 +207,7 @@ class Runtime(Strict):
     gpus: int = Field(0, ge=0, description="GPUs that a training asks the scheduler for")
     num_workers: int = Field(0, ge=0, description="processes that load images")
     eval_batch_size: PositiveInt = 1
+    channels_last: bool = Field(False, description="keep feature maps with their channels last")
     keep_weights: bool = Field(
         False, description="do not train again because code or data changed; tables say it instead"
     )
@@ -198,6 +222,14 @@ class Scale(Strict):
     data: dict[DatasetName, Data]
     networks: dict[BackboneName, Network]
     schedule: Schedule
+    initialisation: Schedule | None = Field(
+        None,
+        description="trains the weights, once a backbone and on data.init, that the backbone, neck "
+        "and RPN of every run start from; null: each network's own `pretrained`",
+    )
+    seeds: dict[str, tuple[Seed, ...]] = Field(
+        {"default": (0,)}, description="by table or figure; default: the others"
+    )
     sizes: Sizes
     own_data: OwnData = OwnData()
     runtime: Runtime = Runtime()
@@ -206,11 +238,30 @@ class Scale(Strict):
     def _data_fit_their_names(self) -> Scale:
         for name, data in self.data.items():
             layout = data.layout if isinstance(data, ShapesData) else data.kind
-            if layout != name:
+            if layout != name and name != "init":
                 raise ValueError(f"data.{name} is in {layout} layout, allowed is {name}")
             if name not in self.sizes.image_scale:
                 raise ValueError(f"sizes.image_scale has no entry for {name}")
+        if self.initialisation is not None and "init" not in self.data:
+            raise ValueError("initialisation needs data.init, what it is trained on")
         return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_of_every_table(cls, seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        return check_seeds(seeds)
+
+
+def check_seeds(seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Raise ValueError unless there is a `default` and every table has distinct seeds."""
+    if "default" not in seeds:
+        raise ValueError(f"seeds of {', '.join(seeds) or 'no table'}, allowed: with a default")
+    for name, of_table in seeds.items():
+        if not of_table or len(set(of_table)) != len(of_table):
+            raise ValueError(
+                f"seeds {list(of_table)} ({name}): allowed are one or more different numbers"
+            )
+    return seeds
 
 
 def data_identity(data: Data, fingerprint: str | None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def _dotted(location: tuple[Any, ...]) -> str:
     return text.lstrip(".").replace(".run.", ".") or "(whole file)"
 
 
-_TAGS = {"offset_bin", "smooth_l1", "l2", "shapes"}
+_TAGS = {"offset_bin", "smooth_l1", "l2", "none", "shapes", "higher", "not_higher", "close", "peak"}
 
 
 def _is_union_tag(part: Any, problem: Any) -> bool:

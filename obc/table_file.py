@@ -19,7 +19,10 @@ from obc.spec_errors import ConfigError, explain
 Model = TypeVar("Model", bound=BaseModel)
 
 # Target names of the workflow; a table of that name would be a second rule of it.
-RESERVED_NAMES = {"all", "partial", "plan", "draw", "index", "train", "evaluate", "table", "figure"}
+RESERVED_NAMES = {
+    "all", "partial", "plan", "draw", "index", "train", "evaluate", "table", "figure", "claims",
+    "claims_report",
+}  # fmt: skip
 
 
 def read_table(path: Path) -> FigureSpec | TableSpec:
@@ -81,7 +84,7 @@ def _crossed(row: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _point(row: dict[str, Any], values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The row with one value for each dotted key, which its label may name by the last part."""
+    """The row with one value for each dotted key, named in label and key by the last part."""
     point = row
     for key, value in values.items():
         nested: Any = value
@@ -89,11 +92,13 @@ def _point(row: dict[str, Any], values: dict[str, Any], path: Path) -> dict[str,
             nested = {part: nested}
         point = _merged(point, nested)
     names = {key.rsplit(".", 1)[-1]: value for key, value in values.items()}
+    texts = {name: str(point[name]) for name in ("label", "key") if name in point}
     try:
-        return {**point, "label": str(point.get("label", "")).format(**names)}
+        return {**point, **{name: text.format(**names) for name, text in texts.items()}}
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(
-            f"{path}: label {row.get('label')!r}: no grid key {error}, allowed: {', '.join(names)}"
+            f"{path}: {' and '.join(f'{name} {text!r}' for name, text in texts.items())}: "
+            f"no grid key {error}, allowed: {', '.join(names)}"
         ) from None
 
 

@@ -36,6 +36,10 @@ class NotIndexed(SuiteError):
     """A training or an evaluation was started before its data set was checked."""
 
 
+class NoInitialWeights(SuiteError):
+    """The weights that a run starts from have not been trained."""
+
+
 class MissingPackage(SuiteError):
     """A package that only some scales need is not installed."""
 
@@ -102,10 +106,16 @@ def require_weights_source(pretrained: str | None) -> None:
 
 def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     folder = plan.run_folder(run_id, seed)
-    run = plan.runs[run_id].resolved
+    run = plan.trainings[run_id].resolved
     files, manifest = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
-    config = build_config(run, seed, files, plan.scale.runtime)
+    initial_weights = plan.initial_weights(run_id)
+    if initial_weights is not None and not initial_weights.exists():
+        raise NoInitialWeights(
+            f"{initial_weights}: not there; {run_id} starts from the weights of "
+            f"{run.initial_run}, train that one first (`obc train`)"
+        )
+    config = build_config(run, seed, files, plan.scale.runtime, initial_weights)
     config.work_dir = str(folder / "work")
     code = code_version()
     keep = plan.scale.runtime.keep_weights
@@ -116,6 +126,8 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
         stale.unlink()  # of weights that are about to be replaced
     progress = ProgressHook(f"{run_id} seed {seed}", terminal)
     runner = _runner(config)
+    if plan.scale.runtime.channels_last:
+        runner.model.to(memory_format=torch.channels_last)
     runner.register_hook(progress)
     runner.register_hook(
         SessionHook(sessions[-1], lambda: save_sessions(folder / "work", sessions), progress)
@@ -145,7 +157,7 @@ def _record(
         "scale": plan.scale.name,
         "protocol": plan.scale.protocol,
         "seed": seed,
-        "resolved": plan.runs[run_id].resolved.model_dump(mode="json"),
+        "resolved": plan.trainings[run_id].resolved.model_dump(mode="json"),
         "weights_sha256": file_sha256(plan.run_folder(run_id, seed) / "final.pth"),
         "packages": package_versions(),
         "hardware": hardware(),

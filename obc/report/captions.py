@@ -29,8 +29,7 @@ def stamp(plan: Plan, table: TableSpec) -> str:
         "" if is_comparable(plan, table) else NOT_COMPARABLE,
         f"Data: {describe_data(data)}.",
         f"Protocol: {plan.scale.protocol}.",
-        f"{'Seeds' if len(plan.config.seeds) > 1 else 'Seed'}: "
-        f"{', '.join(map(str, plan.config.seeds))}.",
+        _seeds(plan, table),
         _test_dev(table, data),
     ]
     return " ".join(filter(None, sentences))
@@ -74,6 +73,16 @@ def _scale(plan: Plan) -> str:
     if plan.scale.name == "paper":
         return "Paper scale."
     return f"{plan.scale.name.upper()} scale: {plan.scale.description.rstrip('.')}."
+
+
+def _seeds(plan: Plan, table: TableSpec) -> str:
+    """The seeds of a table; rows that other tables share may have more of them."""
+    runs = [plan.run_of(row) for row in table.rows if not row.cited]
+    distinct = list(dict.fromkeys(plan.seeds_of(run.run_id) for run in runs))
+    texts = [", ".join(map(str, seeds)) for seeds in distinct]
+    if len(texts) > 1:
+        return f"Seeds: by row {' or '.join(texts)}."
+    return f"{'Seeds' if len(distinct[0]) > 1 else 'Seed'}: {texts[0]}."
 
 
 def _test_dev(table: TableSpec, data: Data) -> str:

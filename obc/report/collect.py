@@ -159,7 +159,7 @@ def _known(plan: Plan, names: Iterable[str]) -> list[str]:
 def _row_lines(plan: Plan, table: TableSpec, index: int, row: Row) -> Iterator[dict[str, Any]]:
     paper = row.paper or (None,) * len(table.metrics)
     base = {"table": table.name, "row": index, "label": row.label}
-    for seed in (None,) if row.cited else plan.config.seeds:
+    for seed in (None,) if row.cited else plan.seeds_of(plan.run_of(row).run_id):
         source, values, missing = {}, {}, "cited"
         if seed is not None:
             source = {"run_id": plan.run_of(row).run_id, "decode": row.decode, "seed": seed}

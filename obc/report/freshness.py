@@ -37,7 +37,7 @@ def stale_notes(plan: Plan, table: TableSpec) -> list[str]:
 
 
 def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
-    paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.config.seeds]
+    paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 

@@ -10,6 +10,7 @@ from obc.errors import SuiteError
 from obc.experiment import FigureSpec
 from obc.plan import load_plan
 from obc.provenance import (
+    CLAIMS_CODE,
     DATA_CODE,
     EVALUATION_CODE,
     INDEX_CODE,
@@ -48,7 +49,7 @@ RUN = str(RESULTS / "runs" / "{run_id}" / "seed{seed}")
 
 
 wildcard_constraints:
-    run_id="|".join(PLAN.runs),
+    run_id="|".join(PLAN.trainings),
     seed=r"\d+",
     decode="expectation|argmax|regression",
     index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
@@ -64,13 +65,19 @@ def dataset_of_index(index):
 
 
 def manifest_of(wildcards):
-    dataset = PLAN.runs[wildcards.run_id].resolved.spec.dataset
+    dataset = PLAN.trainings[wildcards.run_id].resolved.spec.dataset
     return PLAN.index_folder(dataset) / "manifest.json"
 
 
 def training_manifest(wildcards):
     """Data that were indexed anew are a reason to train again, unless weights are kept."""
     return ancient(manifest_of(wildcards)) if KEEP_WEIGHTS else manifest_of(wildcards)
+
+
+def initial_weights(wildcards):
+    """The shared weights that a run starts from, if its scale has such."""
+    path = PLAN.initial_weights(wildcards.run_id)
+    return path if path else []
 
 
 def drawn(wildcards):
@@ -87,8 +94,30 @@ def metrics_files(table):
         PLAN.run_folder(PLAN.run_of(row).run_id, seed) / f"metrics.{row.decode}.json"
         for row in PLAN.tables[table].rows
         if not row.cited
-        for seed in PLAN.config.seeds
+        for seed in PLAN.seeds_of(PLAN.run_of(row).run_id)
     ]
+
+
+def claims_evaluations():
+    """What claims are judged by: metrics and detections of the rows that they name."""
+    runs = {
+        (PLAN.run_of(row).run_id, row.decode)
+        for topic in (PLAN.claims.topics if PLAN.claims else [])
+        for claim in topic.claims
+        for key in claim.row_keys
+        if not (row := PLAN.tables[topic.table].keyed_rows[key]).cited
+    }
+    return [
+        PLAN.run_folder(run_id, seed) / name
+        for run_id, decode in sorted(runs)
+        for seed in PLAN.seeds_of(run_id)
+        for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+    ]
+
+
+def claims_files():
+    """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
+    return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []
 
 
 def table_files(table):

@@ -2,6 +2,7 @@ localrules:
     table,
     figure,
     all_csv,
+    losses,
     partial,
 
 
@@ -58,6 +59,41 @@ rule figure:
         code=code_digest(REPORT_CODE),
     shell:
         "obc figure {params.plan} {wildcards.figure} > {log} 2>&1"
+
+
+# Mathematics: no run and no data, so no plan either.
+rule losses:
+    output:
+        multiext(str(RESULTS / "figures" / "losses"), ".svg", ".png"),
+    log:
+        RESULTS / "logs" / "losses.log",
+    conda:
+        ENVIRONMENT
+    params:
+        folder=RESULTS / "figures",
+        code=code_digest(("bins.py", "report/analytic.py", "report/figures.py")),
+    shell:
+        "obc losses {params.folder:q} > {log} 2>&1"
+
+
+rule claims_report:
+    input:
+        claims_evaluations(),
+    output:
+        multiext(str(RESULTS / "claims"), ".json", ".md"),
+    log:
+        RESULTS / "logs" / "claims.log",
+    benchmark:
+        RESULTS / "logs" / "claims.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    params:
+        plan=PLAN_FILE,
+        spec=PLAN.content_digest,
+        code=code_digest(CLAIMS_CODE),
+    shell:
+        "obc claims {params.plan} --workers {threads} 2>&1 | tee {log}"
 
 
 # Has no output on purpose: it shows what there is at this moment, so it runs each time.

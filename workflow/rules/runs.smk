@@ -1,6 +1,7 @@
 rule train:
     input:
         training_manifest,
+        initial_weights,
     output:
         weights=f"{RUN}/final.pth",
         run=f"{RUN}/run.json",
@@ -27,7 +28,8 @@ rule evaluate:
         weights=f"{RUN}/final.pth",
         run=f"{RUN}/run.json",
     output:
-        ensure(f"{RUN}/metrics.{{decode}}.json", non_empty=True),
+        metrics=ensure(f"{RUN}/metrics.{{decode}}.json", non_empty=True),
+        detections=f"{RUN}/detections.{{decode}}.npz",
     log:
         f"{RUN}/evaluate.{{decode}}.log",
     benchmark:

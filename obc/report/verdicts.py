@@ -1,0 +1,389 @@
+"""Judge the paper's claims by what the runs measured: an interval and a verdict for each contrast.
+
+The difference is taken between means over seeds. Two things would be otherwise in a repetition and
+widen its interval: the test images, measured by a bootstrap that draws the same images for every
+evaluation of a data set (`obc.bootstrap`), and the trainings, measured by the spread between seeds.
+
+Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from obc.bootstrap import difference_interval, image_weights, match, resampled_ap
+from obc.claims import Claim, Contrast, Topic, Verdict
+from obc.detections import DetectionsFileError, load_detections
+from obc.experiment import TableSpec
+from obc.metrics import difficult_ignored
+from obc.plan import Plan
+from obc.report.captions import is_comparable
+from obc.report.collect import collect, require_complete
+from obc.scale import DatasetName
+from obc.spec_errors import ConfigError
+
+Cell = tuple[str, str]  # run id and decode
+Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
+Samples = dict[Cell, dict[int, Sampled]]  # by seed
+
+_LINE_EVERY = 10
+_NO_OBJECTS = "too few test images with objects: some resamples have none"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation and how its test images are to be resampled.
+
+    Attributes:
+        truth: the annotations that it was evaluated on, COCO format.
+        detections: what it found, see `obc.detections`.
+        difficult_ignored: whether objects marked difficult do not count.
+        resamples, seed: of the bootstrap.
+    """
+
+    truth: Path
+    detections: Path
+    difficult_ignored: bool
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class JudgedContrast:
+    """One contrast of a claim, ours beside the paper's; all numbers in AP points.
+
+    Attributes:
+        compared: which rows and metrics, see `obc.claims.Contrast.label`.
+        paper: from the paper's tables; None where they do not print the numbers.
+        stated: as the paper's sentence prints it; None where it prints none.
+        difference, low, high, standard_error: ours and its interval; None unless judged.
+        paper_lies: where the paper's difference lies relative to our interval.
+        verdict: what the interval says.
+        seed_degrees: degrees of freedom behind the spread between trainings; 0: the interval covers
+            the test images only.
+        reason: why it is not judged; None when it is.
+    """
+
+    compared: str
+    paper: float | None
+    stated: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    standard_error: float | None = None
+    paper_lies: Literal["below", "inside", "above"] | None = None
+    verdict: Verdict = "not run"
+    seed_degrees: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim, its contrasts and what they say together."""
+
+    claim: Claim
+    contrasts: tuple[JudgedContrast, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all contrasts: the first of not run, not reproduced, within noise that one has."""
+        found = {contrast.verdict for contrast in self.contrasts}
+        order: tuple[Verdict, ...] = ("not run", "not reproduced", "within noise")
+        return next((verdict for verdict in order if verdict in found), "reproduced")
+
+
+@dataclass(frozen=True)
+class JudgedTopic:
+    """The claims about one table, judged."""
+
+    topic: Topic
+    claims: tuple[JudgedClaim, ...]
+
+
+def resample(evaluation: Evaluation) -> Sampled:
+    """The metrics of an evaluation, on all test images and then on each resample of them."""
+    truth = json.loads(evaluation.truth.read_text())
+    if evaluation.difficult_ignored:
+        truth = difficult_ignored(truth)
+    matches = match(truth, load_detections(evaluation.detections))
+    drawn = image_weights(len(matches.image_ids), evaluation.resamples, evaluation.seed)
+    return resampled_ap(matches, np.vstack([np.ones_like(drawn[:1]), drawn]))
+
+
+def judge(
+    plan: Plan,
+    strict: bool = True,
+    workers: int = 1,
+    resample: Callable[[Evaluation], Sampled] = resample,
+) -> tuple[JudgedTopic, ...]:
+    """Judge every claim of a plan.
+
+    Args:
+        strict: refuse to judge anything while an evaluation that a claim needs is missing;
+            otherwise such claims are "not run".
+        workers: processes that resample.
+        resample: what gives an evaluation's sampled metrics.
+
+    Raises:
+        ConfigError: the plan has no claims.
+        IncompleteError: strict, and evaluations are missing; names the run folders and logs.
+        MetricsFileError, DetectionsFileError: a file is damaged or belongs to something else.
+    """
+    if plan.claims is None:
+        raise ConfigError("no claims to judge: config/claims.yaml has none about this plan's data")
+    frame = _measured(plan)
+    if strict:
+        require_complete(plan, frame)
+    samples = _samples(plan, frame, workers, resample)
+    return tuple(
+        JudgedTopic(topic, tuple(_judged(plan, topic, claim, samples) for claim in topic.claims))
+        for topic in plan.claims.topics
+    )
+
+
+def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
+    """How many images a data set is evaluated on; None before it is indexed."""
+    manifest = plan.index_folder(dataset) / "manifest.json"
+    if not manifest.exists():
+        return None
+    return json.loads(manifest.read_text())["splits"]["val"]["images"]
+
+
+# --- what was measured -------------------------------------------------------------------------
+
+
+def _measured(plan: Plan) -> pd.DataFrame:
+    """The lines of `collect` that claims need; without its detections nothing is evaluated."""
+    needed = {
+        (topic.table, index)
+        for topic in plan.claims.topics
+        for index, row in enumerate(plan.tables[topic.table].rows)
+        if any(row.key in claim.row_keys for claim in topic.claims)
+    }
+    frame = collect(plan, [topic.table for topic in plan.claims.topics])
+    frame = frame[[cell in needed for cell in zip(frame["table"], frame["row"], strict=True)]]
+    lost = [
+        line.status == "ok"
+        and not _detections_file(plan, line.run_id, line.decode, line.seed).exists()
+        for line in frame.itertuples()
+    ]
+    return frame.assign(
+        value=frame["value"].mask(lost), status=frame["status"].mask(lost, "not evaluated")
+    )
+
+
+def _detections_file(plan: Plan, run_id: str, decode: str, seed: int) -> Path:
+    return plan.run_folder(run_id, seed) / f"detections.{decode}.npz"
+
+
+def _samples(
+    plan: Plan, frame: pd.DataFrame, workers: int, resample: Callable[[Evaluation], Sampled]
+) -> Samples:
+    """Resample every evaluation that is there, each once, however many claims use it."""
+    there = frame[frame["status"] == "ok"]
+    keys = list(dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True)))
+    evaluations = [
+        Evaluation(
+            truth=plan.index_folder(_dataset(plan, run_id)) / "val.json",
+            detections=_detections_file(plan, run_id, decode, seed),
+            difficult_ignored=plan.config.difficult == "ignore",
+            resamples=plan.claims.resamples,
+            seed=plan.claims.seed,
+        )
+        for run_id, decode, seed in keys
+    ]
+    samples: Samples = {}
+    results = _mapped(resample, evaluations, workers)
+    for (run_id, decode, seed), evaluation, sampled in zip(keys, evaluations, results, strict=True):
+        own = (there["run_id"] == run_id) & (there["decode"] == decode) & (there["seed"] == seed)
+        _require_same(evaluation.detections, there[own], sampled)
+        samples.setdefault((run_id, decode), {})[seed] = sampled
+    return samples
+
+
+def _mapped(
+    resample: Callable[[Evaluation], Sampled], evaluations: Sequence[Evaluation], workers: int
+) -> Iterable[Sampled]:
+    """Each evaluation resampled, with a line on standard error now and then."""
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        results = pool.map(resample, evaluations) if pool else map(resample, evaluations)
+        for done, sampled in enumerate(results, 1):
+            if done % _LINE_EVERY == 0:
+                print(f"claims: resampled {done}/{len(evaluations)}", file=sys.stderr, flush=True)
+            yield sampled
+
+
+def _require_same(path: Path, lines: pd.DataFrame, sampled: Sampled) -> None:
+    """Detections must give the metrics that the tables show, or they are of another evaluation."""
+    for line in lines.itertuples():
+        if line.metric in sampled and abs(sampled[line.metric][0] - line.value) > 1e-6:
+            raise DetectionsFileError(
+                f"{path}: its {line.metric} is {sampled[line.metric][0]:.3f}, its metrics file "
+                f"says {line.value:.3f}; remove both to have them measured again"
+            )
+
+
+def _dataset(plan: Plan, run_id: str) -> DatasetName:
+    return plan.runs[run_id].resolved.spec.dataset
+
+
+# --- judging -----------------------------------------------------------------------------------
+
+
+def _judged(plan: Plan, topic: Topic, claim: Claim, samples: Samples) -> JudgedClaim:
+    table = plan.tables[topic.table]
+    contrasts = claim.contrasts()
+    stated = claim.stated or (None,) * len(contrasts)
+    return JudgedClaim(
+        claim,
+        tuple(
+            _judged_contrast(plan, table, claim, contrast, size, samples)
+            for contrast, size in zip(contrasts, stated, strict=True)
+        ),
+    )
+
+
+def _judged_contrast(
+    plan: Plan,
+    table: TableSpec,
+    claim: Claim,
+    contrast: Contrast,
+    stated: float | None,
+    samples: Samples,
+) -> JudgedContrast:
+    paper = contrast.published(table)
+    cells, literature = _parts(plan, table, contrast)
+    reason = _obstacle(plan, table, cells, literature, samples)
+    if reason is not None:
+        return JudgedContrast(contrast.label, paper, stated, reason=reason)
+    sampled = sum(literature) + sum(
+        _values({cell: weight}, contrast.metrics, samples, seed) / len(plan.seeds_of(cell[0]))
+        for cell, weight in cells.items()
+        for seed in plan.seeds_of(cell[0])
+    )
+    if not np.isfinite(sampled).all():
+        return JudgedContrast(contrast.label, paper, stated, reason=_NO_OBJECTS)
+    variance, degrees = _seed_variance(plan, cells, contrast.metrics, samples)
+    difference = float(sampled[0])
+    interval = difference_interval(
+        sampled[1:], difference, variance, degrees, plan.claims.confidence
+    )
+    return JudgedContrast(
+        contrast.label,
+        paper,
+        stated,
+        difference,
+        interval.low,
+        interval.high,
+        interval.standard_error,
+        paper_lies=_place(paper, interval.low, interval.high),
+        verdict=claim.verdict(interval.low, interval.high),
+        seed_degrees=degrees,
+    )
+
+
+def _parts(
+    plan: Plan, table: TableSpec, contrast: Contrast
+) -> tuple[dict[Cell, float], list[float | None]]:
+    """A contrast's weight of each cell that we measure, and its terms from the literature."""
+    cells: dict[Cell, float] = {}
+    literature = []
+    for key, weight in contrast.rows.items():
+        row = table.keyed_rows[key]
+        if row.cited:
+            for metric, factor in contrast.metrics.items():
+                number = table.published(row, metric)
+                literature.append(None if number is None else weight * factor * number)
+        else:
+            cell = (plan.run_of(row).run_id, row.decode)
+            cells[cell] = cells.get(cell, 0.0) + weight
+    return cells, literature
+
+
+def _obstacle(
+    plan: Plan,
+    table: TableSpec,
+    cells: Iterable[Cell],
+    literature: list[float | None],
+    samples: Samples,
+) -> str | None:
+    """Why a contrast cannot be judged; None if it can."""
+    if None in literature:
+        return "the literature has no such number"
+    if literature and not is_comparable(plan, table):
+        return "only the paper's own setting compares with the literature"
+    wanted = [(cell, seed) for cell in cells for seed in plan.seeds_of(cell[0])]
+    missing = sum(seed not in samples.get(cell, {}) for cell, seed in wanted)
+    return f"{missing} of {len(wanted)} evaluations missing" if missing else None
+
+
+def _values(
+    cells: dict[Cell, float], metrics: dict[str, float], samples: Samples, seed: int
+) -> np.ndarray:
+    """(1 + B,): a weighted sum over cells and metrics, of one seed."""
+    return sum(
+        weight * factor * samples[cell][seed][metric]
+        for cell, weight in cells.items()
+        for metric, factor in metrics.items()
+    )
+
+
+def _seed_variance(
+    plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
+) -> tuple[float, int]:
+    """Variance of a contrast from training to training, and its degrees of freedom.
+
+    One training has too few seeds to say how far seeds spread, so the spread is pooled over the
+    data set: over its cells, or for a contrast between decodings of one training, where what the
+    trainings have in common cancels, over all trainings with these decodings. (0, 0) when no run
+    has several seeds. A data set without any takes the spread of the others.
+    """
+    weights = Counter[str]()
+    for (run_id, _), weight in cells.items():
+        weights[run_id] += abs(weight)  # decodings of a training taken to vary as one: the worst
+    if len(weights) == 1 and len(cells) > 1:
+        decodes = {decode: weight for (_, decode), weight in cells.items()}
+        runs = dict.fromkeys(run_id for run_id, _ in samples)
+        alike = [
+            {(run_id, decode): weight for decode, weight in decodes.items()} for run_id in runs
+        ]
+        scale = 1 / len(plan.seeds_of(next(iter(weights))))
+    else:
+        alike = [{cell: 1.0} for cell in samples]
+        scale = sum(weight**2 / len(plan.seeds_of(run)) for run, weight in weights.items())
+    dataset = _dataset(plan, next(iter(weights)))
+    same = [each for each in alike if _dataset(plan, next(iter(each))[0]) == dataset]
+    for pool in (same, alike):
+        spreads = [values for each in pool if len(values := _by_seed(each, metrics, samples)) > 1]
+        if spreads:
+            degrees = sum(len(values) - 1 for values in spreads)
+            squares = sum(float(((values - values.mean()) ** 2).sum()) for values in spreads)
+            return squares / degrees * scale, degrees
+    return 0.0, 0
+
+
+def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Samples) -> np.ndarray:
+    """(S,): the weighted sum as measured, of the seeds that all of the cells have."""
+    seeds = set.intersection(*(set(samples.get(cell, {})) for cell in cells))
+    return np.array([_values(cells, metrics, samples, seed)[0] for seed in sorted(seeds)])
+
+
+def _place(
+    paper: float | None, low: float, high: float
+) -> Literal["below", "inside", "above"] | None:
+    if paper is None:
+        return None
+    if paper < low:
+        return "below"
+    return "above" if paper > high else "inside"
