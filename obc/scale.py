@@ -32,6 +32,7 @@ DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
 Protocol = Literal["paper_v1", "modern"]
 Difficult = Literal["gt", "ignore"]
+Contrast = Annotated[float, Field(gt=0, le=255)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ImageScale = tuple[PositiveInt, PositiveInt]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -65,6 +66,9 @@ class ShapesData(Strict):
     object_size: tuple[Fraction, Fraction] = Field(
         description="smallest and largest object, longer side as a fraction of the image"
     )
+    contrast: tuple[Contrast, Contrast] = Field(
+        (45.0, 130.0), description="least and most distance of a fill to the background, 8-bit RGB"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ShapesData:
@@ -72,6 +76,8 @@ class ShapesData(Strict):
             raise ValueError(f"objects {self.objects}: allowed is 1 <= fewest <= most")
         if self.object_size[0] > self.object_size[1]:
             raise ValueError(f"object_size {self.object_size}: allowed is smallest <= largest")
+        if self.contrast[0] > self.contrast[1]:
+            raise ValueError(f"contrast {self.contrast}: allowed is least <= most")
         return self
 
     @property

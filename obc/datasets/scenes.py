@@ -31,7 +31,6 @@ DIFFICULT = 0.15  # visible fraction from which on it may be drawn at all, if ma
 _ATTEMPTS = 12  # poses tried before an object is given up
 _CROWD_PROBABILITY = 0.06
 _CUT = 0.2  # fraction of an object's side that may lie outside the image
-_CONTRAST = (45.0, 130.0)  # distance of a fill colour to the background's, in 8-bit RGB
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,14 @@ class SceneObject:
 @dataclass(frozen=True)
 class SceneSpec:
     """What scenes look like: side in pixels, classes, objects an image, their longer side as a
-    fraction of the image's, and whether heavily hidden objects and crowds occur."""
+    fraction of the image's, how far (8-bit RGB) a fill colour is from the background's, and whether
+    heavily hidden objects and crowds occur."""
 
     image_size: int
     num_classes: int
     objects: tuple[int, int]
     object_size: tuple[float, float]
+    contrast: tuple[float, float]
     with_difficult: bool
     with_crowds: bool
 
@@ -83,9 +84,9 @@ def _background(size: int, rng: Rng) -> Array:
     return np.clip(base + rng.uniform(0.2, 0.5) * coarse + rng.uniform(0.05, 0.2) * fine, 0, 255)
 
 
-def _contrasting(colour: Array, rng: Rng) -> Array:
+def _contrasting(colour: Array, contrast: tuple[float, float], rng: Rng) -> Array:
     direction = rng.standard_normal(3)
-    step = direction * (rng.uniform(*_CONTRAST) / np.linalg.norm(direction))
+    step = direction * (rng.uniform(*contrast) / np.linalg.norm(direction))
     moved = colour + step
     away = np.where((moved < 0) | (moved > 255), colour - step, moved)
     return away.clip(0, 255).astype(np.float32)
@@ -117,14 +118,14 @@ _TEXTURES: tuple[Callable[[Array, Array, Rng], Array], ...] = (
 )  # fmt: skip
 
 
-def _fill(height: int, width: int, local: Array, rng: Rng) -> Array:
+def _fill(height: int, width: int, local: Array, contrast: tuple[float, float], rng: Rng) -> Array:
     """Return a textured fill (H, W, 3) in two colours that both contrast with colour `local`."""
     angle = rng.uniform(0, np.pi)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     u = columns * np.float32(np.cos(angle)) + rows * np.float32(np.sin(angle))
     v = rows * np.float32(np.cos(angle)) - columns * np.float32(np.sin(angle))
     mix = _TEXTURES[rng.integers(len(_TEXTURES))](u, v, rng)[:, :, None]
-    first, second = _contrasting(local, rng), _contrasting(local, rng)
+    first, second = _contrasting(local, contrast, rng), _contrasting(local, contrast, rng)
     return first + mix * (second - first)
 
 
@@ -135,8 +136,9 @@ class _Canvas:
     """An image being painted from front to back, so that what is visible of an object is known when
     it is painted: nothing comes in front of it later."""
 
-    def __init__(self, size: int, rng: Rng) -> None:
+    def __init__(self, size: int, contrast: tuple[float, float], rng: Rng) -> None:
         self.size = size
+        self.contrast = contrast
         self.background = _background(size, rng)
         self.painted = np.zeros((size, size, 3), np.float32)
         self.free = np.ones((size, size), np.float32)  # part of each pixel not painted yet
@@ -174,7 +176,9 @@ def _paint_object(
     visible = float(alpha.sum()) / polygon_area(outline)
     if visible < least_visible:
         return None
-    canvas.paint(alpha, window, _fill(*alpha.shape, canvas.local_colour(window), rng))
+    canvas.paint(
+        alpha, window, _fill(*alpha.shape, canvas.local_colour(window), canvas.contrast, rng)
+    )
     truncated = bool(over_x or over_y)
     outlines = (clip_outline(outline, canvas.size) if truncated else outline,)
     return SceneObject(
@@ -241,7 +245,8 @@ def _paint_lines(canvas: _Canvas, rng: Rng) -> None:
         outline = np.stack([start - across, end - across, end + across, start + across])
         window = canvas.window(outline)
         alpha = canvas.coverage(outline, window) * canvas.free[window]
-        canvas.paint(alpha, window, _contrasting(canvas.local_colour(window), rng))
+        colour = _contrasting(canvas.local_colour(window), canvas.contrast, rng)
+        canvas.paint(alpha, window, colour)
 
 
 def _finish(canvas: _Canvas, rng: Rng) -> Array:
@@ -260,7 +265,7 @@ def draw_scene(spec: SceneSpec, rng: Rng) -> tuple[Array, list[SceneObject]]:
     An object of which less than 30 % would show is not drawn; with `spec.with_difficult`, from 15 %
     on it is, and `visible` tells.
     """
-    canvas = _Canvas(spec.image_size, rng)
+    canvas = _Canvas(spec.image_size, spec.contrast, rng)
     objects: list[SceneObject] = []
     if spec.with_crowds and rng.random() < _CROWD_PROBABILITY:
         crowd = _place_crowd(canvas, spec, rng)

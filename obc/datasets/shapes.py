@@ -51,6 +51,7 @@ def scene(data: ShapesData, split: str, index: int) -> tuple[np.ndarray, list[Sc
         num_classes=data.num_classes,
         objects=data.objects,
         object_size=data.object_size,
+        contrast=data.contrast,
         with_difficult=data.layout == "voc",
         with_crowds=data.layout == "coco",
     )
