@@ -21,8 +21,12 @@ from obc.provenance import (
 from obc.scale import ShapesData
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
+# glibc gives large tensors back to the system and asks for them again at every step of a training,
+# unless it is told to keep them (docs/performance.md); other C libraries do not read these.
 shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    "MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296"
+    " MALLOC_TOP_PAD_=268435456; "
 )
 
 try:
