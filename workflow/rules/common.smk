@@ -59,9 +59,10 @@ wildcard_constraints:
     index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
 
 
-def shapes_settings(name):
+def shapes_settings(folder):
     """What `obc draw` needs; not the plan, because scales and result folders share drawn data."""
-    return json.dumps(PLAN.scale.data[name].drawing)
+    by_folder = {PLAN.data_folder(name).name: data for name, data in PLAN.scale.data.items()}
+    return json.dumps(by_folder[folder].drawing)
 
 
 def dataset_of_index(index):

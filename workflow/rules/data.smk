@@ -11,7 +11,7 @@ rule draw:
         ENVIRONMENT
     threads: 2
     params:
-        settings=lambda wildcards: shapes_settings(wildcards.drawn.split("-")[0]),
+        settings=lambda wildcards: shapes_settings(wildcards.drawn),
         code=code_digest(DATA_CODE),
     shell:
         "obc draw data/shapes/{wildcards.drawn} --settings {params.settings:q}"
