@@ -135,6 +135,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     model = runner.train()
     _save(folder, model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
+    record["initial_weights_sha256"] = initial_weights and file_sha256(initial_weights)
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
     write_json(folder / "run.json", {**record, "data": data, "code": code})
 

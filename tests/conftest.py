@@ -77,7 +77,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A suite whose smoke scale is drawn and indexed."""
+    """A suite whose smoke scale is drawn and indexed, and whose r50 has its starting weights."""
     folder = tmp_path_factory.mktemp("suite")
     for name in ("config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, folder / name)
@@ -85,11 +85,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         shutil.copy(PROJECT / name, folder / name)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
-    settings = json.dumps(plan.scale.data["voc"].drawing)
-    for step in (
-        ("draw", plan.data_folder("voc"), "--settings", settings),
-        ("index", plan.results / "plan.json", "voc"),
-    ):
+    file = plan.results / "plan.json"
+    steps = []
+    for name in ("voc", "init"):
+        settings = json.dumps(plan.scale.data[name].drawing)
+        steps += [
+            ("draw", plan.data_folder(name), "--settings", settings),
+            ("index", file, name),
+        ]
+    initial = next(run_id for run_id in plan.initial_runs if "-r50-" in run_id)
+    for step in (*steps, ("train", file, initial)):
         done = workspace.obc(*step)
         assert done.returncode == 0, done.stderr
     return workspace

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
 from obc.experiment import OffsetBin, ResolvedRun
-from obc.plan import load_plan
+from obc.plan import Plan, load_plan
 from obc.scale import Runtime
 
 PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).runs.items()}
@@ -190,3 +190,42 @@ def test_every_model_of_the_small_scales_builds(scale: str) -> None:
     for run in load_plan({"scale": scale}).runs.values():
         with torch.device("meta"):
             MODELS.build(model_config(run.resolved, 5))
+
+
+# --- shared starting weights and RoIAlign ------------------------------------------------------
+
+
+def smoke_plan() -> Plan:
+    return load_plan({"scale": "smoke"})
+
+
+def test_the_head_of_starting_weights_only_classifies() -> None:
+    (initial, *_) = smoke_plan().initial_runs.values()
+    head = MODELS.build(model_config(initial.resolved, 5)).roi_head.bbox_head
+    assert not head.with_reg and not hasattr(head, "fc_reg")
+
+
+def test_backbone_neck_and_rpn_start_from_the_shared_weights_and_the_head_does_not(
+    tmp_path: Path,
+) -> None:
+    plan = smoke_plan()
+    run = next(run for run in plan.runs.values() if "faster-r50-obc" in run.run_id).resolved
+    initial = MODELS.build(model_config(plan.initial_runs[run.initial_run].resolved, 5))
+    torch.save(initial.state_dict(), tmp_path / "final.pth")
+    data = DataFiles(Path("images"), Path("train.json"), Path("val.json"), ("a", "b"))
+    model = MODELS.build(build_config(run, 0, data, Runtime(), tmp_path / "final.pth").model)
+    model.init_weights()
+    state, started = initial.state_dict(), model.state_dict()
+    for name, value in started.items():
+        if not name.startswith("roi_head"):
+            assert torch.equal(value, state[name]), name
+    head = "roi_head.bbox_head.shared_fcs.0.weight"
+    assert not torch.equal(started[head], state[head])
+
+
+def test_small_scales_pool_rois_by_matrix_products_and_paper_scale_by_mmcv() -> None:
+    small = next(iter(smoke_plan().runs.values())).resolved
+    assert model_config(small, 5).roi_head.bbox_roi_extractor.type == "SeparableRoIExtractor"
+    paper = model_config(of("faster_rcnn", "offset_bin"), 5).roi_head.bbox_roi_extractor
+    # MMDetection 1's RoIAlign: not aligned, two samples.
+    assert (paper.type, paper.roi_layer.sampling_ratio) == ("SingleRoIExtractor", 2)

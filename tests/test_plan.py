@@ -11,6 +11,7 @@ from conftest import edit
 from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, OffsetBin, RunSpec, SmoothL1
 from obc.plan import load_plan, read_table
 from obc.scale import ShapesData, VocData, data_identity
+from obc.spec_errors import ConfigError
 
 SCALES = ("smoke", "mini", "paper")
 
@@ -175,6 +176,131 @@ def test_defaults_are_these_as_long_as_run_ids_have_version_1() -> None:
         "ious": (0.5, 0.7), "stage_weights": (1.0, 0.5),
         "stage_stds": ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1)),
     }  # fmt: skip
+
+
+# --- shared starting weights -------------------------------------------------------------------
+
+
+def test_all_losses_of_a_backbone_start_from_the_same_weights() -> None:
+    plan = load_plan({"scale": "mini"})
+    by_backbone: dict[str, set[str | None]] = {}
+    for run in plan.runs.values():
+        by_backbone.setdefault(run.resolved.spec.backbone, set()).add(run.resolved.initial_run)
+    assert {backbone: len(weights) for backbone, weights in by_backbone.items()} == {
+        "r50": 1, "r101": 1, "x101": 1,
+    }  # fmt: skip
+    assert set.union(*by_backbone.values()) == set(plan.initial_runs)
+
+
+def test_starting_weights_have_seen_no_box_loss_and_none_of_the_experiments_data() -> None:
+    plan = load_plan({"scale": "mini"})
+    for initial in plan.initial_runs.values():
+        resolved = initial.resolved
+        assert resolved.spec.box.loss == "none" and resolved.spec.dataset == "init"
+        assert resolved.initial_run is None
+        assert resolved.sizes.frozen_stages == -1 and not resolved.sizes.norm_eval
+    seeds = [data.seed for data in plan.scale.data.values()]
+    assert len(set(seeds)) == len(seeds) == 3
+
+
+def test_a_resnext_of_another_cardinality_has_starting_weights_of_its_own() -> None:
+    plan = load_plan({"scale": "smoke"})
+    groups = {
+        initial.resolved.network.groups["faster_rcnn"]
+        for initial in plan.initial_runs.values()
+        if initial.resolved.network.groups
+    }
+    assert groups == set(plan.scale.networks["x101"].groups.values()) == {4, 2}
+
+
+def test_longer_trained_starting_weights_rename_the_runs_that_start_from_them(
+    config_folder: Path,
+) -> None:
+    before = load_plan({"scale": "smoke"}, config_folder)
+    edit(config_folder / "scales/smoke.yaml", lambda c: c["initialisation"].update(epochs=3))
+    after = load_plan({"scale": "smoke"}, config_folder)
+    assert not set(before.trainings) & set(after.trainings)
+
+
+def test_paper_scale_starts_from_published_weights() -> None:
+    plan = load_plan({"scale": "paper"})
+    assert not plan.initial_runs
+    assert all(plan.initial_weights(run_id) is None for run_id in plan.runs)
+
+
+def test_initialisation_without_data_of_its_own_is_refused(config_folder: Path) -> None:
+    edit(config_folder / "scales/smoke.yaml", lambda c: c["data"].pop("init"))
+    with pytest.raises(ConfigError, match=r"initialisation needs data\.init"):
+        load_plan({"scale": "smoke"}, config_folder)
+
+
+# --- seeds -------------------------------------------------------------------------------------
+
+
+def test_a_run_has_the_seeds_of_every_table_that_names_it() -> None:
+    plan = load_plan(
+        {"scale": "smoke", "seeds": {"default": [0], "table1": [0, 1], "table3": [0, 2]}}
+    )
+
+    def seeds(table: str, key: str) -> tuple[int, ...]:
+        return plan.seeds_of(plan.run_of(plan.tables[table].keyed_rows[key]).run_id)
+
+    assert seeds("table1", "regression") == (0, 1)
+    assert set(seeds("table1", "bins")) == {0, 1, 2}  # K = 1 of Table 3 too
+    assert set(seeds("table3", "k3")) == {0, 2}
+    assert seeds("figure5", "a1_n10") == (0,)
+
+
+def test_seeds_of_a_call_stand_above_the_scale_s(config_folder: Path) -> None:
+    edit(
+        config_folder / "scales/smoke.yaml",
+        lambda c: c.update(seeds={"default": [0], "table1": [0, 1, 2]}),
+    )
+    scale_says, call_says = (
+        load_plan({"scale": "smoke", **config}, config_folder) for config in ({}, {"seeds": [5]})
+    )
+    regression = scale_says.run_of(scale_says.tables["table1"].rows[0]).run_id
+    assert scale_says.seeds_of(regression) == (0, 1, 2)
+    assert call_says.seeds_of(regression) == (5,)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ({"table1": [0]}, "with a default"),
+        ({"default": [0], "table9": [0]}, "table9 is no table of this plan"),
+        ({"default": []}, "one or more different numbers"),
+        ([1, 1], "one or more different numbers"),
+    ],
+)
+def test_seeds_that_mean_nothing_are_refused(seeds: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_plan({"scale": "smoke", "seeds": seeds})
+
+
+# --- a changed scale ---------------------------------------------------------------------------
+
+
+def test_a_change_of_the_scale_makes_other_runs_in_a_folder_of_its_own() -> None:
+    base = load_plan({"scale": "smoke"})
+    changed = load_plan({"scale": "smoke", "label": "pilot", "change": {"schedule.lr": 0.03}})
+    assert changed.scale.schedule.lr == 0.03
+    assert changed.results == Path("results/smoke-pilot")
+    assert not set(base.runs) & set(changed.runs)
+    assert set(base.initial_runs) == set(changed.initial_runs)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"change": {"schedule.lr": 0.03}}, "without a label"),
+        ({"label": "x", "change": {"shedule.lr": 0.03}}, "no section 'shedule'"),
+        ({"label": "x", "change": {"schedule.rl": 0.03}}, "schedule.rl: unknown key"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused(config: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_plan({"scale": "smoke", **config})
 
 
 # --- adding rows and tables --------------------------------------------------------------------

@@ -17,6 +17,7 @@ from conftest import ENVIRONMENT, Workspace
 from mmengine.registry import DefaultScope
 
 from obc.plan import Plan
+from obc.provenance import file_sha256
 from obc.runs import RunBusy, run_status, training_lock
 from obc.sessions import begin_session
 from obc.train import MissingPackage, require_weights_source
@@ -32,11 +33,12 @@ def prepared(workspace: Workspace, scale: str, **schedule: object) -> tuple[Plan
     """A scale of its own on the smoke scale's data, its plan and the plan's file."""
     workspace.new_scale(scale, **schedule)
     plan = workspace.plan(scale=scale)
-    shutil.copytree(
-        workspace.folder / "results/smoke/data",
-        workspace.folder / plan.results / "data",
-        dirs_exist_ok=True,
-    )
+    for made in ("data", "runs"):
+        shutil.copytree(
+            workspace.folder / "results/smoke" / made,
+            workspace.folder / plan.results / made,
+            dirs_exist_ok=True,
+        )
     return plan, plan.results / "plan.json"
 
 
@@ -216,3 +218,20 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
     names = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
     assert [ours[name] for name in names] == pytest.approx(theirs, abs=1e-6)
     assert ours["AP50"] > 0
+
+
+def test_a_run_without_its_starting_weights_says_what_to_train_first(workspace: Workspace) -> None:
+    plan, file = prepared(workspace, "unstarted")
+    (initial,) = {run for run in plan.initial_runs if "-r50-" in run}
+    shutil.rmtree(workspace.folder / plan.run_folder(initial, 0))
+    done = workspace.obc("train", file, run_id(plan, "l2"))
+    assert done.returncode == 1
+    assert f"starts from the weights of {initial}, train that one first" in done.stderr
+
+
+def test_a_record_names_the_weights_that_the_run_started_from(trained, workspace) -> None:
+    plan, run, folder = trained
+    initial = plan.runs[run].resolved.initial_run
+    weights = workspace.folder / plan.run_folder(initial, 0) / "final.pth"
+    record = json.loads((folder / "run.json").read_text())
+    assert record["initial_weights_sha256"] == file_sha256(weights)
