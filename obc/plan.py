@@ -88,7 +88,13 @@ class Plan(Strict):
 
     def run_folder(self, run_id: str, seed: int) -> Path:
         """Where a run's files lie: results/<scale>/runs/<run id>/seed<k>."""
-        return self.results / "runs" / run_id / f"seed{seed}"
+        results = self.shared if run_id in self.initial_runs else self.results
+        return results / "runs" / run_id / f"seed{seed}"
+
+    @property
+    def shared(self) -> Path:
+        """Where starting weights lie: results/<scale>, whatever the label or one's own data."""
+        return Path(self.config.results) / self.scale.name
 
     def data_folder(self, name: DatasetName) -> Path:
         """Where the images of a data set lie; the embedded ones are cached by their settings."""
@@ -99,7 +105,8 @@ class Plan(Strict):
 
     def index_folder(self, name: DatasetName) -> Path:
         """Where `obc index` puts a data set's annotations and manifest; one folder per identity."""
-        return self.results / "data" / f"{name}-{digest(self.identities[name])}"
+        results = self.shared if name == "init" else self.results
+        return results / "data" / f"{name}-{digest(self.identities[name])}"
 
     @property
     def summary(self) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     for stale in folder.glob("metrics.*.json"):
         stale.unlink()  # of weights that are about to be replaced
     progress = ProgressHook(f"{run_id} seed {seed}", terminal)
-    runner = _runner(config)
+    runner = build_runner(config)
     if plan.scale.runtime.channels_last:
         runner.model.to(memory_format=torch.channels_last)
     runner.register_hook(progress)
@@ -184,7 +184,8 @@ class FinishedConfig(Config):
         return super().pretty_text
 
 
-def _runner(config: Config) -> Runner:
+def build_runner(config: Config) -> Runner:
+    """MMEngine's runner of a training config, MMDetection's modules registered."""
     register_all_modules(init_default_scope=True)
     return Runner.from_cfg(FinishedConfig(config.to_dict()))
 

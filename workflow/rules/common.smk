@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -49,10 +50,12 @@ PLAN_FILE = RESULTS / "plan.json"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
-RUN = str(RESULTS / "runs" / "{run_id}" / "seed{seed}")
+RUN = "{results}/runs/{run_id}/seed{seed}"
 
 
 wildcard_constraints:
+    # Starting weights lie in a folder that results of several labels share.
+    results="|".join(re.escape(str(folder)) for folder in {RESULTS, PLAN.shared}),
     run_id="|".join(PLAN.trainings),
     seed=r"\d+",
     decode="expectation|argmax|regression",

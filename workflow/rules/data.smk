@@ -22,14 +22,11 @@ rule index:
     input:
         drawn,
     output:
-        expand(
-            RESULTS / "data" / "{{index}}" / "{file}.json",
-            file=["train", "val", "manifest"],
-        ),
+        expand("{{results}}/data/{{index}}/{file}.json", file=["train", "val", "manifest"]),
     log:
-        RESULTS / "logs" / "index-{index}.log",
+        "{results}/logs/index-{index}.log",
     benchmark:
-        RESULTS / "logs" / "index-{index}.benchmark.tsv"
+        "{results}/logs/index-{index}.benchmark.tsv"
     conda:
         ENVIRONMENT
     threads: 2

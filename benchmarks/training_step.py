@@ -1,0 +1,127 @@
+"""What each choice of the mini scale does to the speed of a training step.
+
+    python benchmarks/training_step.py results/mini/plan.json [--iterations 40] [--rounds 3]
+
+Runs training steps of a run of the plan on one core, first as MMDetection comes, then with one choice
+after the other switched on; every variant in a process of its own, in turns, so that a machine that
+gets slower in between slows all of them. Prints a Markdown table: images/s (median of the rounds)
+and the milliseconds of CPU time that a step takes. The plan's data must be indexed and its starting
+weights trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from obc.plan import Plan
+from obc.scale import Sizes
+
+# Cumulative: what is switched on from here on. `memory` is the environment of the workflow's jobs.
+AS_MMDETECTION: dict[str, Any] = {
+    "roi_align": "mmcv",
+    "sampling_ratio": None,
+    "train_proposals": 1000,
+    "frozen_stages": -1,
+    "channels_last": False,
+    "memory": False,
+}
+CHOICES = (
+    ("as MMDetection comes", {}),
+    ("RoIAlign as matrix products, 2 samples", {"roi_align": "separable", "sampling_ratio": 2}),
+    ("128 proposals an image, not 1,000", {"train_proposals": 128}),
+    ("stem and first stage frozen", {"frozen_stages": 1}),
+    ("channels last", {"channels_last": True}),
+    ("memory kept between steps", {"memory": True}),
+)
+MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def main() -> None:
+    """Measure every variant in turns and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--run", default="voc-faster-r50-smoothl1-b1-", help="start of a run id")
+    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.variant is not None:
+        print(json.dumps(measure(options, json.loads(options.variant))))
+        return
+    variants, settings = [], dict(AS_MMDETECTION)
+    for name, choice in CHOICES:
+        settings = {**settings, **choice}
+        variants.append((name, settings))
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name, _ in variants}
+    for round_number in range(options.rounds):
+        for name, variant in variants:
+            seen[name].append(in_a_process(options, variant))
+            print(f"round {round_number + 1}: {name}: {seen[name][-1]}", file=sys.stderr)
+    print("| | images/s | step, ms of CPU |\n|---|---|---|")
+    for name, measured in seen.items():
+        images = statistics.median(one["images_per_second"] for one in measured)
+        cpu = statistics.median(one["cpu_milliseconds"] for one in measured)
+        print(f"| {name} | {images:.1f} | {cpu:.0f} |")
+
+
+def in_a_process(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, float]:
+    """One measurement, in a fresh process with one thread."""
+    command = [sys.executable, __file__, str(options.plan), "--run", options.run]
+    command += ["--iterations", str(options.iterations), "--variant", json.dumps(variant)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(MEMORY if variant["memory"] else {})}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, float]:
+    """Time training steps of one variant in this process."""
+    import torch
+    from mmengine.runner import Runner
+
+    from obc.detector import build_config
+    from obc.train import build_runner, data_files
+
+    plan = Plan.load(options.plan)
+    run = next(run for run_id, run in plan.runs.items() if run_id.startswith(options.run))
+    sizes = {key: value for key, value in variant.items() if key in Sizes.model_fields}
+    resolved = run.resolved.model_copy(
+        update={"sizes": run.resolved.sizes.model_copy(update=sizes)}
+    )
+    files, _ = data_files(plan.index_folder(resolved.spec.dataset))
+    config = build_config(resolved, 0, files, plan.scale.runtime, plan.initial_weights(run.run_id))
+    config.work_dir = str(plan.results / "work" / "training_step")
+    config.log_level = "ERROR"
+    runner = build_runner(config)
+    runner.model.init_weights()
+    if variant["channels_last"]:
+        runner.model.to(memory_format=torch.channels_last)
+    runner.model.train()
+    optimizer = runner.build_optim_wrapper(config.optim_wrapper)
+    loader = iter(Runner.build_dataloader(config.train_dataloader, seed=0))
+    for _ in range(5):
+        runner.model.train_step(next(loader), optimizer)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(options.iterations):
+        runner.model.train_step(next(loader), optimizer)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    images = options.iterations * config.train_dataloader.batch_size
+    return {
+        "images_per_second": round(images / wall, 2),
+        "cpu_milliseconds": round(1000 * cpu / options.iterations, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
