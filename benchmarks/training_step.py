@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py results/mini/plan.json [--iterations 40] [--rounds 3]
 
-Runs training steps of a run of the plan on one core, first as MMDetection comes, then with one choice
+Runs training steps of a run of the plan, first as MMDetection comes, then with one choice
 after the other switched on; every variant in a process of its own, in turns, so that a machine that
 gets slower in between slows all of them. Prints a Markdown table: images/s (median of the rounds)
 and the milliseconds of CPU time that a step takes. The plan's data must be indexed and its starting
