@@ -360,7 +360,8 @@ def _seed_variance(
         ]
         scale = 1 / len(plan.seeds_of(next(iter(weights))))
     else:
-        alike = [{cell: 1.0} for cell in samples]
+        # One of a training's decodings is enough: they vary together, so two are no more evidence.
+        alike = [{cell: 1.0} for cell in {cell[0]: cell for cell in samples}.values()]
         scale = sum(weight**2 / len(plan.seeds_of(run)) for run, weight in weights.items())
     dataset = _dataset(plan, next(iter(weights)))
     same = [each for each in alike if _dataset(plan, next(iter(each))[0]) == dataset]
