@@ -1,6 +1,7 @@
 # make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N]
 #                                                     set up, then run every training, table, figure
 # make test                                           set up, then run the tests
+# make reference [RESULTS=mini]                       copy the results that are committed
 # make lint | format | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
@@ -9,6 +10,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 SCALE ?= smoke
+RESULTS ?= $(SCALE)
 CORES ?= all
 PYTHON ?= python3.11
 # SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
@@ -22,13 +24,20 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce test lint format env lock unlock
+.PHONY: help reproduce reference test lint format env lock unlock
 
 help: ## show this
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) --config scale=$(SCALE) $(SEEDS_CONFIG)
+
+# Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
+reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
+	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
+	@cd results/$(RESULTS) && find . -not -path './partial/*' \( -path './tables/*' -o -path './figures/*' \
+	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -print0 \
+	  | tar -c --null -T - | tar -x -C ../reference/$(RESULTS)
 
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
