@@ -34,6 +34,7 @@ reproduce: $(READY) ## every run, table and figure of a scale
 
 # Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
 reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
+	@test -n "$(RESULTS)" -a -d results/$(RESULTS)/tables || { echo "results/$(RESULTS) has no tables; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
 	@cd results/$(RESULTS) && find . -not -path './partial/*' \( -path './tables/*' -o -path './figures/*' \
 	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -print0 \

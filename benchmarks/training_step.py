@@ -2,11 +2,11 @@
 
     python benchmarks/training_step.py results/mini/plan.json [--iterations 40] [--rounds 3]
 
-Runs training steps of a run of the plan, first as MMDetection comes, then with one choice
-after the other switched on; every variant in a process of its own, in turns, so that a machine that
-gets slower in between slows all of them. Prints a Markdown table: images/s (median of the rounds)
-and the milliseconds of CPU time that a step takes. The plan's data must be indexed and its starting
-weights trained.
+Runs training steps of a run of the plan, first with MMDetection's choices at the scale's sizes,
+then with one choice of the scale after the other; the last variant is the scale's own step. Every
+variant has a process of its own, in turns, so that a machine that gets slower in between slows all
+of them. Prints a Markdown table: images/s (median of the rounds) and the milliseconds of CPU time
+that a step takes. The plan's data must be indexed and its starting weights trained.
 """
 
 from __future__ import annotations
@@ -21,31 +21,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+from obc.memory import KEPT_MEMORY
 from obc.plan import Plan
 from obc.scale import Sizes
 
-# Cumulative: what is switched on from here on. `memory` is the environment of the workflow's jobs.
+# `memory` is the environment of the workflow's jobs.
 AS_MMDETECTION: dict[str, Any] = {
     "roi_align": "mmcv",
     "sampling_ratio": None,
     "train_proposals": 1000,
-    "frozen_stages": -1,
+    "frozen_stages": 1,
     "channels_last": False,
     "memory": False,
 }
+# What is taken over from the scale, one after the other.
 CHOICES = (
-    ("as MMDetection comes", {}),
-    ("RoIAlign as matrix products, 2 samples", {"roi_align": "separable", "sampling_ratio": 2}),
-    ("128 proposals an image, not 1,000", {"train_proposals": 128}),
-    ("stem and first stage frozen", {"frozen_stages": 1}),
-    ("channels last", {"channels_last": True}),
-    ("memory kept between steps", {"memory": True}),
+    ("MMDetection's choices", ()),
+    ("RoIAlign as matrix products", ("roi_align", "sampling_ratio")),
+    ("fewer proposals", ("train_proposals",)),
+    ("frozen stages", ("frozen_stages",)),
+    ("channels last", ("channels_last",)),
+    ("memory kept between steps", ("memory",)),
 )
-MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 
 def main() -> None:
@@ -60,10 +57,14 @@ def main() -> None:
     if options.variant is not None:
         print(json.dumps(measure(options, json.loads(options.variant))))
         return
+    scale = Plan.load(options.plan).scale
+    chosen = {**scale.sizes.model_dump(), **scale.runtime.model_dump(), "memory": True}
     variants, settings = [], dict(AS_MMDETECTION)
-    for name, choice in CHOICES:
+    for name, keys in CHOICES:
+        choice = {key: chosen[key] for key in keys}
         settings = {**settings, **choice}
-        variants.append((name, settings))
+        shown = ", ".join(f"`{key}: {value}`" for key, value in choice.items() if key != "memory")
+        variants.append((f"{name} ({shown})" if shown else name, settings))
     seen: dict[str, list[dict[str, float]]] = {name: [] for name, _ in variants}
     for round_number in range(options.rounds):
         for name, variant in variants:
@@ -74,13 +75,25 @@ def main() -> None:
         images = statistics.median(one["images_per_second"] for one in measured)
         cpu = statistics.median(one["cpu_milliseconds"] for one in measured)
         print(f"| {name} | {images:.1f} | {cpu:.0f} |")
+    last = next(reversed(seen.values()))
+    rate = statistics.median(one["matmul_gflop_per_second"] for one in last)
+    gflop = last[0]["gflop"]
+    print(
+        f"\nFloor: the convolutions and matrix products of the last variant's step are {gflop:.2f} "
+        f"GFLOP; at the {rate:.0f} GFLOP/s of this core's matrix product, "
+        f"{1000 * gflop / rate:.0f} ms."
+    )
 
 
 def in_a_process(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, float]:
     """One measurement, in a fresh process with one thread."""
     command = [sys.executable, __file__, str(options.plan), "--run", options.run]
     command += ["--iterations", str(options.iterations), "--variant", json.dumps(variant)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(MEMORY if variant["memory"] else {})}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        **(KEPT_MEMORY if variant["memory"] else {}),
+    }
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -89,6 +102,7 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     """Time training steps of one variant in this process."""
     import torch
     from mmengine.runner import Runner
+    from torch.utils.flop_counter import FlopCounterMode
 
     from obc.detector import build_config
     from obc.train import build_runner, data_files
@@ -116,11 +130,29 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     for _ in range(options.iterations):
         runner.model.train_step(next(loader), optimizer)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    with FlopCounterMode(display=False) as counter:
+        runner.model.train_step(next(loader), optimizer)
     images = options.iterations * config.train_dataloader.batch_size
     return {
         "images_per_second": round(images / wall, 2),
         "cpu_milliseconds": round(1000 * cpu / options.iterations, 1),
+        "gflop": round(counter.get_total_flops() / 1e9, 3),
+        "matmul_gflop_per_second": round(matmul_rate(), 1),
     }
+
+
+def matmul_rate(times: int = 50) -> float:
+    """GFLOP/s of one thread at the product of mini's first box head layer, its largest."""
+    import torch
+
+    features, weights = torch.randn(384, 2352), torch.randn(2352, 256)
+    for _ in range(5):
+        features @ weights
+    started = time.perf_counter()
+    for _ in range(times):
+        features @ weights
+    seconds = (time.perf_counter() - started) / times
+    return 2 * features.shape[0] * weights.numel() / seconds / 1e9
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def difference_interval(
     bootstrap_differences: np.ndarray,
     difference: float,
     seed_variance: float,
-    seed_degrees: int,
+    seed_degrees: float,
     confidence: float = 0.95,
 ) -> Interval:
     """Confidence interval of a difference, over test images and trainings.

@@ -127,10 +127,10 @@ class NotHigher(_PerMetric):
     margin: PositiveFloat = Field(description="AP points that do not count as a gain")
 
     def verdict(self, low: float, high: float) -> Verdict:
-        """Reproduced up to the margin; otherwise not reproduced above zero."""
+        """Reproduced up to the margin, not reproduced beyond it."""
         if high <= self.margin:
             return "reproduced"
-        return "not reproduced" if low > 0 else "within noise"
+        return "not reproduced" if low > self.margin else "within noise"
 
 
 class Close(_PerMetric):

@@ -154,9 +154,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _plan_with_run(options: argparse.Namespace) -> Plan:
+    """The plan, if it has the run; starting weights can be trained and not evaluated."""
     plan = Plan.load(options.plan)
-    if options.run_id not in plan.trainings:
-        known = "\n  ".join(plan.trainings)
+    runs = plan.trainings if options.command == "train" else plan.runs
+    if options.run_id not in runs:
+        known = "\n  ".join(runs)
         raise ConfigError(f"{options.plan}: no run {options.run_id!r}; its runs are\n  {known}")
     return plan
 

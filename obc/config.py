@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from obc.datasets.manifest import fingerprint
@@ -57,6 +58,15 @@ class SuiteConfig(Strict):
     @classmethod
     def _one_stands_for_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else value
+
+    @field_validator("change")
+    @classmethod
+    def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
+        """Snakemake hands every value of its command line over as text, `null` too."""
+        return {
+            key: yaml.safe_load(value) if isinstance(value, str) else value
+            for key, value in change.items()
+        }
 
     @field_validator("seeds")
     @classmethod
@@ -130,10 +140,10 @@ def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
         known = ", ".join(sorted(file.stem for file in scales.glob("*.yaml")))
         raise ConfigError(f"scale: {config.scale!r} is not one; allowed: {known} ({scales})")
     raw = read_yaml(path)
-    if "name" in raw:
-        raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
     for key, value in config.change.items():
         _change(raw, key, value, path)
+    if "name" in raw:
+        raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
     if config.protocol is not None:
         raw["protocol"] = config.protocol
     return validate(Scale, {"name": config.scale, **raw}, path)

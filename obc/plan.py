@@ -79,7 +79,7 @@ class Plan(Strict):
         by_table = chosen if isinstance(chosen, dict) else {"default": chosen}
         tables = self.runs[run_id].tables
         seeds = (by_table.get(table, by_table["default"]) for table in tables)
-        return tuple(dict.fromkeys(seed for of_table in seeds for seed in of_table))
+        return tuple(sorted({seed for of_table in seeds for seed in of_table}))
 
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
@@ -111,7 +111,7 @@ class Plan(Strict):
     @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
-        counts = [len(self.seeds_of(run_id)) for run_id in self.runs]
+        counts = [len(self.seeds_of(run_id)) for run_id in self.runs] or [0]
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
         return (
@@ -162,6 +162,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     config = validate(SuiteConfig, raw_config, config_folder / "config.yaml")
     chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
+    _check_seeds_name_tables(config, chosen.scale, tables)
     claims_path = config_folder / "claims.yaml"
     claims = read_claims(claims_path, tables) if claims_path.exists() else None
     notes = chosen.notes
@@ -173,10 +174,11 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
                 f"left out, with the claims about them, because no folder of one's own was given: "
                 f"{', '.join(left_out)}",
             )
+    if config.change:
+        changes = ", ".join(f"{key} = {value}" for key, value in config.change.items())
+        notes += (f"not scale {chosen.scale.name} as it comes, but with {changes}",)
     label = config.label or chosen.label
-    initial_runs: dict[str, PlannedRun] = {}
-    runs = _runs(tables, chosen.scale, chosen.identities, initial_runs)
-    _check_seeds_name_tables(config, chosen.scale, tables)
+    runs, initial_runs = _runs(tables, chosen.scale, chosen.identities)
     return Plan(
         config=config,
         scale=chosen.scale,
@@ -200,23 +202,22 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
 def _check_seeds_name_tables(
     config: SuiteConfig, scale: Scale, tables: dict[str, FigureSpec | TableSpec]
 ) -> None:
-    """Own data leave tables out, so a scale's seeds may name more; a user's may not."""
-    named = config.seeds if isinstance(config.seeds, dict) else {}
-    unknown = sorted(set(named) - {"default"} - set(tables))
-    if unknown:
-        raise ConfigError(
-            f"seeds: {', '.join(unknown)} is no table of this plan; "
-            f"allowed: default, {', '.join(tables)}"
-        )
+    for place, seeds in (("seeds", config.seeds), (f"scale {scale.name}: seeds", scale.seeds)):
+        named = seeds if isinstance(seeds, dict) else {}
+        unknown = sorted(set(named) - {"default"} - set(tables))
+        if unknown:
+            raise ConfigError(
+                f"{place}: {', '.join(unknown)} is no table in config/experiments; "
+                f"allowed: default, {', '.join(tables)}"
+            )
 
 
 def _runs(
     tables: dict[str, FigureSpec | TableSpec],
     scale: Scale,
     identities: dict[DatasetName, dict[str, Any]],
-    initial_runs: dict[str, PlannedRun],
-) -> dict[str, PlannedRun]:
-    """Every distinct training; rows with the same spec share one. Fills `initial_runs`."""
+) -> tuple[dict[str, PlannedRun], dict[str, PlannedRun]]:
+    """Every distinct training, rows with the same spec sharing one, and what those start from."""
     wanted: dict[RunSpec, tuple[list[str], list[str]]] = {}
     for name, table in tables.items():
         for row in table.rows:
@@ -224,7 +225,8 @@ def _runs(
                 decodes, users = wanted.setdefault(row.run, ([], []))
                 decodes += [row.decode] if row.decode not in decodes else []
                 users += [name] if name not in users else []
-    runs = {}
+    runs: dict[str, PlannedRun] = {}
+    initial_runs: dict[str, PlannedRun] = {}
     for spec, (decodes, users) in wanted.items():
         try:
             initial_run = None
@@ -246,7 +248,7 @@ def _runs(
             decodes=tuple(sorted(decodes)),
             tables=tuple(users),
         )
-    return runs
+    return runs, initial_runs
 
 
 __all__ = ["ConfigError", "Plan", "PlannedRun", "load_plan", "read_table"]

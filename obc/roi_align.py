@@ -21,29 +21,29 @@ from torch import Tensor, nn
 
 
 class SeparableRoIAlign(nn.Module):
-    """``mmcv.ops.RoIAlign(aligned=True, pool_mode="avg")`` with a fixed number of samples.
+    """``mmcv.ops.RoIAlign(pool_mode="avg")`` with a fixed number of samples.
 
     Args:
         output_size: P.
         spatial_scale: feature pixels per image pixel, 1 / stride.
         sampling_ratio: S, at least 1; the adaptive 0 of MMCV differs from RoI to RoI.
-        aligned: only True, i.e. not MMDetection 1's RoIAlign.
+        aligned: False for MMDetection 1's RoIAlign, whose pixel centres lie at whole numbers and
+            whose RoIs are at least one feature pixel large.
 
     Raises:
-        ValueError: ``sampling_ratio`` is less than 1, or ``aligned=False``.
+        ValueError: ``sampling_ratio`` is less than 1.
     """
 
     def __init__(
         self, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool = True
     ) -> None:
         super().__init__()
-        if not aligned:
-            raise ValueError("aligned=False (protocol paper_v1) needs roi_align: mmcv")
         if sampling_ratio < 1:
             raise ValueError(f"sampling_ratio={sampling_ratio}: separable RoIAlign needs 1 or more")
         self.output_size = (output_size, output_size)
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         """Pool features (B, C, H, W) of RoIs (N, 5), image index and box, to (N, C, P, P).
@@ -52,9 +52,12 @@ class SeparableRoIAlign(nn.Module):
         """
         images, channels, height, width = features.shape
         bins = self.output_size[0]
-        x1, y1, x2, y2 = (rois[:, 1:] * self.spatial_scale - 0.5).unbind(1)
-        rows = axis_weights(y1, y2 - y1, bins, height, self.sampling_ratio)
-        columns = axis_weights(x1, x2 - x1, bins, width, self.sampling_ratio)
+        boxes = rois[:, 1:] * self.spatial_scale - (0.5 if self.aligned else 0.0)
+        starts, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        if not self.aligned:
+            sizes = sizes.clamp(min=1)
+        columns = axis_weights(starts[:, 0], sizes[:, 0], bins, width, self.sampling_ratio)
+        rows = axis_weights(starts[:, 1], sizes[:, 1], bins, height, self.sampling_ratio)
         counts = torch.bincount(rois[:, 0].long(), minlength=images).tolist()
         maps = features.permute(0, 2, 3, 1).reshape(images, height, width * channels)
         pooled = torch.cat(

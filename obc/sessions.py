@@ -1,7 +1,7 @@
 """The sessions of one training: each start, and how far it came before it ended or was killed.
 
 Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if both are the same, unless the scale
+So a session goes on from an earlier one's checkpoint only if all that is the same, unless the scale
 keeps weights at any price; then the record in run.json names every version.
 """
 
@@ -16,28 +16,30 @@ from obc.atomic import write_json, write_text
 
 
 def begin_session(
-    work: Path, training_code: str, data_sha256: str, keep_weights: bool, terminal: TextIO
+    work: Path, version: dict[str, str | None], keep_weights: bool, terminal: TextIO
 ) -> list[dict[str, Any]]:
     """Add a session to the record in a work folder, deleting checkpoints that do not fit it.
 
     Args:
         work: the training's work folder, with the checkpoints of earlier sessions if any.
-        training_code: digest of the code that decides weights.
-        data_sha256: of the indexed data set.
+        version: what a training must not mix: training_code (digest of the code that decides
+            weights), data_sha256 (of the indexed data set), initial_weights_sha256.
         keep_weights: go on from earlier checkpoints whatever they were trained with.
         terminal: where it is said that a training starts over.
 
     Returns:
-        All sessions whose training counts, oldest first: started, training_code, data_sha256,
-        seconds, images. The last one is new.
+        All sessions whose training counts, oldest first: started, version, seconds, images. The
+        last one is new.
     """
     path = work / "sessions.json"
     earlier = json.loads(path.read_text()) if path.exists() else []
-    version = {"training_code": training_code, "data_sha256": data_sha256}
-    fits = all({key: session[key] for key in version} == version for session in earlier)
+    fits = all({key: session.get(key) for key in version} == version for session in earlier)
     if not (fits or keep_weights):
-        print(f"{work}: code or data changed since this training began; it starts over",
-              file=terminal)  # fmt: skip
+        print(
+            f"{work}: code, data or starting weights changed since this training began; "
+            "it starts over",
+            file=terminal,
+        )
         for checkpoint in work.glob("*.pth"):
             checkpoint.unlink()
         (work / "last_checkpoint").unlink(missing_ok=True)

@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Target names of the workflow; a table of that name would be a second rule of it.
 RESERVED_NAMES = {
     "all", "partial", "plan", "draw", "index", "train", "evaluate", "table", "figure", "claims",
-    "claims_report",
+    "claims_report", "losses",
 }  # fmt: skip
 
 

@@ -119,11 +119,15 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     config.work_dir = str(folder / "work")
     code = code_version()
     keep = plan.scale.runtime.keep_weights
-    sessions = begin_session(
-        folder / "work", code["training_code"], manifest["sha256"], keep, terminal
-    )
-    for stale in folder.glob("metrics.*.json"):
-        stale.unlink()  # of weights that are about to be replaced
+    version = {
+        "training_code": code["training_code"],
+        "data_sha256": manifest["sha256"],
+        "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
+    }
+    sessions = begin_session(folder / "work", version, keep, terminal)
+    for pattern in ("metrics.*.json", "detections.*.npz"):
+        for stale in folder.glob(pattern):
+            stale.unlink()  # of weights that are about to be replaced
     progress = ProgressHook(f"{run_id} seed {seed}", terminal)
     runner = build_runner(config)
     if plan.scale.runtime.channels_last:
@@ -135,7 +139,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     model = runner.train()
     _save(folder, model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
-    record["initial_weights_sha256"] = initial_weights and file_sha256(initial_weights)
+    record["initial_weights_sha256"] = version["initial_weights_sha256"]
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
     write_json(folder / "run.json", {**record, "data": data, "code": code})
 

@@ -174,6 +174,8 @@ def test_what_holds_and_what_does_not(claims: dict[str, dict]) -> None:
     [
         ("l2-gradient-grows", "the gradient is 20000 at the last"),
         ("smooth-l1-saturates", "is 9.5 at an error of 10 and 99.5 at 100"),
+        # 10^(k / 10), k from -30 to 40: from k = 0, 2 and 4 on they are no less than 1, 1.5 and 2.
+        ("larger-beta-fewer-clipped", "of 71 errors from 0.001 to 10000, 41, 39, 37 have"),
         ("larger-beta-larger-gradient", "0.5, 0.3333, 0.25 for β = 1, 1.5, 2"),
         ("bin-gradient-bounded", "40,000 random score vectors at scales 0.1, 1, 10, 100"),
         ("bin-gradient-norm", "largest Euclidean norm 1.41421"),

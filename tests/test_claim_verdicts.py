@@ -14,6 +14,7 @@ import pytest
 from report_fixtures import measure, plan_of, run_folder
 
 from obc.cli import main
+from obc.datasets.errors import DatasetError
 from obc.detections import DetectionsFileError, save_detections
 from obc.metrics import average_precision
 from obc.plan import ConfigError, Plan
@@ -33,8 +34,20 @@ rows:
   - {label: Bins, key: bins, box: {loss: offset_bin}, paper: [47.5, 13.0]}
   - {label: Bins, key: argmax, box: {loss: offset_bin}, decode: argmax, paper: [46.0, 9.0]}
   - {label: Known, key: known, cited: true, paper: [30.0, null]}
+  - {label: Two, key: two, box: {loss: offset_bin, num_stages: 2}, decode: argmax}
 """
-ROWS = {"l2": 0, "l1": 1, "bins": 2, "argmax": 3}
+ROWS = {"l2": 0, "l1": 1, "bins": 2}
+
+OTHER = """
+title: Other data
+section: "4.2"
+dataset: coco
+metrics: [AP, AP90]
+common: {detector: faster_rcnn, backbone: r50}
+rows:
+  - {label: L2, key: l2, box: {loss: l2}}
+  - {label: L1, key: l1, box: {loss: smooth_l1}}
+"""
 
 CLAIMS = """
 resamples: 100
@@ -49,7 +62,7 @@ topics:
 NOISE = np.random.default_rng(0).normal(size=100)
 
 # Student's t at 0.975, from printed tables.
-T = {1: 12.7062, 2: 4.30265, 4: 2.77645}
+T = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645}
 
 
 def claims_text(*claims: str) -> str:
@@ -60,18 +73,25 @@ def claims_text(*claims: str) -> str:
     )
 
 
-def plan_with(folder: Path, *claims: str, seeds: tuple[int, ...] = (0,), **config: Any) -> Plan:
+def plan_with(folder: Path, *claims: str, seeds: Any = (0,), **tables: str) -> Plan:
+    """A plan of TABLE and of other tables, with claims about TABLE only."""
     (folder / "config").mkdir(exist_ok=True)
     (folder / "config" / "claims.yaml").write_text(claims_text(*claims))
-    return plan_of(folder, {"table7": TABLE}, seeds=list(seeds), **config)
+    chosen = list(seeds) if isinstance(seeds, tuple) else seeds
+    return plan_of(folder, {"table7": TABLE, **tables}, seeds=chosen)
 
 
-def evaluated(plan: Plan, **aps: list[float]) -> None:
-    """Evaluations by row key, one AP a seed; AP90 is always 10."""
+def evaluated(plan: Plan, table: str = "table7", **aps: list[float]) -> None:
+    """Evaluations by row key, one AP for each of the first seeds; AP90 is always 10."""
+    keys = [row.key for row in plan.tables[table].rows]
     for key, values in aps.items():
         for seed, ap in enumerate(values):
-            path = measure(plan, "table7", ROWS[key], {"AP": ap, "AP90": 10.0}, seed)
+            path = measure(plan, table, keys.index(key), {"AP": ap, "AP90": 10.0}, seed)
             path.with_name(path.name.replace("metrics", "detections")).with_suffix(".npz").touch()
+    index = plan.index_folder(plan.tables[table].dataset)
+    index.mkdir(parents=True, exist_ok=True)
+    (index / "val.json").touch()
+    (index / "manifest.json").write_text('{"sha256": "data", "splits": {"val": {"images": 16}}}')
 
 
 def resampler(*, shared: bool = True) -> Callable[[Evaluation], Sampled]:
@@ -156,21 +176,99 @@ def test_a_peak_takes_the_spread_of_the_metrics_difference(tmp_path: Path) -> No
     assert found.paper == (45.0 - 6.0) - (40.0 - 5.0)
 
 
+def several(monkeypatch: pytest.MonkeyPatch, *runs: str) -> None:
+    """Two seeds for the runs with one of these in their id, one for the others."""
+    seeds = lambda self, run_id: (0, 1) if any(name in run_id for name in runs) else (0,)  # noqa: E731
+    monkeypatch.setattr(Plan, "seeds_of", seeds)
+
+
 def test_runs_of_one_seed_take_the_spread_of_those_with_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_with(
-        tmp_path, "kind: higher, pairs: [[l1, l2]]", "kind: higher, pairs: [[bins, l2]]",
-        seeds=(0, 1),
-    )  # fmt: skip
-    evaluated(plan, l1=[45.0], l2=[40.0], bins=[50.0, 52.0])
-    once = {"voc-faster-r50-l2", "voc-faster-r50-smoothl1-b1"}
-    seeds = lambda self, run_id: (0,) if run_id.rsplit("-", 1)[0] in once else (0, 1)  # noqa: E731
-    monkeypatch.setattr(Plan, "seeds_of", seeds)
-    first, second = judged(plan, strict=False)
-    # s^2 = 2 from the bins: 2 + 2 between single trainings, 1 + 2 with a mean of two.
-    assert first.standard_error == pytest.approx(2.0)
-    assert second.standard_error == pytest.approx(3**0.5)
+    pairs = ("[l1, l2]", "[bins, l2]", "[bins, two]")
+    plan = plan_with(tmp_path, *(f"kind: higher, pairs: [{pair}]" for pair in pairs))
+    evaluated(plan, l1=[45.0], l2=[40.0], bins=[50.0, 52.0], two=[40.0, 44.0])
+    several(monkeypatch, "obc")
+    first, second, third = judged(plan)
+    # s^2 = (2 + 8) / 2 from the bins: 5 + 5 between single trainings, 5/2 + 5 with a mean of two.
+    assert first.standard_error == pytest.approx(10**0.5)
+    assert second.standard_error == pytest.approx(7.5**0.5)
+    assert [each.spread for each in (first, second, third)] == ["data set", "data set", "own"]
+
+
+def test_no_data_set_lends_its_spread_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", table8=OTHER)
+    other = plan.claims.topics[0].model_copy(update={"table": "table8"})
+    topics = (*plan.claims.topics, other)
+    plan = plan.model_copy(update={"claims": plan.claims.model_copy(update={"topics": topics})})
+    evaluated(plan, l1=[40.0, 42.0], l2=[30.0, 34.0])
+    evaluated(plan, "table8", l1=[45.0], l2=[40.0])
+    several(monkeypatch, "voc")
+    voc, coco = judged(plan)
+    assert (voc.spread, voc.seed_degrees) == ("own", 2)
+    assert (coco.spread, coco.seed_degrees, coco.standard_error) == ("none", 0, 0.0)
+
+
+@pytest.mark.parametrize("last", ["bins", "argmax"])
+@pytest.mark.parametrize(
+    ("pair", "squares"),
+    [
+        # L2 spreads by 2, the expectation by 8 and the most likely bin by 18, the same of two by 2.
+        ("[bins, l2]", 8 + 2 + 2),
+        ("[argmax, l2]", 18 + 2 + 2),
+        ("[l1, l2]", 8 + 2 + 2),
+        ("[two, l2]", 18 + 2 + 2),
+    ],
+)
+def test_the_decoding_that_enters_the_pool_depends_on_the_contrast_not_on_the_order_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, pair: str, squares: float
+) -> None:
+    """The contrast's own cell; of other runs its decoding, or their default, or what they have."""
+    lines = TABLE.splitlines(keepends=True)
+    lines.sort(key=lambda line: f"key: {last}," in line)
+    claims = [f"kind: higher, pairs: [[{key}, l2]]" for key in ("bins", "argmax", "two")]
+    last_claim = f"kind: higher, pairs: [{pair}]"
+    plan = plan_with(tmp_path, *claims, last_claim, table7="".join(lines))
+    evaluated(plan, l1=[40.0], l2=[40.0, 42.0], two=[40.0, 42.0],
+              bins=[40.0, 44.0], argmax=[38.0, 44.0])  # fmt: skip
+    several(monkeypatch, "obc", "-l2-")
+    found = judged(plan)[-1]
+    seeds = 1 if pair == "[l1, l2]" else 2
+    assert found.seed_degrees == 3
+    assert found.standard_error**2 == pytest.approx(squares / 3 * (1 / seeds + 1 / 2))
+
+
+def test_runs_of_four_seeds_speak_for_themselves(tmp_path: Path) -> None:
+    claims = ("kind: higher, pairs: [[l1, l2]]", "kind: higher, pairs: [[bins, l2]]")
+    plan = plan_with(tmp_path, *claims, seeds=(0, 1, 2, 3))
+    evaluated(plan, l1=[39.0, 41.0, 39.0, 41.0], l2=[30.0] * 4, bins=[10.0, 50.0, 10.0, 50.0])
+    found = judged(plan)[0]
+    # Variance 4/3 of l1, 0 of l2, of means of four: 1/3; Welch: all of it on l1's 3 degrees.
+    assert found.standard_error == pytest.approx((1 / 3) ** 0.5)
+    assert found.seed_degrees == pytest.approx(3)
+    assert found.high == pytest.approx(10.0 + T[3] * (1 / 3) ** 0.5, abs=1e-4)
+    assert found.spread == "own"
+
+
+def test_two_runs_of_four_seeds_have_welchs_degrees(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1, 2, 3))
+    evaluated(plan, l1=[39.0, 41.0, 39.0, 41.0], l2=[28.0, 32.0, 28.0, 32.0])
+    # Variances of means 1/3 and 4/3: (5/3)^2 / ((1/9 + 16/9) / 3) = 75 / 17.
+    assert judged(plan)[0].seed_degrees == pytest.approx(75 / 17)
+
+
+def test_one_contradiction_among_many_comparisons_needs_a_wider_interval(tmp_path: Path) -> None:
+    error = 2 * NOISE.std(ddof=1)
+    alone = "kind: higher, pairs: [[l1, l2]]"
+    among = "kind: higher, pairs: [[l1, l2], [bins, l2]]"
+    plan = plan_with(tmp_path, alone, among)
+    # 2.1 standard errors below: outside of 95 % (1.960), inside of 97.5 % (2.241).
+    evaluated(plan, l2=[45.0], l1=[45.0 - 2.1 * error], bins=[60.0])
+    single, first, _ = judged(plan, shared=False)
+    assert (single.low, single.high) == (first.low, first.high)
+    assert (single.verdict, first.verdict) == ("not reproduced", "within noise")
 
 
 @pytest.mark.parametrize(("l1", "place"), [(44.0, "above"), (45.0, "inside"), (46.0, "below")])
@@ -179,7 +277,7 @@ def test_the_papers_difference_is_placed_by_our_interval(
 ) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     evaluated(plan, l1=[l1], l2=[40.0])
-    assert judged(plan)[0].paper_lies == place
+    assert judged(plan)[0].paper_position == place
 
 
 @pytest.mark.parametrize(
@@ -257,13 +355,26 @@ def test_numbers_from_the_literature_have_no_noise(tmp_path: Path, monkeypatch) 
     assert found.standard_error == pytest.approx(np.hypot(1.0, NOISE.std(ddof=1)))
 
 
-def test_resamples_without_objects_leave_nothing_to_judge(tmp_path: Path) -> None:
+def test_resamples_without_objects_are_noise_and_not_a_missing_run(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     evaluated(plan, l1=[45.0], l2=[45.0])
     empty = {"AP": np.r_[45.0, np.nan, NOISE], "AP90": np.r_[10.0, np.nan, NOISE]}
-    (topic,) = judge(plan, resample=lambda evaluation: empty)
-    assert topic.claims[0].verdict == "not run"
-    assert "some resamples have none" in topic.claims[0].contrasts[0].reason
+    topics = judge(plan, resample=lambda evaluation: empty)
+    (found,) = topics[0].claims[0].contrasts
+    assert (found.verdict, found.difference, found.low) == ("within noise", 0.0, None)
+    text = markdown(report(plan, topics, []))
+    assert "+0.0, too few test images with objects: some resamples have none" in text
+
+
+@pytest.mark.parametrize("name", ["val.json", "manifest.json"])
+def test_evaluations_without_the_index_of_their_data_name_the_step_that_makes_it(
+    tmp_path: Path, name: str
+) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
+    evaluated(plan, l1=[45.0], l2=[45.0])
+    (plan.index_folder("voc") / name).unlink()
+    with pytest.raises(DatasetError, match=rf"{name}: not found.*`obc index .*plan\.json voc`"):
+        judged(plan)
 
 
 def test_detections_of_another_evaluation_are_refused(tmp_path: Path) -> None:
@@ -301,6 +412,7 @@ def test_real_detections_give_the_difference_of_the_metrics_files(
     index = plan.index_folder("voc")
     index.mkdir(parents=True)
     (index / "val.json").write_text(json.dumps(truth))
+    (index / "manifest.json").touch()
     measured = {}
     for key, error in (("l2", 6.0), ("l1", 2.0), ("bins", 2.0)):
         shifts = np.random.default_rng(2).normal(scale=error, size=boxes.shape)
@@ -336,8 +448,8 @@ def test_a_line_has_the_sentence_the_section_both_differences_and_the_verdict(
         "4.1",
         "AP: l1 − l2",
         "+5.0 (text: +4.9)",
-        "−1.00 [−1.00, −1.00]",
-        "above",
+        "−1.0 [−1.0, −1.0]",
+        "above our interval",
         "✗ not reproduced",
     ]
 
@@ -359,17 +471,33 @@ def test_smoke_says_that_its_numbers_mean_nothing(tmp_path: Path) -> None:
     assert "Claims: 0 reproduced, 0 not reproduced, 0 within noise, 1 not run." in text
 
 
-def test_one_seed_is_said_in_the_header_and_beside_the_verdict(tmp_path: Path) -> None:
+def test_intervals_without_training_noise_are_marked_and_the_mark_explained(
+    tmp_path: Path,
+) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     evaluated(plan, l1=[45.0], l2=[40.0])
-    assert "**One seed: intervals cover test images only, not training noise.**" in page(plan)
-    assert "✓ reproduced (one seed)" in page(plan)
+    assert "✓ reproduced (images only) |" in page(plan)
+    assert "**(images only): no run of the data set has several seeds" in page(plan)
 
 
-def test_several_seeds_say_nothing_of_one(tmp_path: Path) -> None:
+def test_the_spread_of_other_runs_is_marked_and_the_mark_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = ("kind: higher, pairs: [[l1, l2], [l1, bins]]", "kind: higher, pairs: [[bins, two]]")
+    plan = plan_with(tmp_path, *claims)
+    evaluated(plan, l1=[55.0], l2=[40.0], bins=[50.0, 50.0], two=[40.0, 40.0])
+    several(monkeypatch, "obc")
+    found = [line.split("|")[-2].strip() for line in page(plan).splitlines() if "✓" in line]
+    assert found == ["✓ reproduced †"] * 3 + ["✓ reproduced"]
+    assert "**†: not each of the runs compared has several seeds;" in page(plan)
+    assert "images only" not in page(plan)
+
+
+def test_several_seeds_everywhere_need_no_mark(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1))
     evaluated(plan, l1=[45.0, 45.0], l2=[40.0, 40.0])
-    assert "one seed" not in page(plan).lower()
+    assert "images only" not in page(plan)
+    assert "†" not in page(plan)
     assert "Seeds: 0, 1." in page(plan)
 
 

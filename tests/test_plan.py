@@ -10,6 +10,7 @@ from conftest import edit
 
 from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, OffsetBin, RunSpec, SmoothL1
 from obc.plan import load_plan, read_table
+from obc.report.captions import NOT_COMPARABLE, stamp
 from obc.scale import ShapesData, VocData, data_identity
 from obc.spec_errors import ConfigError
 
@@ -268,7 +269,7 @@ def test_seeds_of_a_call_stand_above_the_scale_s(config_folder: Path) -> None:
     ("seeds", "message"),
     [
         ({"table1": [0]}, "with a default"),
-        ({"default": [0], "table9": [0]}, "table9 is no table of this plan"),
+        ({"default": [0], "table9": [0]}, "table9 is no table in config/experiments"),
         ({"default": []}, "one or more different numbers"),
         ([1, 1], "one or more different numbers"),
     ],
@@ -290,12 +291,39 @@ def test_a_change_of_the_scale_makes_other_runs_in_a_folder_of_its_own() -> None
     assert set(base.initial_runs) == set(changed.initial_runs)
 
 
+def test_a_change_is_read_from_text_as_the_command_line_gives_it() -> None:
+    change = {"schedule.lr": "0.03", "schedule.grad_clip": "null"}
+    schedule = load_plan({"scale": "smoke", "label": "x", "change": change}).scale.schedule
+    assert (schedule.lr, schedule.grad_clip) == (0.03, None)
+
+
+def test_a_changed_scale_says_so_and_is_not_comparable_with_the_paper() -> None:
+    plan = load_plan({"scale": "paper", "label": "x", "change": {"schedule.epochs": 11}})
+    assert plan.notes == ("not scale paper as it comes, but with schedule.epochs = 11",)
+    assert NOT_COMPARABLE in stamp(plan, plan.tables["table1"])
+
+
+def test_a_scale_s_seeds_of_a_table_that_is_not_there_are_refused(config_folder: Path) -> None:
+    seeds = {"default": [0], "tabel1": [0, 1]}
+    edit(config_folder / "scales/smoke.yaml", lambda c: c.update(seeds=seeds))
+    with pytest.raises(ConfigError, match="scale smoke: seeds: tabel1 is no table"):
+        load_plan({"scale": "smoke"}, config_folder)
+
+
+def test_a_caption_counts_the_rows_of_each_choice_of_seeds() -> None:
+    plan = load_plan({"scale": "mini", "seeds": {"default": [0], "table1": [1, 0]}})
+    assert "Seeds: 0 (3 rows); 0, 1 (2 rows)." in stamp(plan, plan.tables["table2"])
+    assert "Seeds: 0, 1." in stamp(plan, plan.tables["table1"])
+    assert "Seed: 0." in stamp(plan, plan.tables["table5"])
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"change": {"schedule.lr": 0.03}}, "without a label"),
         ({"label": "x", "change": {"shedule.lr": 0.03}}, "no section 'shedule'"),
         ({"label": "x", "change": {"schedule.rl": 0.03}}, "schedule.rl: unknown key"),
+        ({"label": "x", "change": {"name": "paper"}}, "a scale is called as its file"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused(config: dict, message: str) -> None:

@@ -55,3 +55,17 @@ def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None
     code, data = stale_notes(plan, table)
     assert code.startswith("1 of 3 trainings were made with other code")
     assert data.startswith("1 of 3 trainings were made with other data")
+
+
+def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE})
+    table = plan.tables["table9"]
+    runs = [plan.run_of(table.rows[index]).run_id for index in (0, 1)]
+    weights = plan.initial_weights(runs[0])
+    weights.parent.mkdir(parents=True)
+    (weights.parent / "run.json").write_text(json.dumps({"weights_sha256": "now"}))
+    trained(plan, "table9", 0, initial_weights_sha256="now")
+    assert stale_notes(plan, table) == []
+    trained(plan, "table9", 1, initial_weights_sha256="before")
+    (note,) = stale_notes(plan, table)
+    assert note.startswith("1 of 2 trainings were made with other starting weights")

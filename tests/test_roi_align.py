@@ -25,14 +25,15 @@ def rois(images: int = 3, each: int = 6) -> Tensor:
     return torch.cat((index, corner, corner + size), 1)
 
 
-def both(samples: int) -> tuple[SeparableRoIAlign, RoIAlign]:
-    options = {"spatial_scale": 1 / STRIDE, "sampling_ratio": samples}
-    return SeparableRoIAlign(7, **options), RoIAlign(7, aligned=True, **options)
+def both(samples: int, aligned: bool = True) -> tuple[SeparableRoIAlign, RoIAlign]:
+    options = {"spatial_scale": 1 / STRIDE, "sampling_ratio": samples, "aligned": aligned}
+    return SeparableRoIAlign(7, **options), RoIAlign(7, **options)
 
 
+@pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("samples", [1, 2, 3])
-def test_pools_as_mmcv_does(samples: int) -> None:
-    separable, reference = both(samples)
+def test_pools_as_mmcv_does(samples: int, aligned: bool) -> None:
+    separable, reference = both(samples, aligned)
     torch.testing.assert_close(
         separable(features(), rois()), reference(features(), rois()), atol=1e-5, rtol=1e-5
     )

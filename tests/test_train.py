@@ -148,7 +148,8 @@ def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, worksp
 def test_checkpoints_of_other_code_or_data_are_not_gone_on_from(tmp_path: Path) -> None:
     def begin(code: str, data: str, keep: bool = False) -> list[dict]:
         (tmp_path / "epoch_1.pth").touch()
-        return begin_session(tmp_path, code, data, keep, sys.stderr)
+        version = {"training_code": code, "data_sha256": data, "initial_weights_sha256": None}
+        return begin_session(tmp_path, version, keep, sys.stderr)
 
     assert len(begin("code", "data")) == 1
     assert len(begin("code", "data")) == 2
@@ -161,6 +162,12 @@ def test_checkpoints_of_other_code_or_data_are_not_gone_on_from(tmp_path: Path) 
     assert (tmp_path / "epoch_1.pth").exists()
 
 
+def test_checkpoints_from_other_starting_weights_are_not_gone_on_from(tmp_path: Path) -> None:
+    for weights, sessions in (("a", 1), ("a", 2), ("b", 1)):
+        version = {"training_code": "code", "initial_weights_sha256": weights}
+        assert len(begin_session(tmp_path, version, False, sys.stderr)) == sessions
+
+
 @pytest.mark.parametrize("content", ["/where/the/project/was/epoch_10.pth", ""])
 def test_the_checkpoint_is_found_after_a_move_and_after_a_kill_in_mid_write(
     tmp_path: Path, content: str
@@ -168,13 +175,13 @@ def test_the_checkpoint_is_found_after_a_move_and_after_a_kill_in_mid_write(
     for epoch in (9, 10):
         (tmp_path / f"epoch_{epoch}.pth").touch()
     (tmp_path / "last_checkpoint").write_text(content)
-    begin_session(tmp_path, "code", "data", False, sys.stderr)
+    begin_session(tmp_path, {"training_code": "code"}, False, sys.stderr)
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_10.pth")
 
 
 def test_a_training_whose_checkpoints_are_gone_starts_over(tmp_path: Path) -> None:
     (tmp_path / "last_checkpoint").write_text("")
-    begin_session(tmp_path, "code", "data", False, sys.stderr)
+    begin_session(tmp_path, {"training_code": "code"}, False, sys.stderr)
     assert not (tmp_path / "last_checkpoint").exists()
 
 

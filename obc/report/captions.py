@@ -7,6 +7,7 @@ part of each caption.
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from obc.experiment import TableSpec
 from obc.plan import Plan
@@ -46,7 +47,7 @@ def is_comparable(plan: Plan, table: TableSpec) -> bool:
     """Whether the numbers may be set against the paper's: scale `paper` on the published data."""
     data = plan.scale.data[table.dataset]
     published = not isinstance(data, ShapesData) and data.expected_train_images is not None
-    return plan.scale.name == "paper" and published
+    return plan.scale.name == "paper" and published and not plan.config.change
 
 
 def describe_data(data: Data) -> str:
@@ -76,13 +77,13 @@ def _scale(plan: Plan) -> str:
 
 
 def _seeds(plan: Plan, table: TableSpec) -> str:
-    """The seeds of a table; rows that other tables share may have more of them."""
-    runs = [plan.run_of(row) for row in table.rows if not row.cited]
-    distinct = list(dict.fromkeys(plan.seeds_of(run.run_id) for run in runs))
-    texts = [", ".join(map(str, seeds)) for seeds in distinct]
+    """The seeds of a table; rows that it shares with other tables may have more of them."""
+    rows = Counter(plan.seeds_of(plan.run_of(row).run_id) for row in table.rows if not row.cited)
+    texts = {", ".join(map(str, seeds)): count for seeds, count in rows.items()}
     if len(texts) > 1:
-        return f"Seeds: by row {' or '.join(texts)}."
-    return f"{'Seeds' if len(distinct[0]) > 1 else 'Seed'}: {texts[0]}."
+        parts = (f"{text} ({count} row{'s' * (count > 1)})" for text, count in texts.items())
+        return f"Seeds: {'; '.join(parts)}."
+    return "".join(f"Seed{'s' * (',' in text)}: {text}." for text in texts)
 
 
 def _test_dev(table: TableSpec, data: Data) -> str:

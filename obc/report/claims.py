@@ -21,7 +21,14 @@ from obc.plan import Plan
 from obc.report.captions import NOT_COMPARABLE, is_comparable, stamp, title
 from obc.report.freshness import stale_notes
 from obc.report.tables import escape_markdown
-from obc.report.verdicts import JudgedClaim, JudgedTopic, count_test_images, judge
+from obc.report.verdicts import (
+    ENOUGH_SEEDS,
+    JudgedClaim,
+    JudgedTopic,
+    Spread,
+    count_test_images,
+    judge,
+)
 
 SYMBOLS: dict[Verdict, str] = {
     "reproduced": "✓",
@@ -30,13 +37,36 @@ SYMBOLS: dict[Verdict, str] = {
     "not run": "–",
 }
 METHOD = (
-    "Each difference is between means over seeds, in AP points, with a {percent:g} % interval for "
-    "other test images (paired bootstrap: {resamples} resamples from seed {seed}) and other "
-    "trainings (spread between seeds). A claim is reproduced when the interval of each of its "
-    "comparisons agrees with it, not reproduced when one contradicts it, else within noise."
+    "Each difference is between means over seeds, in AP points, with its {percent:g} % interval; "
+    "a difference smaller than half an interval's width could not have been told from 0.",
+    "The interval is for other test images (paired bootstrap: {resamples} resamples from seed "
+    "{seed}) and for other trainings (spread between seeds). It is for the one set of starting "
+    "weights that all trainings share: no seed varies it.",
+    "The spread between seeds is pooled over all runs of the data set that have several, one "
+    "decoding of each, as if all runs of a data set spread alike. No data set lends it to another. "
+    "Where each run of a comparison has {enough} or more seeds, their own variances are taken "
+    "instead (Welch–Satterthwaite).",
+    "A comparison is reproduced when its interval agrees with the claim, not reproduced when it "
+    "contradicts it, otherwise within noise, and not run when an evaluation is missing or there is "
+    "nothing to compare with.",
+    "A claim of several comparisons is not run if one of them is not; otherwise not reproduced if "
+    "one contradicts it; otherwise within noise if one is; reproduced if all are. As each of k "
+    "comparisons could contradict it by chance, that takes an interval of 100 − {error:g} / k % "
+    "(Bonferroni); those in the tables are of {percent:g} %.",
 )
-ONE_SEED = "one seed: intervals cover test images only, not training noise"
-HEADER = ("Claim", "Section", "Compared", "Paper", "Ours", "Paper's lies", "Verdict")
+MARKS: dict[Spread | None, str] = {
+    "own": "",
+    "data set": " †",
+    "none": " (images only)",
+    None: "",
+}
+LEGEND: dict[Spread, str] = {
+    "data set": "†: not each of the runs compared has several seeds; how far trainings spread is "
+    "known from other runs of the data set only.",
+    "none": "(images only): no run of the data set has several seeds, so the interval covers test "
+    "images, not training noise.",
+}
+HEADER = ("Claim", "Section", "Compared", "Paper", "Ours", "Paper's value", "Verdict")
 
 
 def write(plan: Plan, folder: Path, strict: bool, workers: int = 1) -> None:
@@ -49,7 +79,8 @@ def write(plan: Plan, folder: Path, strict: bool, workers: int = 1) -> None:
 
     Raises:
         IncompleteError: strict, and evaluations are missing; names the run folders and logs.
-        ConfigError, MetricsFileError, DetectionsFileError: as `obc.report.verdicts.judge`.
+        ConfigError, MetricsFileError, DetectionsFileError, DatasetError: as
+            `obc.report.verdicts.judge`.
     """
     judged = judge(plan, strict, workers)
     # Not at the top: it imports MMDetection, which takes seconds and is best not forked.
@@ -72,12 +103,6 @@ def report(
     counts = Counter(claim.verdict for topic in judged for claim in topic.claims)
     tables = [plan.tables[topic.topic.table] for topic in judged]
     rows = [row for table in tables for row in table.rows if not row.cited]
-    trainings = any(
-        contrast.seed_degrees
-        for topic in judged
-        for claim in topic.claims
-        for contrast in claim.contrasts
-    )
     seeds = {seed for row in rows for seed in plan.seeds_of(plan.run_of(row).run_id)}
     return {
         "scale": plan.scale.name,
@@ -87,10 +112,16 @@ def report(
         "resamples": claims.resamples,
         "resampling_seed": claims.seed,
         "confidence": claims.confidence,
-        "intervals_cover_trainings": trainings,
-        "method": METHOD.format(
-            percent=100 * claims.confidence, resamples=claims.resamples, seed=claims.seed
-        ),
+        "method": [
+            text.format(
+                percent=100 * claims.confidence,
+                error=100 * (1 - claims.confidence),
+                resamples=claims.resamples,
+                seed=claims.seed,
+                enough=ENOUGH_SEEDS,
+            )
+            for text in METHOD
+        ],
         "notes": list(plan.notes),
         "verdicts": {verdict: counts[verdict] for verdict in SYMBOLS},
         "topics": [_topic(plan, topic) for topic in judged],
@@ -144,8 +175,8 @@ def markdown(content: dict[str, Any]) -> str:
         "# The paper's claims, judged",
         f"**{escape_markdown(' '.join(filter(None, lines)))}**",
         f"Claims: {counts}.",
-        content["method"],
-        "" if content["intervals_cover_trainings"] else f"**{_sentence(ONE_SEED)}**",
+        "\n".join(f"- {text}" for text in content["method"]),
+        *(f"**{LEGEND[spread]}**" for spread in LEGEND if spread in _spreads(content)),
         *(escape_markdown(_sentence(note)) for note in content["notes"]),
     ]
     for topic in content["topics"]:
@@ -160,11 +191,20 @@ def markdown(content: dict[str, Any]) -> str:
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
+def _spreads(content: dict[str, Any]) -> set[Spread | None]:
+    return {
+        contrast["spread"]
+        for topic in content["topics"]
+        for claim in topic["claims"]
+        for contrast in claim["contrasts"]
+    }
+
+
 def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[str]:
     images = topic["test_images"]
     tested = "" if images is None else f" {images} test images."
     rows = "; ".join(f"{key} = {label}" for key, label in topic["rows"].items())
-    cells = [line for claim in topic["claims"] for line in _claim_lines(content, claim)]
+    cells = [line for claim in topic["claims"] for line in _claim_lines(claim)]
     return [
         f"## {escape_markdown(topic['title'])}",
         escape_markdown(f"{topic['source']} {topic['stamp']}{tested}"),
@@ -174,16 +214,18 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     ]
 
 
-def _claim_lines(content: dict[str, Any], claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """A line for the claim and, where it makes several comparisons, one for each of them."""
     contrasts = claim["contrasts"]
     named = (_statement(claim), claim["section"])
     if len(contrasts) == 1:
-        yield (*named, *_comparison(content, contrasts[0]))
+        yield (*named, *_comparison(contrasts[0]))
         return
-    yield (*named, f"all {len(contrasts)} below", "", "", "", _verdict(claim["verdict"]))
+    marks = dict.fromkeys(MARKS[contrast["spread"]] for contrast in contrasts)
+    verdict = _verdict(claim["verdict"]) + "".join(marks)
+    yield (*named, f"all {len(contrasts)} below", "", "", "", verdict)
     for contrast in contrasts:
-        yield ("", "", *_comparison(content, contrast))
+        yield ("", "", *_comparison(contrast))
 
 
 def _statement(claim: dict[str, Any]) -> str:
@@ -191,24 +233,30 @@ def _statement(claim: dict[str, Any]) -> str:
     return claim["statement"] + (f" (Margin {margin:g} AP.)" if margin is not None else "")
 
 
-def _comparison(content: dict[str, Any], contrast: dict[str, Any]) -> tuple[str, ...]:
-    """Compared, paper, ours, where the paper's lies, verdict."""
+def _comparison(contrast: dict[str, Any]) -> tuple[str, ...]:
+    """Compared, paper, ours, where the paper's value is, verdict."""
     paper, stated = contrast["paper"], contrast["stated"]
-    published = "not published" if paper is None else _signed(paper, 1)
+    published = "not published" if paper is None else _signed(paper)
     if stated is not None and (paper is None or round(stated - paper, 1)):
-        published += f" (text: {_signed(stated, 1)})"
-    verdict = _verdict(contrast["verdict"])
-    if contrast["reason"] is not None:
-        return contrast["compared"], published, contrast["reason"], "", verdict
-    ours, low, high = (_signed(contrast[name], 2) for name in ("difference", "low", "high"))
-    one_seed = "" if contrast["seed_degrees"] else " (one seed)"
+        published += f" (text: {_signed(stated)})"
+    position = contrast["paper_position"]
     return (
         contrast["compared"],
         published,
-        f"{ours} [{low}, {high}]",
-        contrast["paper_lies"] or "",
-        verdict + one_seed,
+        _ours(contrast),
+        f"{position} our interval" if position else "",
+        _verdict(contrast["verdict"]) + MARKS[contrast["spread"]],
     )
+
+
+def _ours(contrast: dict[str, Any]) -> str:
+    """The difference and its interval, or why there is none."""
+    difference, low, high = (contrast[name] for name in ("difference", "low", "high"))
+    if difference is None:
+        return contrast["reason"]
+    if low is None:
+        return f"{_signed(difference)}, {contrast['reason']}"
+    return f"{_signed(difference)} [{_signed(low)}, {_signed(high)}]"
 
 
 def _table(header: Sequence[str], cells: list[tuple[str, ...]]) -> str:
@@ -222,8 +270,9 @@ def _verdict(verdict: Verdict) -> str:
     return f"{SYMBOLS[verdict]} {verdict}"
 
 
-def _signed(number: float, decimals: int) -> str:
-    return f"{number:+z.{decimals}f}".replace("-", "−")
+def _signed(number: float) -> str:
+    # A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
+    return f"{number:+.1f}".replace("-", "−")
 
 
 def _sentence(text: str) -> str:

@@ -68,9 +68,9 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         axes = drawing.add_subplot()
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
-        _write_around(drawing, title(table), stamp(plan, table), missing_points(table, points))
-        _save(drawing, folder / f"{name}.svg", metadata={"Date": None})
-        _save(drawing, folder / f"{name}.png", metadata={"Software": None})
+        write_around(drawing, title(table), stamp(plan, table), missing_points(table, points))
+        save_figure(drawing, folder / f"{name}.svg", metadata={"Date": None})
+        save_figure(drawing, folder / f"{name}.png", metadata={"Software": None})
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
@@ -132,7 +132,7 @@ def _dress(axes: Axes, plot: Plot, metric: str, points: pd.DataFrame) -> None:
         axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center")
 
 
-def _write_around(drawing: Figure, heading: str, provenance: str, missing: str) -> None:
+def write_around(drawing: Figure, heading: str, provenance: str, missing: str) -> None:
     """Title above the plot; provenance and missing points under it, wrapped to its width."""
     drawing.suptitle(heading, fontsize=10.5, fontweight="bold")
     lines = textwrap.wrap(provenance, LINE_CHARACTERS)
@@ -141,6 +141,11 @@ def _write_around(drawing: Figure, heading: str, provenance: str, missing: str) 
     drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
 
 
-def _save(drawing: Figure, path: Path, metadata: dict[str, None]) -> None:
+def save_figure(drawing: Figure, path: Path, metadata: dict[str, None]) -> None:
+    """Write a drawing atomically, in the format of its suffix.
+
+    Args:
+        metadata: fields of the format to leave out, so that the same drawing is the same bytes.
+    """
     with atomic_path(path) as temporary:
         drawing.savefig(temporary, metadata=metadata)

@@ -17,23 +17,40 @@ from obc.provenance import TRAINING_CODE, code_digest
 def stale_notes(plan: Plan, table: TableSpec) -> list[str]:
     """A sentence for each way in which trained runs of a table differ from the present state."""
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
-    records = [record for run_id in run_ids for record in _records(plan, run_id)]
+    by_run = {run_id: _records(plan, run_id) for run_id in run_ids}
+    records = [record for of_run in by_run.values() for record in of_run]
     if not records:
         return []
-    present = {"code": code_digest(TRAINING_CODE), "data": _indexed(plan, table)}
-    trained = [
-        {"code": record["code"]["training_code"], "data": record["data"]["sha256"]}
-        for record in records
+    code, data = code_digest(TRAINING_CODE), _indexed(plan, table)
+    others = {
+        f"code than the present one ({code})": [
+            record["code"]["training_code"] != code for record in records
+        ],
+        f"data than the present one ({(data or '')[:8]})": [
+            data is not None and record["data"]["sha256"] != data for record in records
+        ],
+        "starting weights than the present ones": [
+            _starts_elsewhere(plan, run_id, record)
+            for run_id, of_run in by_run.items()
+            for record in of_run
+        ],
+    }
+    return [
+        f"{sum(other)} of {len(records)} trainings were made with other {what}; their run.json "
+        "says which."
+        for what, other in others.items()
+        if any(other)
     ]
-    notes = []
-    for what, now in present.items():
-        other = sum(run[what] != now for run in trained)
-        if now is not None and other:
-            notes.append(
-                f"{other} of {len(trained)} trainings were made with other {what} than the "
-                f"present one ({now[:8]}); their run.json says which."
-            )
-    return notes
+
+
+def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
+    """Whether the weights that a training started from have been trained again since."""
+    path = plan.initial_weights(run_id)
+    initial = path and path.with_name("run.json")
+    if not initial or not initial.exists():
+        return False
+    now = json.loads(initial.read_text())["weights_sha256"]
+    return record.get("initial_weights_sha256") != now
 
 
 def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ import pandas as pd
 
 from obc.bootstrap import difference_interval, image_weights, match, resampled_ap
 from obc.claims import Claim, Contrast, Topic, Verdict
+from obc.datasets.errors import DatasetError
 from obc.detections import DetectionsFileError, load_detections
 from obc.experiment import TableSpec
 from obc.metrics import difficult_ignored
@@ -36,9 +36,14 @@ from obc.spec_errors import ConfigError
 Cell = tuple[str, str]  # run id and decode
 Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
 Samples = dict[Cell, dict[int, Sampled]]  # by seed
+Spread = Literal["own", "data set", "none"]
+Position = Literal["below", "inside", "above"]
+
+# As many seeds in each of its runs, and a contrast needs no other run to say how far they spread.
+ENOUGH_SEEDS = 4
 
 _LINE_EVERY = 10
-_NO_OBJECTS = "too few test images with objects: some resamples have none"
+_NO_OBJECTS = "too few test images with objects: some resamples have none, so no interval"
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,15 @@ class JudgedContrast:
         compared: which rows and metrics, see `obc.claims.Contrast.label`.
         paper: from the paper's tables; None where they do not print the numbers.
         stated: as the paper's sentence prints it; None where it prints none.
-        difference, low, high, standard_error: ours and its interval; None unless judged.
-        paper_lies: where the paper's difference lies relative to our interval.
-        verdict: what the interval says.
-        seed_degrees: degrees of freedom behind the spread between trainings; 0: the interval covers
-            the test images only.
-        reason: why it is not judged; None when it is.
+        difference: ours; None unless measured.
+        low, high, standard_error: of our interval; None without one.
+        paper_position: where the paper's difference lies relative to our interval.
+        verdict: what the interval says; see `obc.report.claims.METHOD`.
+        spread: what the interval knows of the spread between trainings: each of the contrast's own
+            runs has several seeds, or one has not and it is of other runs of the data set, or no
+            run there has, and the interval covers the test images only. None without interval.
+        seed_degrees: degrees of freedom behind that spread.
+        reason: why there is no interval; None when there is.
     """
 
     compared: str
@@ -82,9 +90,10 @@ class JudgedContrast:
     low: float | None = None
     high: float | None = None
     standard_error: float | None = None
-    paper_lies: Literal["below", "inside", "above"] | None = None
+    paper_position: Position | None = None
     verdict: Verdict = "not run"
-    seed_degrees: int | None = None
+    spread: Spread | None = None
+    seed_degrees: float | None = None
     reason: str | None = None
 
 
@@ -139,6 +148,7 @@ def judge(
         ConfigError: the plan has no claims.
         IncompleteError: strict, and evaluations are missing; names the run folders and logs.
         MetricsFileError, DetectionsFileError: a file is damaged or belongs to something else.
+        DatasetError: evaluations are there, and the index of their data set is not.
     """
     if plan.claims is None:
         raise ConfigError("no claims to judge: config/claims.yaml has none about this plan's data")
@@ -193,6 +203,8 @@ def _samples(
     """Resample every evaluation that is there, each once, however many claims use it."""
     there = frame[frame["status"] == "ok"]
     keys = list(dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True)))
+    for dataset in dict.fromkeys(_dataset(plan, run_id) for run_id, _, _ in keys):
+        _require_index(plan, dataset)
     evaluations = [
         Evaluation(
             truth=plan.index_folder(_dataset(plan, run_id)) / "val.json",
@@ -210,6 +222,16 @@ def _samples(
         _require_same(evaluation.detections, there[own], sampled)
         samples.setdefault((run_id, decode), {})[seed] = sampled
     return samples
+
+
+def _require_index(plan: Plan, dataset: DatasetName) -> None:
+    for name in ("val.json", "manifest.json"):
+        path = plan.index_folder(dataset) / name
+        if not path.exists():
+            raise DatasetError(
+                f"{path}: not found, and {dataset} was evaluated by it; "
+                f"`obc index {plan.results / 'plan.json'} {dataset}` makes it"
+            )
 
 
 def _mapped(
@@ -263,69 +285,60 @@ def _judged_contrast(
     samples: Samples,
 ) -> JudgedContrast:
     paper = contrast.published(table)
-    cells, literature = _parts(plan, table, contrast)
-    reason = _obstacle(plan, table, cells, literature, samples)
-    if reason is not None:
-        return JudgedContrast(contrast.label, paper, stated, reason=reason)
-    sampled = sum(literature) + sum(
-        _values({cell: weight}, contrast.metrics, samples, seed) / len(plan.seeds_of(cell[0]))
-        for cell, weight in cells.items()
-        for seed in plan.seeds_of(cell[0])
+    unjudged = JudgedContrast(contrast.label, paper, stated)
+    cells, cited = _parts(plan, table, contrast)
+    literature = cited.published(table)
+    if literature is None:
+        return replace(unjudged, reason="the literature has no such number")
+    if cited.rows and not is_comparable(plan, table):
+        reason = "only the paper's own setting compares with the literature"
+        return replace(unjudged, reason=reason)
+    wanted = [(cell, seed) for cell in cells for seed in plan.seeds_of(cell[0])]
+    missing = sum(seed not in samples.get(cell, {}) for cell, seed in wanted)
+    if missing:
+        return replace(unjudged, reason=f"{missing} of {len(wanted)} evaluations missing")
+    sampled = literature + sum(
+        _values({cell: cells[cell]}, contrast.metrics, samples, seed) / len(plan.seeds_of(cell[0]))
+        for cell, seed in wanted
     )
-    if not np.isfinite(sampled).all():
-        return JudgedContrast(contrast.label, paper, stated, reason=_NO_OBJECTS)
-    variance, degrees = _seed_variance(plan, cells, contrast.metrics, samples)
     difference = float(sampled[0])
-    interval = difference_interval(
-        sampled[1:], difference, variance, degrees, plan.claims.confidence
+    if not np.isfinite(sampled).all():
+        return replace(unjudged, difference=difference, verdict="within noise", reason=_NO_OBJECTS)
+    variance, degrees = _training_variance(plan, cells, contrast.metrics, samples)
+    confidence = plan.claims.confidence
+    interval, wide = (
+        difference_interval(sampled[1:], difference, variance, degrees, level)
+        for level in (confidence, 1 - (1 - confidence) / len(claim.contrasts()))
     )
-    return JudgedContrast(
-        contrast.label,
-        paper,
-        stated,
-        difference,
-        interval.low,
-        interval.high,
-        interval.standard_error,
-        paper_lies=_place(paper, interval.low, interval.high),
-        verdict=claim.verdict(interval.low, interval.high),
+    verdict = claim.verdict(interval.low, interval.high)
+    if verdict == "not reproduced":
+        # One contradiction refutes the claim, and each further contrast is a chance of a false one.
+        verdict = claim.verdict(wide.low, wide.high)
+    return replace(
+        unjudged,
+        difference=difference,
+        low=interval.low,
+        high=interval.high,
+        standard_error=interval.standard_error,
+        paper_position=_position(paper, interval.low, interval.high),
+        verdict=verdict,
+        spread=_spread(plan, cells, degrees),
         seed_degrees=degrees,
     )
 
 
-def _parts(
-    plan: Plan, table: TableSpec, contrast: Contrast
-) -> tuple[dict[Cell, float], list[float | None]]:
-    """A contrast's weight of each cell that we measure, and its terms from the literature."""
+def _parts(plan: Plan, table: TableSpec, contrast: Contrast) -> tuple[dict[Cell, float], Contrast]:
+    """A contrast's weight of each cell that we measure, and its part from the literature."""
     cells: dict[Cell, float] = {}
-    literature = []
+    cited = {}
     for key, weight in contrast.rows.items():
         row = table.keyed_rows[key]
         if row.cited:
-            for metric, factor in contrast.metrics.items():
-                number = table.published(row, metric)
-                literature.append(None if number is None else weight * factor * number)
+            cited[key] = weight
         else:
             cell = (plan.run_of(row).run_id, row.decode)
             cells[cell] = cells.get(cell, 0.0) + weight
-    return cells, literature
-
-
-def _obstacle(
-    plan: Plan,
-    table: TableSpec,
-    cells: Iterable[Cell],
-    literature: list[float | None],
-    samples: Samples,
-) -> str | None:
-    """Why a contrast cannot be judged; None if it can."""
-    if None in literature:
-        return "the literature has no such number"
-    if literature and not is_comparable(plan, table):
-        return "only the paper's own setting compares with the literature"
-    wanted = [(cell, seed) for cell in cells for seed in plan.seeds_of(cell[0])]
-    missing = sum(seed not in samples.get(cell, {}) for cell, seed in wanted)
-    return f"{missing} of {len(wanted)} evaluations missing" if missing else None
+    return cells, replace(contrast, rows=cited)
 
 
 def _values(
@@ -339,39 +352,77 @@ def _values(
     )
 
 
-def _seed_variance(
+def _training_variance(
     plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Variance of a contrast from training to training, and its degrees of freedom.
 
-    One training has too few seeds to say how far seeds spread, so the spread is pooled over the
-    data set: over its cells, or for a contrast between decodings of one training, where what the
-    trainings have in common cancels, over all trainings with these decodings. (0, 0) when no run
-    has several seeds. A data set without any takes the spread of the others.
+    Of the contrast's own runs where each has enough seeds, by Satterthwaite's degrees; otherwise
+    pooled over the data set. (0, 0) when no run of the data set has several seeds.
     """
-    weights = Counter[str]()
-    for (run_id, _), weight in cells.items():
-        weights[run_id] += abs(weight)  # decodings of a training taken to vary as one: the worst
-    if len(weights) == 1 and len(cells) > 1:
-        decodes = {decode: weight for (_, decode), weight in cells.items()}
-        runs = dict.fromkeys(run_id for run_id, _ in samples)
-        alike = [
-            {(run_id, decode): weight for decode, weight in decodes.items()} for run_id in runs
-        ]
-        scale = 1 / len(plan.seeds_of(next(iter(weights))))
+    own: dict[str, dict[Cell, float]] = {}
+    for cell, weight in cells.items():
+        own.setdefault(cell[0], {})[cell] = weight
+    measured = [_by_seed(part, metrics, samples) for part in own.values()]
+    if any(len(values) < ENOUGH_SEEDS for values in measured):
+        return _pooled_variance(plan, own, metrics, samples)
+    sizes = np.array([len(values) for values in measured])
+    variances = np.array([values.var(ddof=1) for values in measured]) / sizes
+    total = float(variances.sum())
+    if total == 0:
+        return 0.0, float((sizes - 1).sum())
+    return total, total**2 / float((variances**2 / (sizes - 1)).sum())
+
+
+def _pooled_variance(
+    plan: Plan, own: dict[str, dict[Cell, float]], metrics: dict[str, float], samples: Samples
+) -> tuple[float, float]:
+    """The same by the runs of the data set with several seeds, taken to spread alike.
+
+    For a contrast between decodings of one training, where what the trainings have in common
+    cancels, these are the same contrast of every training with these decodings; otherwise one cell
+    of every training, because decodings of a training vary together and two are no more evidence.
+
+    Args:
+        own: the contrast's cells with their weights, by run.
+    """
+    dataset = _dataset(plan, next(iter(own)))
+    runs = sorted({run for run, _ in samples if _dataset(plan, run) == dataset})
+    cells = {cell: weight for part in own.values() for cell, weight in part.items()}
+    if len(own) == 1 and len(cells) > 1:
+        pool = [{(run, decode): weight for (_, decode), weight in cells.items()} for run in runs]
+        scale = 1 / len(plan.seeds_of(next(iter(own))))
     else:
-        # One of a training's decodings is enough: they vary together, so two are no more evidence.
-        alike = [{cell: 1.0} for cell in {cell[0]: cell for cell in samples}.values()]
-        scale = sum(weight**2 / len(plan.seeds_of(run)) for run, weight in weights.items())
-    dataset = _dataset(plan, next(iter(weights)))
-    same = [each for each in alike if _dataset(plan, next(iter(each))[0]) == dataset]
-    for pool in (same, alike):
-        spreads = [values for each in pool if len(values := _by_seed(each, metrics, samples)) > 1]
-        if spreads:
-            degrees = sum(len(values) - 1 for values in spreads)
-            squares = sum(float(((values - values.mean()) ** 2).sum()) for values in spreads)
-            return squares / degrees * scale, degrees
-    return 0.0, 0
+        pool = [{_pooled_cell(plan, run, cells, samples): 1.0} for run in runs]
+        # Decodings of a training are taken to vary as one, which is the worst case.
+        scale = sum(
+            sum(abs(weight) for weight in part.values()) ** 2 / len(plan.seeds_of(run))
+            for run, part in own.items()
+        )
+    spreads = [values for each in pool if len(values := _by_seed(each, metrics, samples)) > 1]
+    if not spreads:
+        return 0.0, 0.0
+    degrees = sum(len(values) - 1 for values in spreads)
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in spreads)
+    return squares / degrees * scale, float(degrees)
+
+
+def _pooled_cell(plan: Plan, run_id: str, cells: dict[Cell, float], samples: Samples) -> Cell:
+    """The cell that stands for a training: of the contrast, with a decoding of it, the default.
+
+    The first of these with several seeds; the first of all where none has them.
+    """
+    ranked = sorted(
+        ((run_id, decode) for decode in plan.runs[run_id].resolved.spec.decodes),
+        key=lambda cell: (cell not in cells, cell[1] not in {decode for _, decode in cells}),
+    )
+    return next((cell for cell in ranked if len(samples.get(cell, {})) > 1), ranked[0])
+
+
+def _spread(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
+    if all(len(plan.seeds_of(run_id)) > 1 for run_id, _ in cells):
+        return "own"
+    return "data set" if degrees else "none"
 
 
 def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Samples) -> np.ndarray:
@@ -380,9 +431,7 @@ def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Sampl
     return np.array([_values(cells, metrics, samples, seed)[0] for seed in sorted(seeds)])
 
 
-def _place(
-    paper: float | None, low: float, high: float
-) -> Literal["below", "inside", "above"] | None:
+def _position(paper: float | None, low: float, high: float) -> Position | None:
     if paper is None:
         return None
     if paper < low:

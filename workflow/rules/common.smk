@@ -9,6 +9,7 @@ from snakemake.logging import logger
 
 from obc.errors import SuiteError
 from obc.experiment import FigureSpec
+from obc.memory import KEPT_MEMORY
 from obc.plan import load_plan
 from obc.provenance import (
     CLAIMS_CODE,
@@ -22,12 +23,10 @@ from obc.provenance import (
 from obc.scale import ShapesData
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
-# glibc gives large tensors back to the system and asks for them again at every step of a training,
-# unless it is told to keep them (docs/performance.md); other C libraries do not read these.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
-    "MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296"
-    " MALLOC_TOP_PAD_=268435456; "
+    + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
+    + "; "
 )
 
 try:
@@ -85,7 +84,9 @@ def training_manifest(wildcards):
 def initial_weights(wildcards):
     """The shared weights that a run starts from, if its scale has such."""
     path = PLAN.initial_weights(wildcards.run_id)
-    return path if path else []
+    if path is None:
+        return []
+    return ancient(path) if KEEP_WEIGHTS else path
 
 
 def drawn(wildcards):
@@ -107,19 +108,24 @@ def metrics_files(table):
 
 
 def claims_evaluations():
-    """What claims are judged by: metrics and detections of the rows that they name."""
+    """What claims are judged by: metrics and detections of the rows that they name, test sets."""
+    topics = PLAN.claims.topics if PLAN.claims else []
     runs = {
         (PLAN.run_of(row).run_id, row.decode)
-        for topic in (PLAN.claims.topics if PLAN.claims else [])
+        for topic in topics
         for claim in topic.claims
         for key in claim.row_keys
         if not (row := PLAN.tables[topic.table].keyed_rows[key]).cited
     }
+    datasets = sorted({PLAN.tables[topic.table].dataset for topic in topics})
     return [
-        PLAN.run_folder(run_id, seed) / name
-        for run_id, decode in sorted(runs)
-        for seed in PLAN.seeds_of(run_id)
-        for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+        *(PLAN.index_folder(dataset) / "val.json" for dataset in datasets),
+        *(
+            PLAN.run_folder(run_id, seed) / name
+            for run_id, decode in sorted(runs)
+            for seed in PLAN.seeds_of(run_id)
+            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+        ),
     ]
 
 

@@ -2,7 +2,6 @@ localrules:
     table,
     figure,
     all_csv,
-    losses,
     partial,
 
 
