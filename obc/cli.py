@@ -175,11 +175,13 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
+    from obc.experiment import FigureSpec
     from obc.report.collect import collect
     from obc.report.figures import figure
 
     plan = Plan.load(options.plan)
-    for name in _known_tables(plan, options.names):
+    figures = [name for name, table in plan.tables.items() if isinstance(table, FigureSpec)]
+    for name in options.names or figures:
         figure(plan, name, collect(plan, [name]), plan.results / "figures")
 
 

@@ -68,7 +68,9 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         axes = drawing.add_subplot()
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
-        write_around(drawing, title(table), stamp(plan, table), missing_points(table, points))
+        bars = "" if points["sd"].isna().all() else " Bars: standard deviation over seeds."
+        provenance = stamp(plan, table) + bars
+        write_around(drawing, title(table), provenance, missing_points(table, points))
         save_figure(drawing, folder / f"{name}.svg", metadata={"Date": None})
         save_figure(drawing, folder / f"{name}.png", metadata={"Software": None})
 
