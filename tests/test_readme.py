@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
 
 
 def test_no_placeholder_is_left() -> None:
-    assert not re.findall(r"@[A-Z]+@", README)
+    assert not re.findall(r"@[A-Z]+@|\{\{\w+\}\}", README)
 
 
 def test_the_make_targets_exist() -> None:
@@ -70,3 +71,46 @@ def test_the_scales_of_the_table_are_the_scales_there_are() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     assert listed == {path.stem for path in Path("config/scales").glob("*.yaml")}
     assert yaml.safe_load(Path("config/config.yaml").read_text())["scale"] in listed
+
+
+# --- the numbers of the reference results ------------------------------------------------------
+
+REFERENCE = Path("results/reference/mini")
+
+
+def test_table_1_is_the_reference_s() -> None:
+    table = (REFERENCE / "tables/table1.md").read_text().split("\n\n")[1]
+    assert table in README
+
+
+def test_every_decided_claim_of_the_reference_is_there_with_its_numbers_and_no_other() -> None:
+    expected = []
+    for topic in reference_claims()["topics"]:
+        for claim in topic["claims"]:
+            if claim["verdict"] in ("reproduced", "not reproduced"):
+                first = claim["contrasts"][0]
+                interval = f"{signed(first['difference'])} [{signed(first['low'])}, "
+                expected.append((claim["statement"], interval, claim["verdict"]))
+    lines = re.findall(r"^\| (.+?) \| .+? \| (.+?) \| [✓✗] (.+?) \|$", README, re.M)
+    assert len(lines) == len(expected)
+    for statement, interval, verdict in expected:
+        assert any(
+            line[0] == statement and line[1].startswith(interval) and line[2] == verdict
+            for line in lines
+        ), statement
+
+
+def test_the_verdicts_are_counted_as_in_the_reference() -> None:
+    verdicts = reference_claims()["verdicts"]
+    assert (
+        f"Of the {sum(verdicts.values())} claims, {verdicts['reproduced']} are reproduced, "
+        f"{verdicts['not reproduced']} are not, {verdicts['within noise']} are within noise"
+    ) in " ".join(README.split())
+
+
+def reference_claims() -> dict:
+    return json.loads((REFERENCE / "claims.json").read_text())
+
+
+def signed(number: float) -> str:
+    return f"{number:+.1f}".replace("-", "−")
