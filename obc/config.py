@@ -63,10 +63,7 @@ class SuiteConfig(Strict):
     @classmethod
     def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
         """Snakemake hands every value of its command line over as text, `null` too."""
-        return {
-            key: yaml.safe_load(value) if isinstance(value, str) else value
-            for key, value in change.items()
-        }
+        return {key: _from_text(value) for key, value in change.items()}
 
     @field_validator("seeds")
     @classmethod
@@ -132,6 +129,17 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
         identities={name: _identity(d, name in own) for name, d in data.items()},
         notes=tuple(_note(name, data[name], scale.name) for name in own),
     )
+
+
+def _from_text(value: Any) -> Any:
+    """What a text, or the texts of a list or mapping, mean in YAML."""
+    if isinstance(value, str):
+        return yaml.safe_load(value)
+    if isinstance(value, list):
+        return [_from_text(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _from_text(part) for key, part in value.items()}
+    return value
 
 
 def _read_scale(config: SuiteConfig, scales: Path) -> Scale:

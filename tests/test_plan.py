@@ -292,9 +292,11 @@ def test_a_change_of_the_scale_makes_other_runs_in_a_folder_of_its_own() -> None
 
 
 def test_a_change_is_read_from_text_as_the_command_line_gives_it() -> None:
-    change = {"schedule.lr": "0.03", "schedule.grad_clip": "null"}
-    schedule = load_plan({"scale": "smoke", "label": "x", "change": change}).scale.schedule
-    assert (schedule.lr, schedule.grad_clip) == (0.03, None)
+    change = {"schedule.lr": "0.03", "schedule.grad_clip": "null", "schedule.steps": ["1", "2"]}
+    plan = load_plan({"scale": "smoke", "label": "x", "change": change})
+    schedule = plan.scale.schedule
+    assert (schedule.lr, schedule.grad_clip, schedule.steps) == (0.03, None, (1, 2))
+    assert "schedule.steps = [1, 2]" in plan.notes[0]
 
 
 def test_a_changed_scale_says_so_and_is_not_comparable_with_the_paper() -> None:
