@@ -170,9 +170,10 @@ def test_a_peak_takes_the_spread_of_the_metrics_difference(tmp_path: Path) -> No
     )
     evaluated(plan, l1=[40.0, 41.0, 42.0], l2=[30.0, 30.0, 30.0])
     (found,) = judged(plan)
-    # AP - AP90: 30, 31, 32 and 20, 20, 20: s^2 = (2 + 0) / 4; means of three: 0.5 * 2/3.
+    # AP - AP90: 30, 31, 32 and 20, 20, 20: variances 1 and 0, of means of three 1/3 and 0; Welch:
+    # all of it on l1's 2 degrees.
     assert found.difference == pytest.approx(11.0)
-    assert found.high == pytest.approx(11.0 + T[4] * (1 / 3) ** 0.5, abs=1e-4)
+    assert found.high == pytest.approx(11.0 + T[2] * (1 / 3) ** 0.5, abs=1e-4)
     assert found.paper == (45.0 - 6.0) - (40.0 - 5.0)
 
 
