@@ -175,13 +175,11 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _figure(options: argparse.Namespace) -> None:
-    from obc.experiment import FigureSpec
     from obc.report.collect import collect
     from obc.report.figures import figure
 
     plan = Plan.load(options.plan)
-    figures = [name for name, table in plan.tables.items() if isinstance(table, FigureSpec)]
-    for name in options.names or figures:
+    for name in options.names or plan.figures:
         figure(plan, name, collect(plan, [name]), plan.results / "figures")
 
 
@@ -201,7 +199,6 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _partial(options: argparse.Namespace) -> None:
-    from obc.experiment import FigureSpec
     from obc.report import tables
     from obc.report.collect import collect
     from obc.report.figures import figure
@@ -210,9 +207,8 @@ def _partial(options: argparse.Namespace) -> None:
     folder = plan.results / "partial"
     tables.write(plan, list(plan.tables), folder / "tables", strict=False)
     tables.write_long(plan, folder / "tables/all.csv", strict=False)
-    for name, table in plan.tables.items():
-        if isinstance(table, FigureSpec):
-            figure(plan, name, collect(plan, [name]), folder / "figures")
+    for name in plan.figures:
+        figure(plan, name, collect(plan, [name]), folder / "figures")
     print(f"what there is so far: {folder}/tables and {folder}/figures")
 
 

@@ -109,6 +109,21 @@ class Plan(Strict):
         return results / "data" / f"{name}-{digest(self.identities[name])}"
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the tables that are figures."""
+        return tuple(name for name, table in self.tables.items() if isinstance(table, FigureSpec))
+
+    @property
+    def claimed_rows(self) -> dict[tuple[str, int], Row]:
+        """Every row that a claim names, by its table and its index there."""
+        return {
+            (topic.table, index): row
+            for topic in (self.claims.topics if self.claims else ())
+            for index, row in enumerate(self.tables[topic.table].rows)
+            if any(row.key in claim.row_keys for claim in topic.claims)
+        }
+
+    @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
         counts = [len(self.seeds_of(run_id)) for run_id in self.runs] or [0]

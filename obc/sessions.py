@@ -1,8 +1,9 @@
 """The sessions of one training: each start, and how far it came before it ended or was killed.
 
 Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if all that is the same, unless the scale
-keeps weights at any price; then the record in run.json names every version.
+So a session goes on from an earlier one's checkpoint only if the code, the data and the starting
+weights are the same, unless the scale keeps weights at any price; then the record in run.json names
+every version.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
     """
     table = plan.tables.get(name)
     if not isinstance(table, FigureSpec):
-        figures = [key for key, value in plan.tables.items() if isinstance(value, FigureSpec)]
-        raise ConfigError(f"{name!r} is no figure of this plan; allowed: {', '.join(figures)}")
+        known = ", ".join(plan.figures)
+        raise ConfigError(f"{name!r} is no figure of this plan; allowed: {known}")
     points = series(table, frame)
     with matplotlib.rc_context({"svg.hashsalt": name, "font.size": 10}):
         drawing = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")

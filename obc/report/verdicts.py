@@ -176,12 +176,7 @@ def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
 
 def _measured(plan: Plan) -> pd.DataFrame:
     """The lines of `collect` that claims need; without its detections nothing is evaluated."""
-    needed = {
-        (topic.table, index)
-        for topic in plan.claims.topics
-        for index, row in enumerate(plan.tables[topic.table].rows)
-        if any(row.key in claim.row_keys for claim in topic.claims)
-    }
+    needed = plan.claimed_rows
     frame = collect(plan, [topic.table for topic in plan.claims.topics])
     frame = frame[[cell in needed for cell in zip(frame["table"], frame["row"], strict=True)]]
     lost = [

@@ -8,7 +8,6 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from obc.errors import SuiteError
-from obc.experiment import FigureSpec
 from obc.memory import KEPT_MEMORY
 from obc.plan import load_plan
 from obc.provenance import (
@@ -109,15 +108,10 @@ def metrics_files(table):
 
 def claims_evaluations():
     """What claims are judged by: metrics and detections of the rows that they name, test sets."""
-    topics = PLAN.claims.topics if PLAN.claims else []
     runs = {
-        (PLAN.run_of(row).run_id, row.decode)
-        for topic in topics
-        for claim in topic.claims
-        for key in claim.row_keys
-        if not (row := PLAN.tables[topic.table].keyed_rows[key]).cited
+        (PLAN.run_of(row).run_id, row.decode) for row in PLAN.claimed_rows.values() if not row.cited
     }
-    datasets = sorted({PLAN.tables[topic.table].dataset for topic in topics})
+    datasets = sorted({PLAN.tables[table].dataset for table, _ in PLAN.claimed_rows})
     return [
         *(PLAN.index_folder(dataset) / "val.json" for dataset in datasets),
         *(
@@ -137,6 +131,6 @@ def claims_files():
 def table_files(table):
     """What a named target of the workflow makes."""
     files = [RESULTS / "tables" / f"{table}.{kind}" for kind in ("csv", "md", "tex")]
-    if isinstance(PLAN.tables[table], FigureSpec):
+    if table in PLAN.figures:
         files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
     return files

@@ -49,7 +49,7 @@ rule figure:
     log:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
-        figure="|".join(n for n, t in PLAN.tables.items() if isinstance(t, FigureSpec)),
+        figure="|".join(PLAN.figures),
     conda:
         ENVIRONMENT
     params:
