@@ -184,7 +184,7 @@ def _figure(options: argparse.Namespace) -> None:
 
 
 def _losses(options: argparse.Namespace) -> None:
-    from obc.report.analytic import draw
+    from obc.report.losses import draw
 
     draw(options.folder)
 

@@ -81,6 +81,10 @@ class Plan(Strict):
         seeds = (by_table.get(table, by_table["default"]) for table in tables)
         return tuple(sorted({seed for of_table in seeds for seed in of_table}))
 
+    def dataset_of(self, run_id: str) -> DatasetName:
+        """The data set that a run is trained and evaluated on."""
+        return self.trainings[run_id].resolved.spec.dataset
+
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
         initial = self.trainings[run_id].resolved.initial_run

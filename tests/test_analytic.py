@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
-import matplotlib.image
-import pandas as pd
 import pytest
 import torch
 from mmdet.models.losses import MSELoss, SmoothL1Loss
 
 from obc.bins import OffsetBins
 from obc.report.analytic import (
-    BINS_OFFSET,
-    BINS_SCORE,
-    L2,
-    LOOKS,
     analytic_claims,
     bin_classification,
-    curves,
-    draw,
     regression,
     score_gradients,
 )
@@ -37,16 +27,6 @@ def records() -> list[dict]:
 @pytest.fixture
 def claims(records: list[dict]) -> dict[str, dict]:
     return {claim["id"]: claim for claim in records}
-
-
-@pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    return curves()
-
-
-def at(frame: pd.DataFrame, name: str, error: float, column: str) -> float:
-    line = frame[(frame["name"] == name) & ((frame["error"] - error).abs() < 1e-9)]
-    return line[column].item()
 
 
 def double(*values: float) -> torch.Tensor:
@@ -117,35 +97,6 @@ def test_the_gradient_to_scores_is_p_minus_y() -> None:
     assert gradients[0].tolist() == pytest.approx([1 / 8, 2 / 8 - 1, 5 / 8])
 
 
-# --- curves ------------------------------------------------------------------------------------
-
-
-def test_every_curve_has_a_look_and_the_same_errors(frame: pd.DataFrame) -> None:
-    assert list(frame.columns) == ["name", "error", "loss", "gradient"]
-    assert list(frame["name"].unique()) == list(LOOKS)
-    assert (
-        frame.groupby("name")["error"].agg(["min", "max", "size"]).drop_duplicates().shape[0] == 1
-    )
-    assert not frame.isna().any(axis=None)
-
-
-def test_curves_hold_the_losses_and_gradients_of_their_names(frame: pd.DataFrame) -> None:
-    assert at(frame, L2, 2.0, "loss") == pytest.approx(4)
-    assert at(frame, L2, 2.0, "gradient") == pytest.approx(4)
-    assert at(frame, "Smooth L1, β = 2", 1.0, "gradient") == pytest.approx(0.5)
-    assert at(frame, "Smooth L1, β = 1", 2.0, "loss") == pytest.approx(1.5)
-    assert at(frame, BINS_OFFSET, 0.9, "gradient") == pytest.approx(0.9 / 0.09, rel=1e-4)
-    # p_true = exp(-9 / 2) / sqrt(2 pi), three bins off.
-    p_true = math.exp(-4.5) / math.sqrt(2 * math.pi)
-    assert at(frame, BINS_SCORE, 0.9, "gradient") == pytest.approx(1 - p_true, abs=1e-5)
-
-
-def test_the_two_curves_of_the_bins_differ_in_their_gradient_only(frame: pd.DataFrame) -> None:
-    offset, score = (frame[frame["name"] == name] for name in (BINS_OFFSET, BINS_SCORE))
-    assert offset["loss"].tolist() == score["loss"].tolist()
-    assert score["gradient"].between(0, 1).all()
-
-
 # --- claims ------------------------------------------------------------------------------------
 
 
@@ -195,29 +146,3 @@ def test_a_claim_names_the_number_that_decides_it(
 def test_claims_are_the_same_each_time_whatever_the_global_seed(records: list[dict]) -> None:
     torch.manual_seed(5)
     assert analytic_claims() == records
-
-
-# --- the figure --------------------------------------------------------------------------------
-
-
-def test_the_figure_is_drawn_as_svg_and_png(tmp_path: Path) -> None:
-    draw(tmp_path / "figures")
-    # 6.4 x 4.2 inches at 150 dots per inch, as every figure.
-    assert matplotlib.image.imread(tmp_path / "figures/losses.png").shape[:2] == (630, 960)
-    assert ElementTree.parse(tmp_path / "figures/losses.svg").getroot().tag == f"{SVG}svg"
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
-        "losses.png",
-        "losses.svg",
-    ]
-
-
-def test_the_same_losses_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        draw(tmp_path / name)
-    for file in ("losses.svg", "losses.png"):
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
-
-
-def test_lines_of_one_colour_differ_in_their_dashes() -> None:
-    looks = [(look["color"], look["linestyle"]) for look in LOOKS.values()]
-    assert len(set(looks)) == len(looks)

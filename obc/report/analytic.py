@@ -1,4 +1,4 @@
-"""What the paper says of its losses without an experiment, and the figure that shows them.
+"""What the paper says of its losses without an experiment, checked by numbers.
 
 Everything is taken by autograd, in float64, from the losses that the trainings use. Errors and
 offsets are in units of the normalised delta (equation 1).
@@ -9,19 +9,13 @@ Shape shorthand: E errors, R boxes with four coordinates each, m inner bins, n =
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from mmdet.models.losses import CrossEntropyLoss, MSELoss, SmoothL1Loss
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.report.figures import DPI, SIZE_INCHES, save_figure, write_around
 
 BINS = OffsetBins(num_bins=20, max_offset=3.0)  # section 4
 BETAS = (1.0, 1.5, 2.0)  # Table 2
@@ -30,30 +24,7 @@ VECTORS = 10_000  # random score vectors at each of SCALES
 ROUNDING = 1e-12
 RAISED_BETA = "β is raised so that more samples are treated based on enough gradient contributions"
 
-L2 = "L2"
-BINS_OFFSET = "Bins"
-BINS_SCORE = "Bins, largest to a score"
 ERRORS = torch.linspace(0, 2.5, 251, dtype=torch.float64)
-
-FIGURE = "losses"
-# Okabe and Ito's colours, for the colour-blind too; lines of one colour differ in their dashes.
-LOOKS: dict[str, dict[str, Any]] = {
-    L2: {"color": "#d55e00", "linestyle": "-"},
-    "Smooth L1, β = 1": {"color": "#0072b2", "linestyle": "-"},
-    "Smooth L1, β = 1.5": {"color": "#0072b2", "linestyle": "--"},
-    "Smooth L1, β = 2": {"color": "#0072b2", "linestyle": ":"},
-    BINS_OFFSET: {"color": "#000000", "linestyle": "-"},
-    BINS_SCORE: {"color": "#009e73", "linestyle": "-."},
-}
-HEADING = "Losses of one offset, and their gradients"
-CAPTION = (
-    "By autograd from the losses that the trainings use; depends on no training and no data. "
-    "Bins: cross entropy over {m} inner bins of (−{a:g}, {a:g}); the scores are those of a "
-    "Gaussian, one bin ({w:g}) wide, around the predicted offset, and the truth is a bin's centre. "
-    "Gradients: to the predicted offset, and for bins also the largest to one of the scores that "
-    "the network puts out (equation 8). Cut off: bins reach a loss of {loss:.0f} and a gradient of "
-    "{gradient:.0f} at an error of {error:g}."
-)
 
 
 # --- losses and gradients ----------------------------------------------------------------------
@@ -72,6 +43,11 @@ def regression(loss: torch.nn.Module, errors: Tensor) -> tuple[Tensor, Tensor]:
     predicted = errors.detach().clone().requires_grad_()
     losses = loss(predicted, torch.zeros_like(predicted))
     return losses.detach(), torch.autograd.grad(losses.sum(), predicted)[0]
+
+
+def smooth_l1(beta: float, errors: Tensor) -> tuple[Tensor, Tensor]:
+    """`regression` by smooth L1, which MMDetection's loss is for this β."""
+    return regression(SmoothL1Loss(beta=beta, reduction="none"), errors)
 
 
 def bin_classification(errors: Tensor, bins: OffsetBins = BINS) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,13 +130,13 @@ def _claims_on_regression() -> list[dict[str, Any]]:
     deviation = max(_deviation_from_equation_4(beta, near) for beta in BETAS)
 
     beyond = torch.logspace(0.01, 3, 100, dtype=torch.float64)
-    clipped = torch.cat([_smooth_l1(beta, beta * beyond)[1] for beta in BETAS])
-    loss_10, loss_100 = _smooth_l1(1.0, torch.tensor([10.0, 100.0]).double())[0].tolist()
+    clipped = torch.cat([smooth_l1(beta, beta * beyond)[1] for beta in BETAS])
+    loss_10, loss_100 = smooth_l1(1.0, torch.tensor([10.0, 100.0]).double())[0].tolist()
 
-    by_beta = torch.stack([_smooth_l1(beta, far)[1] for beta in BETAS])
+    by_beta = torch.stack([smooth_l1(beta, far)[1] for beta in BETAS])
     grows = bool((by_beta.diff(dim=0) > ROUNDING).any())
     clipped_at = [int((gradients > 1 - ROUNDING).sum()) for gradients in by_beta]
-    at_half = [_smooth_l1(beta, torch.tensor([0.5]).double())[1].item() for beta in BETAS]
+    at_half = [smooth_l1(beta, torch.tensor([0.5]).double())[1].item() for beta in BETAS]
     return [
         _claim(
             "l2-gradient-grows",
@@ -338,15 +314,11 @@ def _claims_on_offset_errors() -> list[dict[str, Any]]:
     ]
 
 
-def _smooth_l1(beta: float, errors: Tensor) -> tuple[Tensor, Tensor]:
-    return regression(SmoothL1Loss(beta=beta, reduction="none"), errors)
-
-
 def _deviation_from_equation_4(beta: float, errors: Tensor) -> float:
     # The grid need not hold the edge of the two cases.
     errors = torch.cat([errors, errors.new_tensor([-beta, beta])])
     printed = torch.where(errors.abs() <= beta, errors / beta, errors.sign())
-    return (_smooth_l1(beta, errors)[1] - printed).abs().max().item()
+    return (smooth_l1(beta, errors)[1] - printed).abs().max().item()
 
 
 def _random_scores() -> tuple[Tensor, Tensor]:
@@ -361,76 +333,3 @@ def _random_scores() -> tuple[Tensor, Tensor]:
 
 def _listed(values: list[float] | list[int] | tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
-
-
-# --- the figure --------------------------------------------------------------------------------
-
-
-def curves() -> pd.DataFrame:
-    """Every loss and its gradient against the offset error, from 0 to 2.5.
-
-    Returns:
-        Columns `name` (a key of LOOKS), `error`, `loss` and `gradient`. The bin loss is there
-        twice: with its gradient to the predicted offset, and with the largest size of its
-        gradients to the scores; see `bin_classification`.
-    """
-    loss, to_offset, to_scores = bin_classification(ERRORS)
-    lines = {
-        L2: regression(MSELoss(reduction="none"), ERRORS),
-        **{f"Smooth L1, β = {beta:g}": _smooth_l1(beta, ERRORS) for beta in BETAS},
-        BINS_OFFSET: (loss, to_offset),
-        BINS_SCORE: (loss, to_scores.abs().amax(-1)),
-    }
-    frames = [
-        pd.DataFrame({"name": name, "error": ERRORS, "loss": loss, "gradient": gradient})
-        for name, (loss, gradient) in lines.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def draw(folder: Path) -> None:
-    """Draw `losses.svg` and `losses.png` into `folder`: losses left, gradients right."""
-    frame = curves()
-    with matplotlib.rc_context({"svg.hashsalt": FIGURE, "font.size": 10}):
-        drawing = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
-        panels = drawing.subplot_mosaic(
-            [["legend", "legend"], ["loss", "gradient"]], height_ratios=[1, 8]
-        )
-        _draw_lines(panels["loss"], frame[frame["name"] != BINS_SCORE], "loss")
-        _draw_lines(panels["gradient"], frame, "gradient")
-        panels["legend"].axis("off")
-        panels["legend"].legend(
-            *panels["gradient"].get_legend_handles_labels(),
-            loc="center",
-            ncols=3,
-            frameon=False,
-            fontsize=9,
-        )
-        write_around(drawing, HEADING, _caption(frame), missing="")
-        save_figure(drawing, folder / f"{FIGURE}.svg", metadata={"Date": None})
-        save_figure(drawing, folder / f"{FIGURE}.png", metadata={"Software": None})
-
-
-def _caption(frame: pd.DataFrame) -> str:
-    last = frame[frame["name"] == BINS_OFFSET].iloc[-1]
-    return CAPTION.format(
-        m=BINS.num_inner,
-        a=BINS.max_offset,
-        w=BINS.widths[0].item(),
-        loss=last["loss"],
-        gradient=last["gradient"],
-        error=last["error"],
-    )
-
-
-def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
-    for name, line in frame.groupby("name", sort=False):
-        axes.plot(line["error"], line[quantity], label=name, **LOOKS[name])
-    axes.set_xlabel("offset error")
-    axes.set_ylabel(quantity)
-    # The bins' lines leave the picture (the caption says for where), so that the others fill it.
-    axes.set_ylim(0, 1.05 * frame.loc[frame["name"] == L2, quantity].max())
-    axes.set_xlim(0, frame["error"].max())
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

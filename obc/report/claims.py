@@ -21,8 +21,8 @@ from obc.plan import Plan
 from obc.report.captions import NOT_COMPARABLE, is_comparable, stamp, title
 from obc.report.freshness import stale_notes
 from obc.report.tables import escape_markdown
+from obc.report.training_spread import ENOUGH_SEEDS
 from obc.report.verdicts import (
-    ENOUGH_SEEDS,
     JudgedClaim,
     JudgedTopic,
     Spread,

@@ -2,7 +2,8 @@
 
 The difference is taken between means over seeds. Two things would be otherwise in a repetition and
 widen its interval: the test images, measured by a bootstrap that draws the same images for every
-evaluation of a data set (`obc.bootstrap`), and the trainings, measured by the spread between seeds.
+evaluation of a data set (`obc.bootstrap`), and the trainings, measured by the spread between seeds
+(`obc.report.training_spread`).
 
 Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
 """
@@ -30,18 +31,19 @@ from obc.metrics import difficult_ignored
 from obc.plan import Plan
 from obc.report.captions import is_comparable
 from obc.report.collect import collect, require_complete
+from obc.report.training_spread import (
+    Cell,
+    Sampled,
+    Samples,
+    Spread,
+    spread_of,
+    training_variance,
+    weighted_sum,
+)
 from obc.scale import DatasetName
 from obc.spec_errors import ConfigError
 
-Cell = tuple[str, str]  # run id and decode
-Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
-Samples = dict[Cell, dict[int, Sampled]]  # by seed
-Spread = Literal["own", "data set", "none"]
 Position = Literal["below", "inside", "above"]
-
-# With as many seeds in each of its runs a contrast uses their own spread: runs differ in it (L2 has
-# ten times the standard deviation of smooth L1 at scale mini), and a pool would hide that.
-ENOUGH_SEEDS = 3
 
 _LINE_EVERY = 10
 _NO_OBJECTS = "too few test images with objects: some resamples have none, so no interval"
@@ -199,11 +201,11 @@ def _samples(
     """Resample every evaluation that is there, each once, however many claims use it."""
     there = frame[frame["status"] == "ok"]
     keys = list(dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True)))
-    for dataset in dict.fromkeys(_dataset(plan, run_id) for run_id, _, _ in keys):
+    for dataset in dict.fromkeys(plan.dataset_of(run_id) for run_id, _, _ in keys):
         _require_index(plan, dataset)
     evaluations = [
         Evaluation(
-            truth=plan.index_folder(_dataset(plan, run_id)) / "val.json",
+            truth=plan.index_folder(plan.dataset_of(run_id)) / "val.json",
             detections=_detections_file(plan, run_id, decode, seed),
             difficult_ignored=plan.config.difficult == "ignore",
             resamples=plan.claims.resamples,
@@ -252,10 +254,6 @@ def _require_same(path: Path, lines: pd.DataFrame, sampled: Sampled) -> None:
             )
 
 
-def _dataset(plan: Plan, run_id: str) -> DatasetName:
-    return plan.runs[run_id].resolved.spec.dataset
-
-
 # --- judging -----------------------------------------------------------------------------------
 
 
@@ -294,13 +292,14 @@ def _judged_contrast(
     if missing:
         return replace(unjudged, reason=f"{missing} of {len(wanted)} evaluations missing")
     sampled = literature + sum(
-        _values({cell: cells[cell]}, contrast.metrics, samples, seed) / len(plan.seeds_of(cell[0]))
+        weighted_sum({cell: cells[cell]}, contrast.metrics, samples, seed)
+        / len(plan.seeds_of(cell[0]))
         for cell, seed in wanted
     )
     difference = float(sampled[0])
     if not np.isfinite(sampled).all():
         return replace(unjudged, difference=difference, verdict="within noise", reason=_NO_OBJECTS)
-    variance, degrees = _training_variance(plan, cells, contrast.metrics, samples)
+    variance, degrees = training_variance(plan, cells, contrast.metrics, samples)
     confidence = plan.claims.confidence
     interval, wide = (
         difference_interval(sampled[1:], difference, variance, degrees, level)
@@ -318,7 +317,7 @@ def _judged_contrast(
         standard_error=interval.standard_error,
         paper_position=_position(paper, interval.low, interval.high),
         verdict=verdict,
-        spread=_spread(plan, cells, degrees),
+        spread=spread_of(plan, cells, degrees),
         seed_degrees=degrees,
     )
 
@@ -335,96 +334,6 @@ def _parts(plan: Plan, table: TableSpec, contrast: Contrast) -> tuple[dict[Cell,
             cell = (plan.run_of(row).run_id, row.decode)
             cells[cell] = cells.get(cell, 0.0) + weight
     return cells, replace(contrast, rows=cited)
-
-
-def _values(
-    cells: dict[Cell, float], metrics: dict[str, float], samples: Samples, seed: int
-) -> np.ndarray:
-    """(1 + B,): a weighted sum over cells and metrics, of one seed."""
-    return sum(
-        weight * factor * samples[cell][seed][metric]
-        for cell, weight in cells.items()
-        for metric, factor in metrics.items()
-    )
-
-
-def _training_variance(
-    plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
-) -> tuple[float, float]:
-    """Variance of a contrast from training to training, and its degrees of freedom.
-
-    Of the contrast's own runs where each has enough seeds, by Satterthwaite's degrees; otherwise
-    pooled over the data set. (0, 0) when no run of the data set has several seeds.
-    """
-    own: dict[str, dict[Cell, float]] = {}
-    for cell, weight in cells.items():
-        own.setdefault(cell[0], {})[cell] = weight
-    measured = [_by_seed(part, metrics, samples) for part in own.values()]
-    if any(len(values) < ENOUGH_SEEDS for values in measured):
-        return _pooled_variance(plan, own, metrics, samples)
-    sizes = np.array([len(values) for values in measured])
-    variances = np.array([values.var(ddof=1) for values in measured]) / sizes
-    total = float(variances.sum())
-    if total == 0:
-        return 0.0, float((sizes - 1).sum())
-    return total, total**2 / float((variances**2 / (sizes - 1)).sum())
-
-
-def _pooled_variance(
-    plan: Plan, own: dict[str, dict[Cell, float]], metrics: dict[str, float], samples: Samples
-) -> tuple[float, float]:
-    """The same by the runs of the data set with several seeds, taken to spread alike.
-
-    For a contrast between decodings of one training, where what the trainings have in common
-    cancels, these are the same contrast of every training with these decodings; otherwise one cell
-    of every training, because decodings of a training vary together and two are no more evidence.
-
-    Args:
-        own: the contrast's cells with their weights, by run.
-    """
-    dataset = _dataset(plan, next(iter(own)))
-    runs = sorted({run for run, _ in samples if _dataset(plan, run) == dataset})
-    cells = {cell: weight for part in own.values() for cell, weight in part.items()}
-    if len(own) == 1 and len(cells) > 1:
-        pool = [{(run, decode): weight for (_, decode), weight in cells.items()} for run in runs]
-        scale = 1 / len(plan.seeds_of(next(iter(own))))
-    else:
-        pool = [{_pooled_cell(plan, run, cells, samples): 1.0} for run in runs]
-        # Decodings of a training are taken to vary as one, which is the worst case.
-        scale = sum(
-            sum(abs(weight) for weight in part.values()) ** 2 / len(plan.seeds_of(run))
-            for run, part in own.items()
-        )
-    spreads = [values for each in pool if len(values := _by_seed(each, metrics, samples)) > 1]
-    if not spreads:
-        return 0.0, 0.0
-    degrees = sum(len(values) - 1 for values in spreads)
-    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in spreads)
-    return squares / degrees * scale, float(degrees)
-
-
-def _pooled_cell(plan: Plan, run_id: str, cells: dict[Cell, float], samples: Samples) -> Cell:
-    """The cell that stands for a training: of the contrast, with a decoding of it, the default.
-
-    The first of these with several seeds; the first of all where none has them.
-    """
-    ranked = sorted(
-        ((run_id, decode) for decode in plan.runs[run_id].resolved.spec.decodes),
-        key=lambda cell: (cell not in cells, cell[1] not in {decode for _, decode in cells}),
-    )
-    return next((cell for cell in ranked if len(samples.get(cell, {})) > 1), ranked[0])
-
-
-def _spread(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
-    if all(len(plan.seeds_of(run_id)) > 1 for run_id, _ in cells):
-        return "own"
-    return "data set" if degrees else "none"
-
-
-def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Samples) -> np.ndarray:
-    """(S,): the weighted sum as measured, of the seeds that all of the cells have."""
-    seeds = set.intersection(*(set(samples.get(cell, {})) for cell in cells))
-    return np.array([_values(cells, metrics, samples, seed)[0] for seed in sorted(seeds)])
 
 
 def _position(paper: float | None, low: float, high: float) -> Position | None:

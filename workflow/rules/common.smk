@@ -71,8 +71,7 @@ def dataset_of_index(index):
 
 
 def manifest_of(wildcards):
-    dataset = PLAN.trainings[wildcards.run_id].resolved.spec.dataset
-    return PLAN.index_folder(dataset) / "manifest.json"
+    return PLAN.index_folder(PLAN.dataset_of(wildcards.run_id)) / "manifest.json"
 
 
 def training_manifest(wildcards):
