@@ -1,5 +1,5 @@
-# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N]
-#                                                     set up, then run every training, table, figure
+# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N] [TARGETS="table1 table2"]
+#                                   set up, then run every training, table, figure, or the targets'
 # make test                                           set up, then run the tests
 # make reference [RESULTS=mini]                       copy the results that are committed
 # make lint | format | env | lock | unlock | help
@@ -30,13 +30,13 @@ help: ## show this
 	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
-	$(BIN)/snakemake --cores $(CORES) --config scale=$(SCALE) $(SEEDS_CONFIG)
+	$(BIN)/snakemake --cores $(CORES) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
 
-# Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
+# Verdicts of a part of the tables lie in `partial`. Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
 reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
 	@test -n "$(RESULTS)" -a -d results/$(RESULTS)/tables || { echo "results/$(RESULTS) has no tables; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
-	@cd results/$(RESULTS) && find . -not -path './partial/*' \( -path './tables/*' -o -path './figures/*' \
+	@cd results/$(RESULTS) && find . \( -path './tables/*' -o -path './figures/*' \
 	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -print0 \
 	  | tar -c --null -T - | tar -x -C ../reference/$(RESULTS)
 
