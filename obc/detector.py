@@ -17,7 +17,7 @@ import obc.head
 import obc.roi_align
 import obc.train_hooks  # noqa: F401
 from obc.experiment import L2, Cascade, NoBox, OffsetBin, ResolvedRun, SmoothL1, Stds
-from obc.protocols import LEGACY_CODER, MATCH_LOW_QUALITY, MODEL_EDITS
+from obc.protocols import LEGACY_CODER, MODEL_EDITS
 from obc.scale import Network, Runtime
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -160,7 +160,6 @@ def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: i
 def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) -> ConfigDict:
     """One box head: MMDetection's two shared FC layers with the spec's localisation loss."""
     box = run.spec.box
-    legacy = LEGACY_CODER[run.protocol]
     head = ConfigDict(base.to_dict())
     head.num_classes = num_classes
     head.in_channels = run.sizes.neck_channels
@@ -171,11 +170,10 @@ def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) 
         return head
     if isinstance(box, OffsetBin):
         # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+        legacy = base.bbox_coder.type == LEGACY_CODER
         for key, value in _offset_bin_head(box, stds, legacy).items():
             head[key] = value
         return head
-    if legacy:
-        head.bbox_coder.type = "LegacyDeltaXYWHBBoxCoder"
     head.loss_bbox = _regression_loss(box)
     return head
 
@@ -216,16 +214,21 @@ def _offset_bin_head(box: OffsetBin, stds: Stds, legacy: bool) -> dict[str, Any]
 def _rcnn(base: ConfigDict, run: ResolvedRun, iou: float) -> ConfigDict:
     rcnn = ConfigDict(base.to_dict())
     rcnn.assigner.update(pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
-    rcnn.assigner.match_low_quality = MATCH_LOW_QUALITY[run.protocol]
     rcnn.sampler.num = run.sizes.sampled_rois
     return rcnn
 
 
-def _set(config: ConfigDict, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        config = config[parent]
-    config[last] = value
+def _set(config: ConfigDict | list[ConfigDict], path: str, value: Any) -> None:
+    """Assign at a dotted path; where it meets a list, in each entry."""
+    if isinstance(config, list):
+        for entry in config:
+            _set(entry, path, value)
+        return
+    key, _, rest = path.partition(".")
+    if rest:
+        _set(config[key], rest, value)
+    else:
+        config[key] = value
 
 
 # --- data and schedule -------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from obc.protocols import Protocol
 from obc.scale import (
     BackboneName,
     DatasetName,
     DetectorName,
     Fraction,
     Network,
-    Protocol,
     Scale,
     Schedule,
     Sizes,

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from obc.protocols import SCHEDULE, Protocol
+
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
@@ -30,7 +32,6 @@ Layout = Literal["voc", "coco"]
 DatasetName = Literal["voc", "coco", "init"]
 DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
-Protocol = Literal["paper_v1", "modern"]
 Difficult = Literal["gt", "ignore"]
 Contrast = Annotated[float, Field(gt=0, le=255)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -156,7 +157,10 @@ class Network(Strict):
 
 
 class Schedule(Strict):
-    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set."""
+    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set.
+
+    In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
+    """
 
     epochs: PositiveInt
     steps: tuple[PositiveInt, ...] = Field(description="epochs after which lr is multiplied by 0.1")
@@ -239,6 +243,16 @@ class Scale(Strict):
     sizes: Sizes
     own_data: OwnData = OwnData()
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protocol_completes_the_schedules(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        chosen = SCHEDULE.get(str(raw.get("protocol")), {})
+        given = {key: raw.get(key) for key in ("schedule", "initialisation")}
+        completed = {key: {**chosen, **s} for key, s in given.items() if isinstance(s, dict)}
+        return {**raw, **completed}
 
     @model_validator(mode="after")
     def _data_fit_their_names(self) -> Scale:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from config_leaves import differences
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -33,27 +33,6 @@ SHIPPED_BACKBONE = {
 def mmdet_scope() -> Iterator[None]:
     with DefaultScope.overwrite_default_scope("mmdet"):
         yield
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every leaf of a config by its dotted path."""
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        items = enumerate(value)
-    else:
-        return {path: list(value) if isinstance(value, tuple) else value}
-    found: dict[str, Any] = {}
-    for key, child in items:
-        found |= leaves(child, f"{path}.{key}".lstrip("."))
-    return found
-
-
-def differences(ours: Any, theirs: Any, name: str = "") -> set[str]:
-    """Paths whose values differ; a key that only one side has differs."""
-    a, b = leaves(ours, name), leaves(theirs, name)
-    missing = object()
-    return {path for path in a | b if a.get(path, missing) != b.get(path, missing)}
 
 
 @pytest.mark.parametrize("run_id", PAPER)
@@ -89,7 +68,7 @@ def test_each_backbone_is_the_shipped_one(run_id: str) -> None:
     # Defaults of the ResNet class that our config spells out.
     spelled_out = {"base_channels": 64, "stem_channels": 64}
     assert {key: ours.pop(key) for key in spelled_out} == spelled_out
-    assert differences(ours, shipped) == set()
+    assert differences(ours, shipped) == {}
 
 
 def of(detector: str, loss: str, dataset: str = "coco") -> ResolvedRun:
@@ -101,53 +80,12 @@ def of(detector: str, loss: str, dataset: str = "coco") -> ResolvedRun:
     )
 
 
-def without_defaults(model: Any) -> Any:
-    """Drop what we spell out at MMDetection's default."""
-    model.backbone.pop("base_channels")
-    model.backbone.pop("stem_channels")
-    assert model.roi_head.bbox_roi_extractor.pop("finest_scale") == 56
-    return model
-
-
-def test_the_faster_baseline_is_mmdetection_s_own_legacy_config() -> None:
-    shipped = Config.fromfile(BASE_CONFIGS / "legacy_1.x/faster-rcnn_r50_fpn_1x_coco_v1.py").model
-    ours = without_defaults(model_config(of("faster_rcnn", "smooth_l1"), 80))
-    assert differences(ours, shipped) == set()
-
-
-def test_the_modern_faster_baseline_differs_from_the_shipped_one_in_its_loss_only() -> None:
-    shipped = Config.fromfile(BASE_CONFIGS / "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py").model
-    modern = of("faster_rcnn", "smooth_l1").model_copy(update={"protocol": "modern"})
-    ours = without_defaults(model_config(modern, 80))
-    assert differences(ours, shipped) == {
-        "roi_head.bbox_head.loss_bbox.type",
-        "roi_head.bbox_head.loss_bbox.beta",
-    }
-
-
 def test_offset_bins_change_the_box_head_and_nothing_else() -> None:
     for detector in ("faster_rcnn", "cascade_rcnn"):
         regression = model_config(of(detector, "smooth_l1"), 80)
         bins = model_config(of(detector, "offset_bin"), 80)
         changed = differences(regression, bins)
         assert changed and all(path.startswith("roi_head.bbox_head") for path in changed)
-
-
-def test_the_modern_cascade_has_the_shipped_one_s_first_two_stages_at_iou_05_and_07() -> None:
-    shipped = Config.fromfile(BASE_CONFIGS / "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py").model
-    shipped.roi_head.bbox_head = shipped.roi_head.bbox_head[:2]
-    shipped.train_cfg.rcnn = shipped.train_cfg.rcnn[:2]
-    modern = of("cascade_rcnn", "smooth_l1").model_copy(update={"protocol": "modern"})
-    ours = without_defaults(model_config(modern, 80))
-    assert differences(ours, shipped) == {
-        "roi_head.num_stages",
-        "roi_head.stage_loss_weights",
-        *(
-            f"train_cfg.rcnn.1.assigner.{key}"
-            for key in ("pos_iou_thr", "neg_iou_thr", "min_pos_iou")
-        ),
-    }
-    assert [ours.train_cfg.rcnn[i].assigner.pos_iou_thr for i in (0, 1)] == [0.5, 0.7]
 
 
 def training_config(run: ResolvedRun) -> Config:
