@@ -10,12 +10,13 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from obc.datasets.manifest import fingerprint
+from obc.drift import scaled_lr
+from obc.protocols import Protocol
 from obc.scale import (
     CocoData,
     Data,
     DatasetName,
     Difficult,
-    Protocol,
     Scale,
     Seed,
     ShapesData,
@@ -44,6 +45,12 @@ class SuiteConfig(Strict):
     protocol: Protocol | None = Field(None, description="null: the scale's")
     change: dict[str, Any] = Field(
         {}, description="dotted key of the scale: another value, for an experiment; needs a label"
+    )
+    scale_lr: bool = Field(
+        False, description="learning rate times the images a step over the paper's; scale paper"
+    )
+    gpus_per_run: int | None = Field(
+        None, ge=0, description="GPUs that train one run together; null: the scale's runtime.gpus"
     )
     difficult: Difficult = "gt"
     voc_root: Path | None = None
@@ -154,7 +161,18 @@ def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
         raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
     if config.protocol is not None:
         raw["protocol"] = config.protocol
-    return validate(Scale, {"name": config.scale, **raw}, path)
+    scale = validate(Scale, {"name": config.scale, **raw}, path)
+    return _with_scaled_lr(scale) if config.scale_lr else scale
+
+
+def _with_scaled_lr(scale: Scale) -> Scale:
+    if scale.name != "paper":
+        raise ConfigError(
+            f"scale_lr: scale {scale.name} has a learning rate of its own; allowed at scale paper, "
+            "elsewhere give one, e.g. label=mine 'change={\"schedule.lr\":0.08}'"
+        )
+    schedule = scale.schedule.model_copy(update={"lr": scaled_lr(scale.schedule)})
+    return scale.model_copy(update={"schedule": schedule})
 
 
 def _change(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:

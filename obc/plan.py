@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from obc.atomic import write_text
 from obc.claims import Claims, read_claims
 from obc.config import SuiteConfig, choose_data
+from obc.drift import deviations
 from obc.experiment import (
     FigureSpec,
     ResolvedRun,
@@ -118,6 +119,22 @@ class Plan(Strict):
         return tuple(name for name, table in self.tables.items() if isinstance(table, FigureSpec))
 
     @property
+    def gpus_per_run(self) -> int:
+        """GPUs that train one run together; 0 is the CPU."""
+        chosen = self.config.gpus_per_run
+        return self.scale.runtime.gpus if chosen is None else chosen
+
+    def deviations(self, dataset: DatasetName) -> tuple[str, ...]:
+        """How trainings on a data set leave the paper's setting, as notes of its tables have it.
+
+        Only at scale `paper`: the other scales are nothing like it and say so everywhere.
+        """
+        if self.scale.name != "paper":
+            return ()
+        found = deviations(self.scale, dataset, self.gpus_per_run, self.config.scale_lr)
+        return tuple(map(str, found))
+
+    @property
     def claimed_rows(self) -> dict[tuple[str, int], Row]:
         """Every row that a claim names, by its table and its index there."""
         return {
@@ -137,6 +154,11 @@ class Plan(Strict):
             f"scale {self.scale.name}: {sum(counts)} trainings ({len(self.runs)} runs with {seeds} "
             f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",
             *self.notes,
+            *dict.fromkeys(
+                deviation
+                for table in self.tables.values()
+                for deviation in self.deviations(table.dataset)
+            ),
         )
 
     @cached_property
@@ -146,8 +168,9 @@ class Plan(Strict):
 
     def table_digest(self, name: str) -> str:
         """8 hex digits of a table's spec and of what its caption says beside it."""
-        said = (self.tables[name], self.config, self.scale)
-        return digest([model.model_dump(mode="json") for model in said])
+        table = self.tables[name]
+        said = [model.model_dump(mode="json") for model in (table, self.config, self.scale)]
+        return digest([*said, self.deviations(table.dataset)])
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, atomically."""

@@ -36,6 +36,11 @@ def stamp(plan: Plan, table: TableSpec) -> str:
     return " ".join(filter(None, sentences))
 
 
+def sentence(note: str) -> str:
+    """A note with a capital at its start and one full stop at its end."""
+    return f"{note[:1].upper()}{note[1:].rstrip('.')}."
+
+
 def badge(plan: Plan, table: TableSpec) -> str:
     """The least that must stand on a picture: the scale and whether it can be compared."""
     if plan.scale.name == "paper":

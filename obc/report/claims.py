@@ -18,7 +18,7 @@ from obc.atomic import write_json, write_text
 from obc.claims import Verdict
 from obc.experiment import Row
 from obc.plan import Plan
-from obc.report.captions import NOT_COMPARABLE, is_comparable, stamp, title
+from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
 from obc.report.freshness import stale_notes
 from obc.report.tables import escape_markdown
 from obc.report.training_spread import ENOUGH_SEEDS
@@ -139,7 +139,7 @@ def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
         "rows": {key: _label(row) for key, row in table.keyed_rows.items() if key in used},
-        "notes": stale_notes(plan, table),
+        "notes": [*plan.deviations(table.dataset), *stale_notes(plan, table)],
         "claims": [_claim(claim) for claim in judged.claims],
     }
 
@@ -177,7 +177,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"Claims: {counts}.",
         "\n".join(f"- {text}" for text in content["method"]),
         *(f"**{LEGEND[spread]}**" for spread in LEGEND if spread in _spreads(content)),
-        *(escape_markdown(_sentence(note)) for note in content["notes"]),
+        *(escape_markdown(sentence(note)) for note in content["notes"]),
     ]
     for topic in content["topics"]:
         paragraphs += _topic_paragraphs(content, topic)
@@ -208,7 +208,7 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     return [
         f"## {escape_markdown(topic['title'])}",
         escape_markdown(f"{topic['source']} {topic['stamp']}{tested}"),
-        *(escape_markdown(_sentence(note)) for note in topic["notes"]),
+        *(escape_markdown(sentence(note)) for note in topic["notes"]),
         _table(HEADER, cells),
         escape_markdown(f"Rows: {rows}."),
     ]
@@ -273,7 +273,3 @@ def _verdict(verdict: Verdict) -> str:
 def _signed(number: float) -> str:
     # A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
     return f"{number:+.1f}".replace("-", "−")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

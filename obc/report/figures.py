@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from obc.atomic import atomic_path
 from obc.experiment import FigureSpec, Plot
 from obc.plan import Plan
-from obc.report.captions import badge, stamp, title
+from obc.report.captions import badge, sentence, stamp, title
 from obc.report.collect import summarise
 from obc.spec_errors import ConfigError
 
@@ -69,7 +69,8 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
         bars = "" if points["sd"].isna().all() else " Bars: standard deviation over seeds."
-        provenance = stamp(plan, table) + bars
+        deviations = map(sentence, plan.deviations(table.dataset))
+        provenance = " ".join([stamp(plan, table), *deviations]) + bars
         write_around(drawing, title(table), provenance, missing_points(table, points))
         save_figure(drawing, folder / f"{name}.svg", metadata={"Date": None})
         save_figure(drawing, folder / f"{name}.png", metadata={"Software": None})

@@ -19,7 +19,7 @@ import pandas as pd
 from obc.atomic import write_text
 from obc.experiment import Row, TableSpec
 from obc.plan import Plan
-from obc.report.captions import stamp, title
+from obc.report.captions import sentence, stamp, title
 from obc.report.collect import collect, require_complete, summarise
 from obc.report.freshness import stale_notes
 
@@ -260,7 +260,8 @@ def _latex_cell(cell: Cell) -> Cell:
 
 
 def _notes(plan: Plan, table: TableSpec) -> list[str]:
-    notes = [f"{note[:1].upper()}{note[1:]}." for note in plan.notes]
+    said = (*plan.notes, *plan.deviations(table.dataset))
+    notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):
         notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")
     if any(row.cited for row in table.rows):

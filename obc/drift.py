@@ -1,0 +1,123 @@
+"""Where a plan leaves the paper's own setting: allowed, but said under every table it touches.
+
+The setting is what section 4 states in its implementation details, once for both data sets but for
+the image scale, and MMDetection's defaults of that time, to which it refers for all the rest. Its
+learning rate is MMDetection's 0.02 for 8 GPUs x 2 images by the linear rule, so MMDetection's
+schedule for COCO says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from obc.protocols import SCHEDULE, Protocol
+from obc.scale import DatasetName, Scale, Schedule, Sizes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What decides a result besides the method and the data.
+
+    Attributes:
+        gpus: that train one run together; 0 is the CPU.
+    """
+
+    gpus: int
+    protocol: Protocol
+    schedule: Schedule
+    sizes: Sizes
+
+
+PAPER = Setting(
+    gpus=2,
+    protocol="paper_v1",
+    schedule=Schedule(
+        epochs=12,
+        steps=(8, 11),
+        lr=0.005,
+        batch_size=4,  # 2 GPUs x 2 images
+        warmup_iters=500,
+        **SCHEDULE["paper_v1"],
+    ),
+    sizes=Sizes(image_scale={"voc": (1000, 600), "coco": (1333, 800)}),
+)
+STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale")
+STATED_SOURCE = "section 4"
+DEFAULT_SOURCE = "MMDetection's default of 2019, to which section 4 refers"
+WORDS = {
+    "gpus": "GPUs that train one run",
+    "batch_size": "images a step",
+    "lr": "learning rate",
+    "steps": "epochs after which the learning rate falls",
+}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A value that is not the paper's.
+
+    Attributes:
+        name: of the key, e.g. `lr`.
+        remark: a clause that follows, or nothing.
+    """
+
+    name: str
+    ours: Any
+    paper: Any
+    remark: str = ""
+
+    def __str__(self) -> str:
+        """A sentence without its full stop, e.g. for a footnote."""
+        words = WORDS.get(self.name, self.name.replace("_", " "))
+        source = STATED_SOURCE if self.name in STATED else DEFAULT_SOURCE
+        return (
+            f"deviates from the paper: {words}: {_shown(self.ours)} instead of "
+            f"{_shown(self.paper)} ({source}){self.remark}"
+        )
+
+
+def deviations(
+    scale: Scale, dataset: DatasetName, gpus: int, scale_lr: bool = False
+) -> tuple[Deviation, ...]:
+    """Every value in which the trainings on a data set differ from the paper's.
+
+    Args:
+        scale: as it is trained with, changes and all.
+        gpus: that train one run together.
+        scale_lr: whether its learning rate was scaled with the batch.
+    """
+    ours = Setting(gpus, scale.protocol, scale.schedule, scale.sizes)
+    theirs = dict(_values(PAPER, dataset))
+    remarks = {"image_scale": f", on {dataset}"}
+    if scale.schedule.batch_size == PAPER.schedule.batch_size:
+        remarks["gpus"] = f", with the same {PAPER.schedule.batch_size} images a step"
+    if scale_lr:
+        remarks["lr"] = ", scaled with the images a step"
+    return tuple(
+        Deviation(name, value, theirs[name], remarks.get(name, ""))
+        for name, value in _values(ours, dataset)
+        if value != theirs[name]
+    )
+
+
+def scaled_lr(schedule: Schedule) -> float:
+    """The learning rate times the images a step over the paper's: the linear rule."""
+    return schedule.lr * (schedule.batch_size / PAPER.schedule.batch_size)
+
+
+def _values(setting: Setting, dataset: DatasetName) -> Iterator[tuple[str, Any]]:
+    yield "gpus", setting.gpus
+    yield "protocol", setting.protocol
+    yield from setting.schedule
+    for name, value in setting.sizes:
+        yield name, value[dataset] if name == "image_scale" else value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
