@@ -38,6 +38,19 @@ examples:
 """
 
 
+FETCH = """\
+Get what config/datasets.yaml names: VOC, COCO, ImageNet weights. A workflow at scale `paper` calls
+this itself. An interrupted call goes on where it stopped; a folder that is there is used in place.
+
+examples:
+  obc fetch --set scale=paper            everything that a scale needs
+  obc fetch voc2007 voc2012 resnet50     some of it
+  obc fetch --list --set scale=paper     without a network: what to download elsewhere (URL, size,
+                                         checksum) and where to put it; `obc fetch` then checks and
+                                         unpacks it, and so does the workflow
+"""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend."""
     options = _parser().parse_args(arguments)
@@ -87,6 +100,29 @@ def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {pair}: {error}") from None
     return raw
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from obc.datasets.acquire import fetch, offline_list
+    from obc.datasets.published import needed, read_datasets
+
+    datasets = read_datasets(options.config_folder / "datasets.yaml")
+    unknown = sorted(set(options.names) - set(datasets))
+    if unknown:
+        raise ConfigError(f"nothing published as {', '.join(unknown)}; there is: "
+                          f"{', '.join(datasets)}")  # fmt: skip
+    entries = [datasets[name] for name in options.names]
+    if not entries:
+        plan = load_plan(_raw_config(options), options.config_folder)
+        runs = (run.resolved for run in plan.trainings.values())
+        entries = needed(runs, plan.scale.data, datasets)
+        names = ", ".join(entry.name for entry in entries)
+        print(f"scale {plan.scale.name} needs {names or 'nothing that is published'}")
+    if options.list:
+        print("\n".join(offline_list(entries)))
+        return
+    for entry in entries:
+        print(f"{entry.name}: there, says {fetch(entry, Path(), sys.stderr)}")
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -161,6 +197,16 @@ def _plan_with_run(options: argparse.Namespace) -> Plan:
         known = "\n  ".join(runs)
         raise ConfigError(f"{options.plan}: no run {options.run_id!r}; its runs are\n  {known}")
     return plan
+
+
+def _submit(options: argparse.Namespace) -> None:
+    plan = _plan_with_run(options)
+    folder = plan.run_folder(options.run_id, options.seed)
+    with logged(options, folder / f"submit.{options.decode}.log") as terminal:
+        from obc.submission import submit
+
+        path = submit(plan, options.run_id, options.seed, options.decode, options.root, terminal)
+        print(f"for COCO's evaluation server: {path}", file=terminal)
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -270,11 +316,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="STEP")
 
     plan = commands.add_parser("plan", help="validate config/ and show or write what would run")
-    plan.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
-                      help="as snakemake's --config (keys: config/README.md)")  # fmt: skip
     plan.add_argument("--out", type=Path, metavar="FILE", help="write the plan here, print nothing")
-    plan.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
     plan.set_defaults(run=_plan)
+    fetch = commands.add_parser(
+        "fetch", help="download, check and unpack published data and weights",
+        description=FETCH, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="default: what the scale needs")
+    fetch.add_argument("--list", action="store_true",
+                       help="fetch nothing, print what to put where by hand")  # fmt: skip
+    fetch.set_defaults(run=_fetch)
+    for step in (plan, fetch):
+        step.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
+                          help="as snakemake's --config (keys: config/README.md)")  # fmt: skip
+        step.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
 
     draw = commands.add_parser("draw", help="draw an embedded data set")
     draw.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or replaced")
@@ -291,15 +346,20 @@ def _parser() -> argparse.ArgumentParser:
         "train", help="train one run, or go on with it where it was interrupted"
     )
     evaluate = commands.add_parser("evaluate", help="evaluate one decoding of a trained run")
-    for step, run in ((train, _train), (evaluate, _evaluate)):
+    submit = commands.add_parser("submit", help="write a submission to COCO's test-dev server")
+    for step, run in ((train, _train), (evaluate, _evaluate), (submit, _submit)):
         _add_plan(step)
         step.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
         step.add_argument("--seed", type=int, default=0)
         step.set_defaults(run=run)
     train.add_argument("--again", action="store_true", help="also if it is trained already")
-    evaluate.add_argument(
-        "--decode", required=True, choices=("expectation", "argmax", "regression")
-    )
+    for step in (evaluate, submit):
+        step.add_argument(
+            "--decode", required=True, choices=("expectation", "argmax", "regression")
+        )
+    submit.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
+                        help="annotations/image_info_test-dev2017.json and test2017/; the default "
+                        "is where `obc fetch coco_test_info coco_test2017` puts them")  # fmt: skip
 
     for name, run, text in (
         ("table", _table, "write tables (csv, md, tex); every run must be there"),

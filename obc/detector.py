@@ -147,13 +147,11 @@ def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: i
         style="pytorch",
         init_cfg=None,
     )
-    groups = None
     if network.groups is not None:
         groups = network.groups[detector]
         backbone |= dict(type="ResNeXt", groups=groups, base_width=network.base_width)
     if network.pretrained is not None:
-        checkpoint = network.pretrained.format(groups=groups)
-        backbone["init_cfg"] = dict(type="Pretrained", checkpoint=checkpoint)
+        backbone["init_cfg"] = dict(type="Pretrained", checkpoint=network.checkpoint(detector))
     return ConfigDict(backbone)
 
 

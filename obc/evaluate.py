@@ -17,7 +17,7 @@ from torch import nn
 
 from obc.atomic import write_json
 from obc.detections import save_detections
-from obc.detector import build_config
+from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.experiment import Decode
 from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
@@ -48,20 +48,12 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
         WeightsError: `final.pth` cannot be loaded into the model.
     """
     folder = plan.run_folder(run_id, seed)
-    run = plan.runs[run_id].resolved
-    files, _ = data_files(plan.index_folder(run.spec.dataset))
-    config = build_config(run, seed, files, plan.scale.runtime)
-    register_all_modules(init_default_scope=True)
-    model = load_model(config.model, folder / "final.pth")
-    if plan.scale.runtime.channels_last:
-        model.to(memory_format=torch.channels_last)
-    set_decode(model, decode)
-    loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
+    dataset = plan.runs[run_id].resolved.spec.dataset
+    files, _ = data_files(plan.index_folder(dataset))
     truth = json.loads(files.val.read_text())
-    category_ids = [category["id"] for category in truth["categories"]]
-    detections = detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+    detections = detect_in(files, plan, run_id, seed, decode, terminal)
     save_detections(folder / f"detections.{decode}.npz", detections)
-    sides = area_sides(plan, run.spec.dataset)
+    sides = area_sides(plan, dataset)
     results = {"gt": average_precision(truth, detections, sides)}
     results["ignore"] = results["gt"]
     if any(annotation.get("difficult") for annotation in truth["annotations"]):
@@ -86,6 +78,34 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
         },
     )
     return path
+
+
+def detect_in(
+    files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO
+) -> list[dict[str, Any]]:
+    """Detections of a trained run in the images that `files.val` lists, in COCO's result format.
+
+    Args:
+        files: the run's data set, or other images with the same categories in the same order.
+        plan: the plan that names the run.
+        run_id: which run.
+        seed: of its training.
+        decode: as of `evaluate`.
+        terminal: as of `evaluate`.
+
+    Raises:
+        WeightsError: `final.pth` cannot be loaded into the model.
+    """
+    config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
+    register_all_modules(init_default_scope=True)
+    model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
+    if plan.scale.runtime.channels_last:
+        model.to(memory_format=torch.channels_last)
+    set_decode(model, decode)
+    loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
+    categories = json.loads(files.val.read_text())["categories"]
+    category_ids = [category["id"] for category in categories]
+    return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
 
 
 def load_model(model_config: Any, weights: Path) -> nn.Module:

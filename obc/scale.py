@@ -155,6 +155,11 @@ class Network(Strict):
             raise ValueError(f"groups with depth {self.depth}: ResNeXt starts at depth 50")
         return self
 
+    def checkpoint(self, detector: DetectorName) -> str | None:
+        """What the network starts from in a detector; None: from scratch."""
+        groups = self.groups and self.groups[detector]
+        return self.pretrained and self.pretrained.format(groups=groups)
+
 
 class Schedule(Strict):
     """SGD with step decay; an epoch is one pass over the (possibly repeated) training set.

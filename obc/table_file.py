@@ -20,8 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Target names of the workflow; a table of that name would be a second rule of it.
 RESERVED_NAMES = {
-    "all", "partial", "plan", "draw", "index", "train", "evaluate", "table", "figure", "claims",
-    "claims_report", "losses",
+    "all", "partial", "plan", "fetch", "draw", "index", "train", "evaluate", "table", "figure",
+    "claims", "claims_report", "losses",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from obc.atomic import atomic_path, write_json
+from obc.datasets.published import with_fetched_weights
 from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.plan import Plan
@@ -100,13 +101,14 @@ def require_weights_source(pretrained: str | None) -> None:
     if (pretrained or "").startswith("torchvision://") and find_spec("torchvision") is None:
         raise MissingPackage(
             f"{pretrained}: torchvision, which knows where these weights lie, is not installed; "
-            f"`pip install torchvision` in the version that goes with torch {torch.__version__}"
+            "`obc fetch` the weights, or `pip install torchvision` in the version that goes with "
+            f"torch {torch.__version__}"
         )
 
 
 def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
     folder = plan.run_folder(run_id, seed)
-    run = plan.trainings[run_id].resolved
+    run = with_fetched_weights(plan.trainings[run_id].resolved)
     files, manifest = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
     initial_weights = plan.initial_weights(run_id)

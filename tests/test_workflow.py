@@ -50,11 +50,12 @@ def child_seconds() -> float:
 # Starting weights: smoke has four (a ResNeXt of its own for the cascades), r50's already trained by
 # the fixture; mini has three. mini trains the three runs of Table 1 with a second seed.
 @pytest.mark.parametrize(
-    ("scale", "train", "evaluate"),
-    [("smoke", 39 + 3, 41), ("mini", 39 + 3 + 3, 41 + 5), ("paper", 39, 41)],
+    ("scale", "train", "evaluate", "fetch"),
+    # VOC 2007 and 2012, COCO's two splits and annotations, four networks' weights.
+    [("smoke", 39 + 3, 41, 0), ("mini", 39 + 3 + 3, 41 + 5, 0), ("paper", 39, 41, 2 + 3 + 4)],
 )
 def test_a_dry_run_lists_every_training_in_under_5_seconds(
-    suite: Workspace, scale: str, train: int, evaluate: int
+    suite: Workspace, scale: str, train: int, evaluate: int, fetch: int
 ) -> None:
     started = child_seconds()
     done = suite.snakemake("-n", "--config", f"scale={scale}")
@@ -63,6 +64,7 @@ def test_a_dry_run_lists_every_training_in_under_5_seconds(
     jobs = planned_jobs(done.stdout + done.stderr)
     assert (jobs["train"], jobs["evaluate"], jobs["table"]) == (train, evaluate, 6)
     assert (jobs["figure"], jobs["claims_report"], jobs["losses"]) == (1, 1, 1)
+    assert jobs.get("fetch", 0) == fetch
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from obc.datasets.published import of_data, of_run, read_datasets
 from obc.errors import SuiteError
 from obc.memory import KEPT_MEMORY
 from obc.plan import load_plan
@@ -30,6 +31,7 @@ shell.prefix(
 
 try:
     PLAN = load_plan(config)
+    DATASETS = read_datasets()
 except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
@@ -93,6 +95,20 @@ def drawn(wildcards):
     if isinstance(PLAN.scale.data[dataset], ShapesData):
         return [f"{PLAN.data_folder(dataset)}.json"]
     return []
+
+
+def fetched(wildcards):
+    """The stamps of what a published data set is made of, where it is not drawn or moved."""
+    data = PLAN.scale.data[dataset_of_index(wildcards.index)]
+    return [published.stamp for published in of_data(data, DATASETS)]
+
+
+def fetched_weights(wildcards):
+    """The stamp of the published weights that a run's network starts from, if it does."""
+    published = of_run(PLAN.trainings[wildcards.run_id].resolved, DATASETS)
+    if published is None:
+        return []
+    return ancient(published.stamp) if KEEP_WEIGHTS else published.stamp
 
 
 def metrics_files(table):

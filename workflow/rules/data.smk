@@ -21,6 +21,7 @@ rule draw:
 rule index:
     input:
         drawn,
+        fetched,
     output:
         expand("{{results}}/data/{{index}}/{file}.json", file=["train", "val", "manifest"]),
     log:

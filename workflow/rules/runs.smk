@@ -2,6 +2,7 @@ rule train:
     input:
         training_manifest,
         initial_weights,
+        fetched_weights,
     output:
         weights=f"{RUN}/final.pth",
         run=f"{RUN}/run.json",

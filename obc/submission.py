@@ -1,0 +1,93 @@
+"""A submission to COCO's evaluation server: what a run finds in test-dev, whose labels are secret.
+
+The server takes a zip with one file, `detections_test-dev2017_<name>_results.json`, in COCO's
+result format.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from obc.atomic import atomic_path, write_json
+from obc.datasets.errors import DatasetError
+from obc.evaluate import detect_in
+from obc.experiment import Decode
+from obc.plan import Plan
+from obc.train import data_files
+
+IMAGE_INFO = "annotations/image_info_test-dev2017.json"
+IMAGES = "test2017"
+
+
+def submit(
+    plan: Plan, run_id: str, seed: int, decode: Decode, root: Path, terminal: TextIO
+) -> Path:
+    """Detect in COCO's test-dev images and write the zip for the server into the run's folder.
+
+    Args:
+        plan: the plan that names the run, one on COCO.
+        run_id: which run; it must be trained.
+        seed: of its training.
+        decode: as of `evaluate`.
+        root: COCO folder with annotations/image_info_test-dev2017.json and test2017/.
+        terminal: where progress lines go.
+
+    Raises:
+        DatasetError: no test-dev in `root`, or the run was not trained on COCO's categories.
+        WeightsError: as `evaluate`.
+    """
+    files, _ = data_files(plan.index_folder(plan.runs[run_id].resolved.spec.dataset))
+    categories = json.loads(files.val.read_text())["categories"]
+    images = test_images(root, categories)
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "test-dev.json"
+        write_json(index, {"images": images, "annotations": [], "categories": categories})
+        test = replace(files, root=root.absolute(), val=index)
+        detections = detect_in(test, plan, run_id, seed, decode, terminal)
+    name = f"detections_test-dev2017_{run_id}-seed{seed}-{decode}_results"
+    path = plan.run_folder(run_id, seed) / f"{name}.zip"
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr(f"{name}.json", json.dumps([_submitted(one) for one in detections]))
+    return path
+
+
+def test_images(root: Path, categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The test-dev images in COCO folder `root`, as entries of an index.
+
+    Raises:
+        DatasetError: list or images are missing, or `categories` are not the list's.
+    """
+    path = root / IMAGE_INFO
+    if not path.is_file() or not (root / IMAGES).is_dir():
+        raise DatasetError(
+            f"{root}: {IMAGE_INFO} or {IMAGES}/ is missing; "
+            "`obc fetch coco_test_info coco_test2017` gets both, or --root names a folder with them"
+        )
+    info = json.loads(path.read_bytes())
+    published = {one["id"]: one["name"] for one in info["categories"]}
+    trained = {one["id"]: one["name"] for one in categories}
+    if trained != published:
+        other = [f"{key} ({name})" for key, name in trained.items() if published.get(key) != name]
+        raise DatasetError(
+            f"{path}: has {len(published)} categories, the run was trained on {len(trained)}, not "
+            f"among them: {', '.join(other[:5]) or 'none'}; the server takes COCO's 80 only"
+        )
+    keys = ("id", "width", "height")
+    return [
+        {**{key: one[key] for key in keys}, "file_name": f"{IMAGES}/{one['file_name']}"}
+        for one in info["images"]
+    ]
+
+
+def _submitted(detection: dict[str, Any]) -> dict[str, Any]:
+    """With no more digits than matter at IoU .95, which halves the upload."""
+    box = [round(value, 2) for value in detection["bbox"]]
+    return {**detection, "bbox": box, "score": round(detection["score"], 5)}
