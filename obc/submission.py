@@ -43,7 +43,7 @@ def submit(
     """
     files, _ = data_files(plan.index_folder(plan.runs[run_id].resolved.spec.dataset))
     categories = json.loads(files.val.read_text())["categories"]
-    images = test_images(root, categories)
+    images = images_of_test_dev(root, categories)
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "test-dev.json"
         write_json(index, {"images": images, "annotations": [], "categories": categories})
@@ -59,7 +59,7 @@ def submit(
     return path
 
 
-def test_images(root: Path, categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The test-dev images in COCO folder `root`, as entries of an index.
 
     Raises:

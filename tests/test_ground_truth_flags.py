@@ -1,0 +1,137 @@
+"""Objects that do not count in full, VOC's difficult ones and COCO's crowds: file to metric."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mmdet.registry import DATASETS
+from mmdet.utils import register_all_modules
+from PIL import Image
+
+from obc.datasets.manifest import index_dataset
+from obc.detector import build_config
+from obc.metrics import average_precision
+from obc.plan import load_plan
+from obc.scale import CocoData, VocData
+from obc.train import data_files
+
+SIZE = 80  # pixels: the training set leaves out images of less than 32
+
+
+def write_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(path)
+
+
+def voc_object(position: int, difficult: bool) -> str:
+    left = 1 + 10 * position  # 1-based, inclusive: 8 pixels wide and 30 high
+    return (
+        f"<object><name>cat</name><difficult>{int(difficult)}</difficult><bndbox>"
+        f"<xmin>{left}</xmin><ymin>1</ymin><xmax>{left + 7}</xmax><ymax>30</ymax>"
+        "</bndbox></object>"
+    )
+
+
+def voc_folder(root: Path, flags: list[bool]) -> Path:
+    """A VOC year whose training image has an object per flag, its validation image the same."""
+    for split, image_id in (("train", "1"), ("val", "2")):
+        objects = "".join(voc_object(*one) for one in enumerate(flags))
+        size = f"<size><width>{SIZE}</width><height>{SIZE}</height></size>"
+        for path, text in {
+            f"ImageSets/Main/{split}.txt": image_id,
+            f"Annotations/{image_id}.xml": f"<annotation>{size}{objects}</annotation>",
+        }.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        write_image(root / f"JPEGImages/{image_id}.jpg")
+    return root
+
+
+def coco_folder(root: Path) -> Path:
+    """A COCO folder: on each image a person, and a crowd of persons elsewhere."""
+    (root / "annotations").mkdir(parents=True)
+    for split, image_id in (("train2017", 9), ("val2017", 139)):
+        boxes = [([5, 5, 20, 30], 0), ([40, 5, 30, 60], 1)]
+        content = {
+            "images": [{"id": image_id, "file_name": "a.jpg", "width": SIZE, "height": SIZE}],
+            "annotations": [
+                {"id": number, "image_id": image_id, "category_id": 1, "bbox": box,
+                 "area": box[2] * box[3], "iscrowd": crowd}
+                for number, (box, crowd) in enumerate(boxes, 1)
+            ],
+            "categories": [{"id": 1, "name": "person"}],
+        }  # fmt: skip
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+        write_image(root / split / "a.jpg")
+    return root
+
+
+def training_sample(index_folder: Path):
+    """What the detector is given of the indexed data's one training image."""
+    register_all_modules(init_default_scope=True)
+    plan = load_plan({"scale": "smoke"})
+    run = next(iter(plan.runs.values())).resolved
+    config = build_config(run, 0, data_files(index_folder)[0], plan.scale.runtime)
+    (sample,) = DATASETS.build(config.train_dataloader.dataset)
+    return sample["data_samples"]
+
+
+# --- difficult ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    flags=st.lists(st.booleans(), min_size=1, max_size=8), choice=st.sampled_from(["gt", "ignore"])
+)
+def test_difficult_flags_come_through_the_index_whichever_way_they_are_read(
+    flags: list[bool], choice: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = voc_folder(tmp_path_factory.mktemp("flags"), flags)
+    data = VocData(kind="voc", root=root, difficult=choice)
+    manifest = index_dataset(data, root, root / "index")
+    for split in ("train", "val"):
+        annotations = json.loads((root / f"index/{split}.json").read_text())["annotations"]
+        assert [bool(one["difficult"]) for one in annotations] == flags
+        ignored = [bool(one.get("ignore")) for one in annotations]
+        assert ignored == [flag and choice == "ignore" for flag in flags]
+        assert manifest["splits"][split]["difficult"] == sum(flags)
+
+
+@pytest.mark.parametrize(("choice", "trained_on"), [("gt", 3), ("ignore", 2)])
+def test_difficult_objects_are_trained_on_unless_they_are_to_be_ignored(
+    tmp_path: Path, choice: str, trained_on: int
+) -> None:
+    root = voc_folder(tmp_path / "VOC2007", [False, True, False])
+    index_dataset(VocData(kind="voc", root=root, difficult=choice), root, tmp_path / "index")
+    assert len(training_sample(tmp_path / "index").gt_instances) == trained_on
+
+
+# --- crowds ------------------------------------------------------------------------------------
+
+
+def test_a_crowd_is_no_object_to_train_on(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    index_dataset(CocoData(kind="coco", root=root), root, tmp_path / "index")
+    sample = training_sample(tmp_path / "index")
+    assert (len(sample.gt_instances), len(sample.ignored_instances)) == (1, 1)
+    x1, _, x2, _ = sample.ignored_instances.bboxes.tensor[0].tolist()
+    assert x2 - x1 == pytest.approx(30 / SIZE * 64)  # images of scale smoke are 64 pixels
+
+
+def test_detections_in_a_crowd_cost_nothing_and_none_is_required(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path / "coco")
+    index_dataset(CocoData(kind="coco", root=root), root, tmp_path / "index")
+    truth = json.loads((tmp_path / "index/val.json").read_text())
+    person = {"image_id": 139, "category_id": 1, "bbox": [5, 5, 20, 30], "score": 0.5}
+    # A crowd takes in any number of detections that lie in it, also those with more confidence.
+    in_crowd = [{**person, "bbox": [x, 10, 10, 20], "score": 0.9} for x in (42, 55)]
+    elsewhere = {**person, "bbox": [5, 50, 20, 20], "score": 0.9}
+    assert average_precision(truth, [person])[0]["AP"] == pytest.approx(100)
+    assert average_precision(truth, [person, *in_crowd])[0]["AP"] == pytest.approx(100)
+    # One false positive before the only hit: precision 1/2 at every recall.
+    assert average_precision(truth, [person, elsewhere])[0]["AP"] == pytest.approx(50)
