@@ -64,9 +64,9 @@ def test_a_run_starts_from_the_fetched_file_and_keeps_its_id(
     monkeypatch.chdir(tmp_path)
     assert [with_fetched_weights(run, datasets) for run in runs] == runs
     for published in read_datasets(datasets).values():
-        published.target.parent.mkdir(parents=True, exist_ok=True)
-        if published.checkpoint:
-            published.target.write_bytes(b"weights")
+        for path in (published.target, published.stamp) if published.checkpoint else ():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"there")
     for run in runs:
         started = with_fetched_weights(run, datasets)
         published = of_run(run, read_datasets(datasets))

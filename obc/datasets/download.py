@@ -67,7 +67,8 @@ def download(
     problems = []
     for url in remote.urls:
         try:
-            _attempt(url, part, remote.bytes, terminal, waits)
+            with disk_full_explained(f"{part}: the disk is full; what has arrived is kept"):
+                _attempt(url, part, remote.bytes, terminal, waits)
         except (_Refused, requests.RequestException) as error:
             problems.append(f"{url}: {error}")
             continue
@@ -79,7 +80,7 @@ def download(
             part.replace(path)
             _source_note(part).unlink(missing_ok=True)
             return
-        part.unlink()
+        _discard(part)
         problems.append(f"{url}: what it sent {problem}; deleted")
     listed = "".join(f"\n  {problem}" for problem in problems)
     raise DownloadFailed(
@@ -167,7 +168,7 @@ def _receive(url: str, part: Path, total: int | None, terminal: TextIO) -> None:
         if response.status_code == 416 and start:  # nothing after the last byte: whole, or too long
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return
-            part.unlink()
+            _discard(part)
             raise requests.ConnectionError("what had arrived is not of this file; begun anew")
         if response.status_code in _PASSING:
             raise requests.HTTPError(f"{response.status_code} {response.reason}")
@@ -175,13 +176,13 @@ def _receive(url: str, part: Path, total: int | None, terminal: TextIO) -> None:
             raise _Refused(f"{response.status_code} {response.reason}")
         goes_on = response.status_code == 206
         if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            part.unlink()
+            _discard(part)
             raise requests.ConnectionError("the server sent another part than asked; begun anew")
         start = start if goes_on else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else total
         if not goes_on:
-            part.unlink(missing_ok=True)
+            _discard(part)
             _note_source(url, part, response)
         _write(response, part, start, total, terminal)
 
@@ -193,10 +194,7 @@ def _write(
     of_all = f" of {readable_size(total)}" if total else ""
     if start:
         print(f"{part.stem}: goes on after {readable_size(start)}{of_all}", file=terminal)
-    with (
-        disk_full_explained(f"{part}: the disk is full; what has arrived is kept and goes on"),
-        part.open("ab") as file,
-    ):
+    with part.open("ab") as file:
         for chunk in response.iter_content(_CHUNK):
             file.write(chunk)
             done += len(chunk)
@@ -224,6 +222,11 @@ def _note_source(url: str, part: Path, response: requests.Response) -> None:
     weak = not tag or tag.startswith("W/")  # a weak tag may not be used to resume
     validator = response.headers.get("Last-Modified") if weak else tag
     write_json(_source_note(part), {"url": url, "validator": validator})
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _source_note(part).unlink(missing_ok=True)
 
 
 def _part(path: Path) -> Path:

@@ -156,14 +156,14 @@ def needed(
 
 
 def with_fetched_weights(run: ResolvedRun, path: Path = DATASETS) -> ResolvedRun:
-    """The run with its network's `pretrained` as the fetched file, where that lies there.
+    """The run with its network's `pretrained` as the fetched and checked file, where there is one.
 
-    For building a config only: another spec has another run id.
+    For building a config only: by the file's name it would have another run id.
     """
     if run.network.pretrained is None or not path.exists():
         return run
     weights = of_run(run, read_datasets(path))
-    if weights is None or weights.missing(Path()):
+    if weights is None or weights.missing(Path()) or not weights.stamp.exists():
         return run
     network = run.network.model_copy(update={"pretrained": str(weights.target)})
     return run.model_copy(update={"network": network})

@@ -61,7 +61,7 @@ def unpack(
             for archive in archives:
                 print(f"{archive.name}: unpacking", file=terminal)
                 with _readable(archive):
-                    extract = _extract_zip if zipfile.is_zipfile(archive) else _extract_tar
+                    extract = _extract_tar if tarfile.is_tarfile(archive) else _extract_zip
                     extract(archive, temporary, terminal)
         missing = [path for path in shows if not (temporary / folder / path).is_file()]
         if missing:
