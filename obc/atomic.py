@@ -34,11 +34,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = _temporary_sibling(path)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)  # else the new name, or the deletion of an old file, may be lost alone
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Delete the temporary files with which killed processes were writing `path`."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.stem}.*-*{path.suffix}"):
+        leftover.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -52,13 +52,18 @@ examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend."""
+    """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend.
+
+    Ctrl-C is 130, as in a shell; a training that a signal stopped, once saved, exits by itself.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (SuiteError, OSError) as error:
         print(f"obc {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -19,6 +19,7 @@ import obc.train_hooks  # noqa: F401
 from obc.experiment import L2, Cascade, NoBox, OffsetBin, ResolvedRun, SmoothL1, Stds
 from obc.protocols import LEGACY_CODER, MODEL_EDITS
 from obc.scale import Network, Runtime
+from obc.train_order import ORDER, seed_of
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BASE_MODEL = {
@@ -53,28 +54,28 @@ def build_config(
         run: what to train.
         seed: of weights, data order and sampling.
         data: the indexed data set.
-        runtime: how this machine loads data.
+        runtime: how this machine loads data and how often it saves.
         initial_weights: what backbone, neck and RPN start from, written by the run's initial_run.
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
     config.custom_imports = dict(
-        imports=["obc", "obc.roi_align", "obc.train_hooks"], allow_failed_imports=False
+        imports=["obc", "obc.roi_align", "obc.train_hooks", "obc.train_order"],
+        allow_failed_imports=False,
     )
     config.model = model_config(run, len(data.classes))
     if initial_weights is not None:
         start_from(config.model, initial_weights)
-    config.update(_data_config(run, data, runtime))
+    config.update(_data_config(run, seed, data, runtime))
     config.update(_schedule_config(run))
     config.randomness = dict(seed=seed, deterministic=False)
-    config.resume = True
     config.default_hooks = dict(
         timer=dict(type="IterTimerHook"),
         logger=dict(type="LoggerHook", interval=20),
         param_scheduler=dict(type="ParamSchedulerHook"),
-        checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2),
+        checkpoint=dict(type="IterationCheckpointHook", minutes=runtime.checkpoint_minutes),
         sampler_seed=dict(type="DistSamplerSeedHook"),
     )
-    config.custom_hooks = [dict(type="EpochSeedHook"), dict(type="NonFiniteLossHook")]
+    config.custom_hooks = [dict(type="NonFiniteLossHook")]
     config.visualizer = None
     return config
 
@@ -232,7 +233,7 @@ def _set(config: ConfigDict | list[ConfigDict], path: str, value: Any) -> None:
 # --- data and schedule -------------------------------------------------------------------------
 
 
-def _data_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> dict[str, Any]:
+def _data_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime) -> dict[str, Any]:
     image_scale = run.sizes.image_scale[run.spec.dataset]
     load = [
         dict(type="LoadImageFromFile"),
@@ -252,9 +253,11 @@ def _data_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> dict[st
             batch_size=run.schedule.batch_size,
             num_workers=runtime.num_workers,
             persistent_workers=False,
-            sampler=dict(type="DefaultSampler", shuffle=True),
-            batch_sampler=dict(type="AspectRatioBatchSampler"),
-            dataset=train,
+            # MMEngine's sampler adds the epoch to its seed: those of other trainings lie far off.
+            sampler=dict(type="DefaultSampler", shuffle=True, seed=seed_of(ORDER, seed)),
+            batch_sampler=dict(type="ResumableBatchSampler"),
+            worker_init_fn=dict(type="ignore_stop_signals"),
+            dataset=dict(type="SeededDataset", seed=seed, dataset=train),
         ),
         test_dataloader=dict(
             batch_size=runtime.eval_batch_size,
@@ -308,6 +311,6 @@ def _schedule_config(run: ResolvedRun) -> dict[str, Any]:
     return dict(
         optim_wrapper=wrapper,
         param_scheduler=[warmup, decay] if schedule.warmup_iters else [decay],
-        train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=schedule.epochs),
+        train_cfg=dict(type="ResumableTrainLoop", max_epochs=schedule.epochs),
         load_from=None,
     )

@@ -5,12 +5,15 @@ run.json               spec, seed, data, code, packages, hardware, time; written
 config.py              the resolved MMDetection config
 log.txt                everything the training printed
 metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log
-work/                  checkpoints, lock and failure note of a training that is not done
+work/                  of a training that is not done: lock, sessions.json (its starts),
+                       progress.json (how far it is), iteration_<n>.pth (checkpoints), and
+                       failed.json or interrupted.json (why it ended)
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from typing import Literal, TextIO
 
 from obc.errors import SuiteError
 
-RunStatus = Literal["trained", "running", "failed", "not run"]
+RunStatus = Literal["trained", "running", "failed", "interrupted", "not run"]
 
 
 class RunBusy(SuiteError):
@@ -34,6 +37,8 @@ def run_status(folder: Path) -> RunStatus:
         return "running"
     if (folder / "work" / "failed.json").exists():
         return "failed"
+    if (folder / "work" / "interrupted.json").exists():
+        return "interrupted"
     return "not run"
 
 
@@ -49,6 +54,8 @@ def training_lock(folder: Path) -> Iterator[None]:
     with (work / "lock").open("w") as handle:
         if not _lock_within(handle, seconds=1.0):
             raise RunBusy(f"{folder}: another process is training this run; wait for it")
+        # Processes that load images would hold the lock on when the training itself is killed.
+        os.register_at_fork(after_in_child=handle.close)
         yield
 
 

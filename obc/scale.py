@@ -223,6 +223,12 @@ class Runtime(Strict):
     num_workers: int = Field(0, ge=0, description="processes that load images")
     eval_batch_size: PositiveInt = 1
     channels_last: bool = Field(False, description="keep feature maps with their channels last")
+    checkpoint_minutes: float | None = Field(
+        10.0,
+        ge=0,
+        description="training time between checkpoints; 0: one after every iteration; null: none "
+        "but those at the ends of epochs, which there always are",
+    )
     keep_weights: bool = Field(
         False, description="do not train again because code or data changed; tables say it instead"
     )

@@ -9,28 +9,31 @@ every version.
 from __future__ import annotations
 
 import json
+import os
+import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from obc.atomic import write_json, write_text
+from obc.atomic import write_json
+from obc.checkpoints import drop_damaged, iteration_of
 
 
 def begin_session(
     work: Path, version: dict[str, str | None], keep_weights: bool, terminal: TextIO
 ) -> list[dict[str, Any]]:
-    """Add a session to the record in a work folder, deleting checkpoints that do not fit it.
+    """Add a session to the record in a work folder, deleting checkpoints that it cannot go on from.
 
     Args:
         work: the training's work folder, with the checkpoints of earlier sessions if any.
         version: what a training must not mix: training_code (digest of the code that decides
             weights), data_sha256 (of the indexed data set), initial_weights_sha256.
         keep_weights: go on from earlier checkpoints whatever they were trained with.
-        terminal: where it is said that a training starts over.
+        terminal: where it is said that a training starts over, or goes back to an older checkpoint.
 
     Returns:
-        All sessions whose training counts, oldest first: started, version, seconds, images. The
-        last one is new.
+        All sessions whose training counts, oldest first: started, version, seconds, images,
+        resumed_from (the iteration that it goes on after; 0: from the start). The last one is new.
     """
     path = work / "sessions.json"
     earlier = json.loads(path.read_text()) if path.exists() else []
@@ -41,34 +44,30 @@ def begin_session(
             "it starts over",
             file=terminal,
         )
+        earlier = []
+    if not earlier:  # nobody knows, or it is known to be wrong, what wrote these
         for checkpoint in work.glob("*.pth"):
             checkpoint.unlink()
-        (work / "last_checkpoint").unlink(missing_ok=True)
+    resumed_from = iteration_of(drop_damaged(work, terminal))
+    if not resumed_from and any(session["images"] for session in earlier):
+        print(f"{work}: no whole checkpoint is left; the training starts over", file=terminal)
         earlier = []
-    point_to_checkpoint(work)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    sessions = [*earlier, {"started": started, **version, "seconds": 0.0, "images": 0}]
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **version,
+        "seconds": 0.0,
+        "images": 0,
+        "resumed_from": resumed_from,
+        **process_identity(),
+    }
+    sessions = [*earlier, session]
     save_sessions(work, sessions)
     return sessions
 
 
-def point_to_checkpoint(work: Path) -> None:
-    """Make MMEngine's `last_checkpoint` name a file of this folder.
-
-    It holds an absolute path, which is wrong once the project was moved, and is empty when the
-    process died while writing it; it is written after the checkpoint, which then is whole.
-    """
-    pointer = work / "last_checkpoint"
-    if not pointer.exists():
-        return
-    name = Path(pointer.read_text().strip()).name
-    if not name:
-        epochs = {int(path.stem.removeprefix("epoch_")): path for path in work.glob("epoch_*.pth")}
-        if not epochs:
-            pointer.unlink()
-            return
-        name = epochs[max(epochs)].name
-    write_text(pointer, str((work / name).absolute()))
+def process_identity() -> dict[str, Any]:
+    """Which process on which machine, in which job of a scheduler, writes a record."""
+    return {"pid": os.getpid(), "host": platform.node(), "job": os.environ.get("SLURM_JOB_ID")}
 
 
 def save_sessions(work: Path, sessions: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Train one run once: from a plan and a run id to `final.pth` and `run.json`.
 
 The training works in `<run folder>/work`, which Snakemake does not know and so never deletes:
-it writes a checkpoint every epoch there and a later call goes on from the newest one.
+it writes checkpoints there, and a later call goes on from the newest one to the same weights.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
-from obc.atomic import atomic_path, write_json
+from obc.atomic import atomic_path, remove_leftovers, write_json
+from obc.checkpoints import iteration_of, newest_checkpoint
 from obc.datasets.published import with_fetched_weights
 from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
+from obc.interruption import Interrupted, StopRequest, stop_requests
 from obc.plan import Plan
 from obc.provenance import code_version, file_sha256, hardware, package_versions
 from obc.runs import training_lock
 from obc.sessions import begin_session, save_sessions
-from obc.train_hooks import ProgressHook, SessionHook
+from obc.train_hooks import ProgressHook, SessionHook, StopHook
+
+FINAL_FILES = ("final.pth", "config.py", "run.json")
 
 
 class NotIndexed(SuiteError):
@@ -67,6 +71,9 @@ def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
 def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     """Train a run, or go on with it, and write its final files.
 
+    SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
+    final files are written they are written to the end.
+
     Args:
         plan: the resolved plan that names the run.
         seed: of weights, data order and sampling.
@@ -78,18 +85,41 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     Raises:
         TrainingDiverged: the loss became nan or infinite.
         RunBusy: another process is training this run.
+        CheckpointNotWritten: the disk is full.
+        Interrupted: a signal came; a SystemExit, with status 143 for SIGTERM and 130 for SIGINT.
     """
     folder = plan.run_folder(run_id, seed)
-    with training_lock(folder):
-        (folder / "work" / "failed.json").unlink(missing_ok=True)
+    work = folder / "work"
+    with stop_requests() as stop, training_lock(folder):
+        for note in ("failed.json", "interrupted.json", "progress.json"):
+            (work / note).unlink(missing_ok=True)
         try:
-            _train(plan, run_id, seed, terminal)
+            _train(plan, run_id, seed, terminal, stop)
+        except Interrupted as interruption:
+            iteration = _note_interruption(folder, interruption)
+            print(
+                f"{run_id} seed {seed}: stopped by {interruption.signal.name} after iteration "
+                f"{iteration}; started again, it goes on from there",
+                file=terminal,
+            )
+            raise
         except Exception as error:
             _note_failure(folder, error)
             raise
         # Checkpoints are not needed once the final weights are written.
-        shutil.rmtree(folder / "work")
+        shutil.rmtree(work)
     return folder
+
+
+def follow(plan: Plan, run_id: str, seed: int) -> None:
+    """What the other processes of a distributed training do: the same steps, writing nothing.
+
+    The process that calls `train` prepares the work folder before they meet.
+    """
+    with stop_requests() as stop:
+        runner = _prepared_runner(plan, _config(plan, run_id, seed))
+        runner.register_hook(StopHook(stop))
+        runner.train()
 
 
 def require_weights_source(pretrained: str | None) -> None:
@@ -106,10 +136,9 @@ def require_weights_source(pretrained: str | None) -> None:
         )
 
 
-def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
-    folder = plan.run_folder(run_id, seed)
+def _config(plan: Plan, run_id: str, seed: int) -> Config:
     run = with_fetched_weights(plan.trainings[run_id].resolved)
-    files, manifest = data_files(plan.index_folder(run.spec.dataset))
+    files, _ = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
     initial_weights = plan.initial_weights(run_id)
     if initial_weights is not None and not initial_weights.exists():
@@ -118,32 +147,47 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> None:
             f"{run.initial_run}, train that one first (`obc train`)"
         )
     config = build_config(run, seed, files, plan.scale.runtime, initial_weights)
-    config.work_dir = str(folder / "work")
+    config.work_dir = str(plan.run_folder(run_id, seed) / "work")
+    return config
+
+
+def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopRequest) -> None:
+    folder = plan.run_folder(run_id, seed)
+    work = folder / "work"
+    config = _config(plan, run_id, seed)
+    _, manifest = data_files(plan.index_folder(plan.trainings[run_id].resolved.spec.dataset))
+    initial_weights = plan.initial_weights(run_id)
     code = code_version()
-    keep = plan.scale.runtime.keep_weights
     version = {
         "training_code": code["training_code"],
         "data_sha256": manifest["sha256"],
         "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
     }
-    sessions = begin_session(folder / "work", version, keep, terminal)
+    sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
+    for name in FINAL_FILES:
+        remove_leftovers(folder / name)
     for pattern in ("metrics.*.json", "detections.*.npz"):
         for stale in folder.glob(pattern):
             stale.unlink()  # of weights that are about to be replaced
-    progress = ProgressHook(f"{run_id} seed {seed}", terminal)
-    runner = build_runner(config)
-    if plan.scale.runtime.channels_last:
-        runner.model.to(memory_format=torch.channels_last)
+    progress = ProgressHook(f"{run_id} seed {seed}", terminal, work / "progress.json")
+    runner = _prepared_runner(plan, config)
     runner.register_hook(progress)
-    runner.register_hook(
-        SessionHook(sessions[-1], lambda: save_sessions(folder / "work", sessions), progress)
-    )
+    runner.register_hook(SessionHook(sessions[-1], lambda: save_sessions(work, sessions), progress))
+    runner.register_hook(StopHook(stop))
     model = runner.train()
+    (folder / "run.json").unlink(missing_ok=True)  # it tells of the weights that go now
     _save(folder, model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
     record["initial_weights_sha256"] = version["initial_weights_sha256"]
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
     write_json(folder / "run.json", {**record, "data": data, "code": code})
+
+
+def _prepared_runner(plan: Plan, config: Config) -> Runner:
+    runner = build_runner(config)
+    if plan.scale.runtime.channels_last:
+        runner.model.to(memory_format=torch.channels_last)
+    return runner
 
 
 def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
@@ -208,7 +252,30 @@ def _note_failure(folder: Path, error: Exception) -> None:
     note = {
         "error": f"{type(error).__name__}: {error}",
         "log": str(folder / "log.txt"),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "exit": "error",
+        **_whereabouts(folder),
     }
     with suppress(OSError):
         write_json(folder / "work" / "failed.json", note)
+
+
+def _note_interruption(folder: Path, interruption: Interrupted) -> int:
+    """Leave a note of a stop that was asked for; return the iteration that is saved."""
+    iteration = iteration_of(newest_checkpoint(folder / "work"))
+    note = {
+        "signal": interruption.signal.name,
+        "iteration": iteration,
+        **_whereabouts(folder),
+    }
+    with suppress(OSError):
+        write_json(folder / "work" / "interrupted.json", note)
+    return iteration
+
+
+def _whereabouts(folder: Path) -> dict[str, str | None]:
+    """When a session ended, and what the next one goes on from."""
+    checkpoint = newest_checkpoint(folder / "work")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": checkpoint and str(checkpoint),
+    }

@@ -1,48 +1,113 @@
-"""MMEngine hooks of a training: reproducible epochs, a stop on a non-finite loss, progress."""
+"""MMEngine hooks of a training: checkpoints, stops, progress."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
+from mmengine.runner import Runner
 
+from obc.atomic import write_json
+from obc.checkpoints import checkpoint_path, newest_checkpoint
 from obc.errors import SuiteError
+from obc.interruption import Interrupted, StopRequest, agreed
+from obc.sessions import process_identity
 
 
 class TrainingDiverged(SuiteError):
-    """The loss became nan or infinite; the message says when and where to go on from."""
+    """The loss or a weight became nan or infinite; the message says when and where to go on."""
+
+
+def save_checkpoint(runner: Runner) -> None:
+    """Write a checkpoint at the end of an iteration, in the main process, if the weights are good.
+
+    Raises:
+        TrainingDiverged: a weight is not finite, so going on from here would be in vain.
+        CheckpointNotWritten: no space.
+    """
+    if not is_main_process():
+        return
+    weights = runner.train_loop.model.parameters()
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        raise _diverged(runner, "a weight is nan or infinite")
+    runner.train_loop.save()
 
 
 @HOOKS.register_module()
-class EpochSeedHook(Hook):
-    """Seeds every generator from (seed, epoch) when an epoch starts.
+class IterationCheckpointHook(Hook):
+    """Writes a checkpoint now and then, and after the last iteration of each epoch.
 
-    A training that is killed and resumed at an epoch's checkpoint then draws the same
-    augmentations and samples the same RoIs as one that was never interrupted.
+    Args:
+        minutes: of training between two checkpoints; 0: after every iteration, None: at the ends of
+            epochs only.
     """
 
-    priority = "VERY_HIGH"
+    priority = "VERY_LOW"
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Reseed Python, NumPy and torch."""
-        set_random_seed((runner.seed * 100_003 + runner.epoch) % 2**32)
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds = math.inf if minutes is None else 60 * minutes
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self.written = time.monotonic()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Write one if it is time."""
+        due = time.monotonic() - self.written >= self.seconds
+        if due or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            save_checkpoint(runner)
+            self.written = time.monotonic()
+
+
+class StopHook(Hook):
+    """Stops the training, with a checkpoint, at the end of an iteration in which a signal came.
+
+    Args:
+        request: receives signals; the hook tells it when the training loop begins.
+
+    Raises:
+        Interrupted: in all processes of a training at the same iteration.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+
+    def before_train(self, runner: Runner) -> None:
+        """From here on a signal waits for the end of the iteration."""
+        self.request.deferred = True
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Save, unless this iteration has been saved, and leave."""
+        number = agreed(self.request.number)
+        if not number:
+            return
+        if not checkpoint_path(Path(runner.work_dir), runner.iter + 1).exists():
+            save_checkpoint(runner)
+        raise Interrupted(number)
 
 
 class SessionHook(Hook):
-    """Notes after each epoch how much this session has trained, for when it is killed.
+    """Notes with each checkpoint how much this session has trained, for when it is killed.
 
     Args:
         session: the session's record; `seconds` and `images` are kept up to date in it.
         save: writes the records of all sessions.
         progress: counts.
     """
-
-    priority = "LOW"
 
     def __init__(
         self, session: dict[str, Any], save: Callable[[], None], progress: ProgressHook
@@ -51,7 +116,7 @@ class SessionHook(Hook):
         self.save = save
         self.progress = progress
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Bring the record up to date."""
         self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
         self.save()
@@ -62,7 +127,7 @@ class NonFiniteLossHook(Hook):
     """Stops the training when the loss is nan or infinite.
 
     On a GPU reading the loss waits for the device, so there it looks only every `interval`
-    iterations and before each checkpoint is written.
+    iterations. A checkpoint is not written of weights that are not finite, whatever the loss was.
 
     Raises:
         TrainingDiverged: with the iteration and the last good checkpoint.
@@ -78,40 +143,58 @@ class NonFiniteLossHook(Hook):
     ) -> None:
         """Check this iteration's summed loss."""
         loss = outputs["loss"]
-        due = self.every_n_train_iters(runner, self.interval)
-        if loss.is_cuda and not (due or self.end_of_epoch(runner.train_dataloader, batch_idx)):
+        if loss.is_cuda and not self.every_n_train_iters(runner, self.interval):
             return
-        if torch.isfinite(loss).all():
-            return
-        checkpoint = find_latest_checkpoint(runner.work_dir) or "none: it failed in its first epoch"
-        raise TrainingDiverged(
-            f"loss is {loss.item()} at iteration {runner.iter + 1} (epoch {runner.epoch + 1} of "
-            f"{runner.max_epochs}); last good checkpoint: {checkpoint}. "
-            f"Lower schedule.lr or check the data"
-        )
+        if not torch.isfinite(loss).all():
+            raise _diverged(runner, f"loss is {loss.item()}")
+
+
+def _diverged(runner: Runner, what: str) -> TrainingDiverged:
+    checkpoint = newest_checkpoint(Path(runner.work_dir)) or "none: it failed before the first one"
+    return TrainingDiverged(
+        f"{what} at iteration {runner.iter + 1} (epoch {runner.epoch + 1} of "
+        f"{runner.max_epochs}); last good checkpoint: {checkpoint}. "
+        f"Lower schedule.lr or check the data"
+    )
 
 
 class ProgressHook(Hook):
-    """Prints one line now and then: which run, epoch, iteration, loss, images/s, time left.
+    """Tells how far a training is: a line for a person now and then, a file for `obc status`.
 
     Args:
         name: of the run.
         stream: where a person looks, e.g. the terminal.
-        every_seconds: at most one line in this time, so a run of seconds prints none.
+        path: of the file.
+        print_seconds: at most one line in this time, so a run of seconds prints none.
+        write_seconds: at most one file in this time, the first after the first iteration.
     """
 
-    def __init__(self, name: str, stream: TextIO, every_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        stream: TextIO,
+        path: Path,
+        print_seconds: float = 15.0,
+        write_seconds: float = 5.0,
+    ) -> None:
         self.name = name
         self.stream = stream
-        self.every_seconds = every_seconds
+        self.path = path
+        self.print_seconds = print_seconds
+        self.write_seconds = write_seconds
         self.images = 0
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock; say where a resumed run goes on."""
         self.started = self.printed = time.monotonic()
+        self.written = -math.inf
         self.first_iter = runner.iter
         if runner.iter:
-            print(f"{self.name}: resumed after epoch {runner.epoch}", file=self.stream, flush=True)
+            print(
+                f"{self.name}: resumed after iteration {runner.iter} of {runner.max_iters}",
+                file=self.stream,
+                flush=True,
+            )
 
     @property
     def seconds(self) -> float:
@@ -121,19 +204,42 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Count, and print when it is time."""
-        self.images += len(data_batch["inputs"])
+        """Count, and tell when it is time."""
+        self.images += len(data_batch["inputs"]) * get_world_size()
         now = time.monotonic()
-        if now - self.printed < self.every_seconds:
+        to_write = now - self.written >= self.write_seconds
+        to_print = now - self.printed >= self.print_seconds
+        if not (to_write or to_print):
             return
-        self.printed = now
-        done = runner.iter + 1 - self.first_iter
-        seconds = self.seconds
-        left = seconds / done * (runner.max_iters - runner.iter - 1)
-        print(
-            f"{self.name}: epoch {runner.epoch + 1}/{runner.max_epochs}, "
-            f"iteration {runner.iter + 1}/{runner.max_iters}, loss {outputs['loss'].item():.3f}, "
-            f"{self.images / seconds:.1f} images/s, {int(left // 60)}:{int(left % 60):02d} left",
-            file=self.stream,
-            flush=True,
-        )
+        progress = self._progress(runner, outputs["loss"].item())
+        if to_write:
+            self.written = now
+            # On a GPU a loss that is not finite may come here before it is noticed.
+            loss = progress["loss"]
+            write_json(self.path, {**progress, "loss": loss if math.isfinite(loss) else None})
+        if to_print:
+            self.printed = now
+            print(_progress_line(self.name, progress), file=self.stream, flush=True)
+
+    def _progress(self, runner: Runner, loss: float) -> dict[str, Any]:
+        seconds, iteration = self.seconds, runner.iter + 1
+        left = seconds / (iteration - self.first_iter) * (runner.max_iters - iteration)
+        return {
+            "epoch": runner.epoch + 1,
+            "epochs": runner.max_epochs,
+            "iteration": iteration,
+            "iterations": runner.max_iters,
+            "loss": loss,
+            "images_per_second": round(self.images / seconds, 2),
+            "seconds_left": round(left, 1),
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            **process_identity(),
+        }
+
+
+def _progress_line(name: str, progress: dict[str, Any]) -> str:
+    left = int(progress["seconds_left"])
+    return (
+        "{name}: epoch {epoch}/{epochs}, iteration {iteration}/{iterations}, loss {loss:.3f}, "
+        "{images_per_second:.1f} images/s, {minutes}:{seconds:02d} left"
+    ).format(name=name, minutes=left // 60, seconds=left % 60, **progress)

@@ -113,7 +113,7 @@ def test_the_schedule_is_the_paper_s() -> None:
 def test_images_have_the_paper_s_size(dataset: str, scale: tuple[int, int]) -> None:
     pipeline = training_config(
         of("faster_rcnn", "offset_bin", dataset)
-    ).train_dataloader.dataset.pipeline
+    ).train_dataloader.dataset.dataset.pipeline
     (resize,) = (step for step in pipeline if step["type"] == "Resize")
     assert tuple(resize["scale"]) == scale and resize["keep_ratio"]
 

@@ -107,14 +107,14 @@ def test_a_killed_training_resumes_to_bit_identical_weights(workspace: Workspace
         command, cwd=workspace.folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 60
-    while not (whole / "work/epoch_2.pth").exists() and time.monotonic() < deadline:
+    while not (whole / "work/iteration_12.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert run_status(whole) == "not run", "killed too late to test anything"
     done = workspace.obc("train", file, run)
     assert done.returncode == 0, done.stderr
-    assert "resumed after epoch" in done.stderr
+    assert "resumed after iteration" in done.stderr
     sessions = json.loads((whole / "run.json").read_text())["sessions"]
     assert len(sessions) == 2 and all(session["images"] >= 48 for session in sessions)
     whole.rename(killed)
@@ -211,9 +211,9 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
     config = Config.fromfile(folder / "config.py")
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = load_model(config.model, folder / "final.pth")
-        config.test_dataloader.dataset.ann_file = config.train_dataloader.dataset.ann_file
+        config.test_dataloader.dataset.ann_file = config.train_dataloader.dataset.dataset.ann_file
         loader = Runner.build_dataloader(config.test_dataloader, seed=0)
-        truth = json.loads(Path(config.train_dataloader.dataset.ann_file).read_text())
+        truth = json.loads(Path(config.train_dataloader.dataset.dataset.ann_file).read_text())
         detections = detect(model, loader, [1, 2, 3, 4], "test", sys.stderr)
     assert len(detections) > 200
     ours, _ = average_precision(truth, detections)

@@ -64,7 +64,7 @@ def collect(plan: Plan, tables: Iterable[str] | None = None) -> pd.DataFrame:
         the index within its table from 0; `value` and `paper` are in percent; `value` is NaN
         unless `status` is `ok`, the others being `cited` (from the literature; without run_id,
         decode and seed), `undefined` (the data have no such objects), `not evaluated` (trained,
-        no metrics file), `not run`, `running` and `failed`.
+        no metrics file), `not run`, `running`, `interrupted` and `failed`.
 
     Raises:
         ConfigError: a name that is no table of the plan.
