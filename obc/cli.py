@@ -173,7 +173,7 @@ def _train(options: argparse.Namespace) -> None:
         from obc.train import train
 
         started = time.monotonic()
-        train(plan, options.run_id, options.seed, terminal)
+        train(plan, options.run_id, options.seed, terminal, patience=options.wait)
         seconds = time.monotonic() - started
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
 
@@ -358,6 +358,8 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("--seed", type=int, default=0)
         step.set_defaults(run=run)
     train.add_argument("--again", action="store_true", help="also if it is trained already")
+    train.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
+                       help="for a process that trains this run, e.g. is stopping")  # fmt: skip
     for step in (evaluate, submit):
         step.add_argument(
             "--decode", required=True, choices=("expectation", "argmax", "regression")

@@ -43,8 +43,13 @@ def run_status(folder: Path) -> RunStatus:
 
 
 @contextmanager
-def training_lock(folder: Path) -> Iterator[None]:
+def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a run's folder against a second training; the system frees it if the process dies.
+
+    Args:
+        folder: of the run.
+        patience: seconds to wait for a process that holds it, e.g. one that was told to stop and
+            is saving.
 
     Raises:
         RunBusy: another process holds it.
@@ -52,7 +57,8 @@ def training_lock(folder: Path) -> Iterator[None]:
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as handle:
-        if not _lock_within(handle, seconds=1.0):
+        # At least a moment: `run_status` holds the lock for an instant when it looks.
+        if not _lock_within(handle, seconds=max(patience, 1.0)):
             raise RunBusy(f"{folder}: another process is training this run; wait for it")
         # Processes that load images would hold the lock on when the training itself is killed.
         os.register_at_fork(after_in_child=handle.close)
@@ -60,7 +66,6 @@ def training_lock(folder: Path) -> Iterator[None]:
 
 
 def _lock_within(handle: TextIO, seconds: float) -> bool:
-    """Try for a moment: `run_status` holds the lock for an instant when it looks."""
     deadline = time.monotonic() + seconds
     while True:
         try:

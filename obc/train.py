@@ -68,7 +68,7 @@ def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
     return files, manifest
 
 
-def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
+def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float = 0.0) -> Path:
     """Train a run, or go on with it, and write its final files.
 
     SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
@@ -78,6 +78,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
         plan: the resolved plan that names the run.
         seed: of weights, data order and sampling.
         terminal: where progress lines go; everything else is printed to stdout.
+        patience: seconds to wait for another process that trains this run.
 
     Returns:
         The run's folder.
@@ -90,7 +91,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     """
     folder = plan.run_folder(run_id, seed)
     work = folder / "work"
-    with stop_requests() as stop, training_lock(folder):
+    with stop_requests() as stop, training_lock(folder, patience):
         for note in ("failed.json", "interrupted.json", "progress.json"):
             (work / note).unlink(missing_ok=True)
         try:

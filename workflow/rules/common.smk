@@ -21,6 +21,7 @@ from obc.provenance import (
     code_digest,
 )
 from obc.scale import ShapesData
+from obc.slurm import cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(
@@ -43,6 +44,7 @@ for line in PLAN.summary:
 # is nobody's input: what matters of it to a job is in its wildcards and params.
 onstart:
     PLAN.save(PLAN_FILE)
+    cancel_jobs_of_a_killed_snakemake()
 
 
 RESULTS = PLAN.results
@@ -60,6 +62,20 @@ wildcard_constraints:
     seed=r"\d+",
     decode="expectation|argmax|regression",
     index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
+
+
+def cancel_jobs_of_a_killed_snakemake():
+    """This Snakemake holds the lock on what it will make: SLURM jobs for that are nobody's."""
+    if not Path(".snakemake/slurm_logs").exists():
+        return  # nothing was ever submitted from this folder
+    jobs = {job_comment(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()}
+    try:
+        cancelled = cancel_left_over(Path.cwd(), jobs)
+    except SuiteError as error:
+        logger.warning(f"no look for SLURM jobs of an earlier call: {error}")
+        return
+    if cancelled:
+        logger.info(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
 
 
 def shapes_settings(folder):

@@ -19,8 +19,10 @@ rule train:
     params:
         plan=PLAN_FILE,
         code="kept" if KEEP_WEIGHTS else code_digest(TRAINING_CODE),
+    # exec: a scheduler signals every process of a job, and a shell between would die before the
+    # training has saved. --wait: the job before this one may still be saving.
     shell:
-        "obc train {params.plan} {wildcards.run_id} --seed {wildcards.seed} --again"
+        "exec obc train {params.plan} {wildcards.run_id} --seed {wildcards.seed} --again --wait 300"
 
 
 rule evaluate:
