@@ -107,6 +107,18 @@ def test_a_changed_scale_shares_the_starting_weights(suite: Workspace) -> None:
     assert "results/smoke-pilot/" in done.stdout + done.stderr
 
 
+def test_the_slurm_profile_asks_for_all_gpus_of_a_training(suite: Workspace) -> None:
+    done = suite.snakemake(
+        "table1", "-n", "--quiet", "progress", "--workflow-profile", "profiles/slurm",
+        "--config", "label=gpus", 'change={"runtime.gpus":2}',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    (training, *_) = re.findall(r"^rule train:$.*?resources: (.*?)$", output, re.M | re.S)
+    for asked in ("gpu=2", "runtime=1440", "mem_mb=24000", "slurm_extra=--signal=TERM@180"):
+        assert asked in training.split(", ")
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
