@@ -1,6 +1,7 @@
 # make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N] [TARGETS="table1 table2"]
 #                                   set up, then run every training, table, figure, or the targets'
 # make test                                           set up, then run the tests
+# make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make reference [RESULTS=mini]                       copy the results that are committed
 # make lint | format | env | lock | unlock | help
 #
@@ -24,10 +25,10 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce reference test lint format env lock unlock
+.PHONY: help reproduce reference test test-slurm lint format env lock unlock
 
 help: ## show this
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
@@ -42,6 +43,10 @@ reference: ## copy tables, figures, claims and run records of RESULTS=mini to re
 
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# They start a SLURM of their own; without its programs each test says why it is skipped.
+test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way
+	$(BIN)/python -m pytest tests/slurm -rs
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
