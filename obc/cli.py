@@ -43,9 +43,9 @@ Get what config/datasets.yaml names: VOC, COCO, ImageNet weights. A workflow at 
 this itself. An interrupted call goes on where it stopped; a folder that is there is used in place.
 
 examples:
-  obc fetch --set scale=paper            everything that a scale needs
+  obc fetch --scale paper                everything that a scale needs
   obc fetch voc2007 voc2012 resnet50     some of it
-  obc fetch --list --set scale=paper     without a network: what to download elsewhere (URL, size,
+  obc fetch --list --scale paper         without a network: what to download elsewhere (URL, size,
                                          checksum) and where to put it; `obc fetch` then checks and
                                          unpacks it, and so does the workflow
 """
@@ -77,18 +77,15 @@ class StepFailed(SuiteError):
 def _plan(options: argparse.Namespace) -> None:
     plan = load_plan(_raw_config(options), options.config_folder)
     if options.out is not None:
+        if options.table or options.gpu:
+            raise ConfigError("--out writes the whole plan; leave out --table and --gpu")
         plan.save(options.out)
         return
-    print(plan.scale.description)
-    print("\n".join(plan.summary))
-    for run_id in plan.initial_runs:
-        print(f"  {run_id}  (shared starting weights)")
-    for run in plan.runs.values():
-        seeds = ", ".join(map(str, plan.seeds_of(run.run_id)))
-        print(
-            f"  {run.run_id}  [{', '.join(run.tables)}]  seeds: {seeds}"
-            f"  decodings: {', '.join(run.decodes)}"
-        )
+    from obc.operations.estimate import report
+
+    tables = [f"table{name}" if name.isdigit() else name for name in options.table]
+    page = report(plan, tables or plan.tables, options.gpu)
+    print(plan.scale.description, *plan.summary, "", page, sep="\n")
 
 
 def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +93,7 @@ def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"{path}: not found; call obc from the project's folder")
     raw = read_yaml(path)
-    for pair in options.set:
+    for pair in [*options.set, *([f"scale={options.scale}"] if options.scale else [])]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair}: allowed is key=value")
@@ -320,7 +317,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STEP")
 
-    plan = commands.add_parser("plan", help="validate config/ and show or write what would run")
+    plan = commands.add_parser(
+        "plan", help="validate config/ and show what would run and cost, or write the plan"
+    )
+    plan.add_argument("--table", nargs="+", default=[], metavar="NAME",
+                      help="only what these need, e.g. 3, table3 or figure5")  # fmt: skip
+    plan.add_argument("--gpu", metavar="NAME", help="hours of which device, e.g. h100 or cpu")
     plan.add_argument("--out", type=Path, metavar="FILE", help="write the plan here, print nothing")
     plan.set_defaults(run=_plan)
     fetch = commands.add_parser(
@@ -332,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="fetch nothing, print what to put where by hand")  # fmt: skip
     fetch.set_defaults(run=_fetch)
     for step in (plan, fetch):
+        step.add_argument("--scale", metavar="NAME", help="short for --set scale=NAME")
         step.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
                           help="as snakemake's --config (keys: config/README.md)")  # fmt: skip
         step.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")

@@ -29,7 +29,8 @@ from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.interruption import Interrupted, StopRequest, stop_requests
 from obc.plan import Plan
-from obc.provenance import code_version, file_sha256, hardware, package_versions
+from obc.provenance import code_version, file_sha256
+from obc.records import weights_record
 from obc.runs import training_lock
 from obc.sessions import begin_session, save_sessions
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
@@ -205,14 +206,7 @@ def _record(
     """What was trained, how long it took and on what; times are of all sessions together."""
     seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
     return {
-        "run_id": run_id,
-        "scale": plan.scale.name,
-        "protocol": plan.scale.protocol,
-        "seed": seed,
-        "resolved": plan.trainings[run_id].resolved.model_dump(mode="json"),
-        "weights_sha256": file_sha256(plan.run_folder(run_id, seed) / "final.pth"),
-        "packages": package_versions(),
-        "hardware": hardware(),
+        **weights_record(plan, run_id, seed),
         "started": sessions[0]["started"],
         "seconds": round(seconds, 2),
         "images_per_second": round(images / seconds, 2) if seconds else None,

@@ -10,7 +10,7 @@ from report_fixtures import TABLE, plan_of, trained
 
 from obc import provenance
 from obc.provenance import TRAINING_CODE, code_digest, code_version
-from obc.report.freshness import stale_notes
+from obc.report.freshness import weights_notes
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_the_code_version_names_the_training_code() -> None:
 def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE})
     table = plan.tables["table9"]
-    assert stale_notes(plan, table) == []
+    assert weights_notes(plan, table) == []
     manifest = plan.index_folder("voc") / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"sha256": "now"}))
     trained(plan, "table9", 0, data={"sha256": "now"})
-    assert stale_notes(plan, table) == []
+    assert weights_notes(plan, table) == []
     trained(plan, "table9", 1, data={"sha256": "now"}, code={"training_code": "11112222"})
     trained(plan, "table9", 2, data={"sha256": "before"})
-    code, data = stale_notes(plan, table)
+    code, data = weights_notes(plan, table)
     assert code.startswith("1 of 3 trainings were made with other code")
     assert data.startswith("1 of 3 trainings were made with other data")
 
@@ -65,7 +65,7 @@ def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path:
     weights.parent.mkdir(parents=True)
     (weights.parent / "run.json").write_text(json.dumps({"weights_sha256": "now"}))
     trained(plan, "table9", 0, initial_weights_sha256="now")
-    assert stale_notes(plan, table) == []
+    assert weights_notes(plan, table) == []
     trained(plan, "table9", 1, initial_weights_sha256="before")
-    (note,) = stale_notes(plan, table)
+    (note,) = weights_notes(plan, table)
     assert note.startswith("1 of 2 trainings were made with other starting weights")

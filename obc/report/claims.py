@@ -19,7 +19,7 @@ from obc.claims import Verdict
 from obc.experiment import Row
 from obc.plan import Plan
 from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
-from obc.report.freshness import stale_notes
+from obc.report.freshness import weights_notes
 from obc.report.tables import escape_markdown
 from obc.report.training_spread import ENOUGH_SEEDS
 from obc.report.verdicts import (
@@ -139,7 +139,7 @@ def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
         "rows": {key: _label(row) for key, row in table.keyed_rows.items() if key in used},
-        "notes": [*plan.deviations(table.dataset), *stale_notes(plan, table)],
+        "notes": [*plan.deviations(table.dataset), *weights_notes(plan, table)],
         "claims": [_claim(claim) for claim in judged.claims],
     }
 

@@ -1,7 +1,7 @@
-"""Which trainings of a table were made with other code or other data than the present ones.
+"""Where the weights behind a table come from, if not from the present code and data.
 
 Where weights are kept (scale `paper`), an edit of the code trains nothing again; the tables then
-say that a number is of another version.
+say that a number is of another version. They also say which weights were trained elsewhere.
 """
 
 from __future__ import annotations
@@ -14,33 +14,50 @@ from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest
 
 
-def stale_notes(plan: Plan, table: TableSpec) -> list[str]:
-    """A sentence for each way in which trained runs of a table differ from the present state."""
+def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
+    """A sentence for each way in which weights of a table are not what would be trained now."""
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
-    by_run = {run_id: _records(plan, run_id) for run_id in run_ids}
-    records = [record for of_run in by_run.values() for record in of_run]
+    records = [(run_id, record) for run_id in run_ids for record in _records(plan, run_id)]
     if not records:
         return []
-    code, data = code_digest(TRAINING_CODE), _indexed(plan, table)
-    others = {
-        f"code than the present one ({code})": [
-            record["code"]["training_code"] != code for record in records
-        ],
-        f"data than the present one ({(data or '')[:8]})": [
-            data is not None and record["data"]["sha256"] != data for record in records
-        ],
-        "starting weights than the present ones": [
-            _starts_elsewhere(plan, run_id, record)
-            for run_id, of_run in by_run.items()
-            for record in of_run
-        ],
-    }
-    return [
-        f"{sum(other)} of {len(records)} trainings were made with other {what}; their run.json "
-        "says which."
-        for what, other in others.items()
-        if any(other)
+    code = code_digest(TRAINING_CODE)
+    differences = [other_versions(plan, run_id, record, code) for run_id, record in records]
+    imported = [run_id for run_id, record in records if record.get("imported")]
+    notes = [
+        f"{sum(what in found for found in differences)} of {len(records)} trainings were made with "
+        f"other {what}; their run.json says which."
+        for what in dict.fromkeys(what for found in differences for what in found)
     ]
+    if imported:
+        rows = [plan.run_of(row).run_id for row in table.rows if not row.cited]
+        notes.append(
+            f"{sum(run_id in imported for run_id in rows)} of {len(rows)} rows' weights were "
+            "imported, not trained by this suite; their run.json says from where."
+        )
+    return notes
+
+
+def other_versions(
+    plan: Plan, run_id: str, record: dict[str, Any], code: str
+) -> tuple[str, ...]:
+    """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
+
+    Imported weights were trained by none of this, so they cannot be of another version of it.
+
+    Args:
+        record: the content of the run's `run.json`.
+        code: digest of the present TRAINING_CODE.
+    """
+    if record.get("imported"):
+        return ()
+    data = _indexed(plan, run_id)
+    others = {
+        f"code than the present one ({code})": record["code"]["training_code"] != code,
+        f"data than the present one ({(data or '')[:8]})": data is not None
+        and record["data"]["sha256"] != data,
+        "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
+    }
+    return tuple(what for what, other in others.items() if other)
 
 
 def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
@@ -58,6 +75,7 @@ def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def _indexed(plan: Plan, table: TableSpec) -> str | None:
-    manifest = plan.index_folder(table.dataset) / "manifest.json"
+def _indexed(plan: Plan, run_id: str) -> str | None:
+    dataset = plan.trainings[run_id].resolved.spec.dataset
+    manifest = plan.index_folder(dataset) / "manifest.json"
     return json.loads(manifest.read_text())["sha256"] if manifest.exists() else None

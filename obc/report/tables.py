@@ -21,7 +21,7 @@ from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.report.captions import sentence, stamp, title
 from obc.report.collect import collect, require_complete, summarise
-from obc.report.freshness import stale_notes
+from obc.report.freshness import weights_notes
 
 KEY = (
     "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
@@ -266,7 +266,7 @@ def _notes(plan: Plan, table: TableSpec) -> list[str]:
         notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")
     if any(row.cited for row in table.rows):
         notes.insert(0, "(literature): a number that the paper cites; nothing is trained for it.")
-    return notes + stale_notes(plan, table)
+    return notes + weights_notes(plan, table)
 
 
 # --- escaping ----------------------------------------------------------------------------------

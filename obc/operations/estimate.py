@@ -1,0 +1,400 @@
+"""What a plan costs before it is started: device hours and disk, by table and by run.
+
+Three sources, the best that there is for a run: images/s of finished runs of the same network here
+("measured"), the arithmetic throughput of other finished runs here ("scaled"), the table DEVICES
+("estimated").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from tabulate import tabulate
+
+from obc.experiment import ResolvedRun
+from obc.operations.complexity import evaluation_flops, parameters, training_flops
+from obc.plan import INITIAL_SEED, Plan
+from obc.records import read_record
+from obc.runs import run_status
+from obc.scale import CocoData, ShapesData, VocData
+from obc.spec_errors import ConfigError
+
+Basis = Literal["measured", "scaled", "estimated"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What trains: its peak in TFLOP/s and the part of it that a detector's training sustains."""
+
+    peak: float
+    utilisation: float
+    source: str
+
+    @property
+    def flops_per_second(self) -> float:
+        """Sustained, of the operations that `obc.operations.complexity` counts."""
+        return self.peak * self.utilisation * 1e12
+
+
+_TF32 = "peak: NVIDIA, TF32 without sparsity; the part of it is an assumption"
+DEVICES = {
+    # 968 GFLOP an image of Faster R-CNN R50 at 1333 x 800, of which torchvision trains 2 in 0.229 s.
+    "v100": Device(15.7, 0.54, "torchvision's published 0.229 s a step of two images, FP32"),
+    "t4": Device(8.1, 0.40, "peak: NVIDIA, FP32; the part of it is an assumption"),
+    "a100": Device(156.0, 0.10, _TF32),
+    "h100": Device(495.0, 0.05, _TF32),
+    "h200": Device(495.0, 0.05, _TF32),
+    "rtx3090": Device(35.6, 0.30, _TF32),
+    "rtx4090": Device(82.6, 0.25, _TF32),
+    # One core of an AMD EPYC, whose own matrix products reach 87 GFLOP/s: docs/performance.md.
+    "cpu": Device(0.087, 0.30, "a core; both measured at scale mini, docs/performance.md"),
+}
+DEFAULT_GPU = "a100"
+
+# Imports, building the model, reading the index, writing: 6.8 min of 45 trainings of scale mini.
+START_SECONDS = 9.0
+FLOAT_BYTES = 4
+CHECKPOINTS_KEPT = 2
+# Of detections.<decode>.npz, compressed: measured at scale mini. At most 100 an image are kept.
+DETECTION_BYTES = 40
+DETECTIONS_PER_IMAGE = 100
+CLASSES = {"voc": 20, "coco": 80}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images that one device trained on in a second."""
+
+    run: ResolvedRun
+    images_per_second: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One training with its evaluations: what it takes a device, and the disk.
+
+    Attributes:
+        seconds: of one device; of a finished training as it took. None: the number of images of a
+            folder of one's own is not known before `obc index`.
+        disk: bytes that stay.
+        peak_disk: further bytes while it trains.
+    """
+
+    run_id: str
+    seed: int
+    seconds: float | None
+    basis: Basis | Literal["done"]
+    disk: int
+    peak_disk: int
+
+
+# --- one training ------------------------------------------------------------------------------
+
+
+def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
+    """The cost of every training of a plan, starting weights first.
+
+    Args:
+        gpu: name in DEVICES; None: as the scale says, a CPU core or DEFAULT_GPU.
+
+    Raises:
+        ConfigError: `gpu` is not in DEVICES.
+    """
+    device = device_of(plan, gpu)
+    rates = [rate for rate in finished_rates(plan) if _is_device(rate.device, device, gpu)]
+    assumed = DEVICES[device].flops_per_second
+    return [
+        _cost(plan, run_id, seed, rates, assumed)
+        for run_id in plan.trainings
+        for seed in plan.seeds_of(run_id)
+    ]
+
+
+def device_of(plan: Plan, gpu: str | None) -> str:
+    """The device that hours are of."""
+    if gpu is None:
+        return DEFAULT_GPU if plan.scale.runtime.gpus else "cpu"
+    if gpu not in DEVICES:
+        raise ConfigError(f"--gpu {gpu}: not known; allowed: {', '.join(DEVICES)}")
+    return gpu
+
+
+def finished_rates(plan: Plan) -> list[Rate]:
+    """What finished runs of this scale's results measured; runs of older code are left out."""
+    folders = sorted({plan.results, plan.shared})
+    records = [
+        record
+        for folder in folders
+        for path in sorted(folder.glob("runs/*/seed*/run.json"))
+        if (record := read_record(path)) is not None
+    ]
+    return [rate for record in records if (rate := _rate(record)) is not None]
+
+
+def _rate(record: dict[str, Any]) -> Rate | None:
+    images_per_second = record.get("images_per_second")
+    if not images_per_second:  # imported, or shorter than the clock resolves
+        return None
+    try:
+        run = ResolvedRun.model_validate(record["resolved"])
+    except (KeyError, ValidationError):
+        return None
+    device = record.get("hardware", {}).get("gpu") or "cpu"
+    return Rate(run, images_per_second / record.get("processes", 1), device)
+
+
+def _is_device(name: str, device: str, asked: str | None) -> bool:
+    """Whether a record's device is the one meant; where none was asked for, any GPU is."""
+    if device == "cpu" or name == "cpu":
+        return name == device
+    return asked is None or device in name.lower().replace(" ", "")
+
+
+def throughput(
+    plan: Plan, run: ResolvedRun, rates: Sequence[Rate], assumed: float | None
+) -> tuple[float, Basis] | None:
+    """Operations a second that a run will be trained with, and where that is known from.
+
+    Args:
+        assumed: where nothing was measured; None: nothing is known then.
+    """
+    same = [rate for rate in rates if _network(rate.run) == _network(run)]
+    if same:
+        return fmean(map(_flops_per_second(plan), same)), "measured"
+    if rates:
+        return median(map(_flops_per_second(plan), rates)), "scaled"
+    return None if assumed is None else (assumed, "estimated")
+
+
+def training_seconds(plan: Plan, run_id: str, flops_per_second: float) -> float | None:
+    """Seconds of one device for a training and its evaluations; None: images are not counted."""
+    planned = plan.trainings[run_id]
+    run = planned.resolved
+    train, val = (images(plan, run_id, split) for split in ("train", "val"))
+    if train is None or val is None:
+        return None
+    classes, photographs = _classes(plan, run), _photographs(plan, run)
+    epochs = run.schedule.epochs * run.schedule.repeat_times
+    flops = train * epochs * training_flops(run, classes, photographs)
+    flops += val * len(planned.decodes) * evaluation_flops(run, classes, photographs)
+    return flops / flops_per_second + START_SECONDS * (1 + len(planned.decodes))
+
+
+def images(plan: Plan, run_id: str, split: Literal["train", "val"]) -> int | None:
+    """How many images a split has: as drawn, published or indexed; None: nobody knows yet."""
+    dataset = plan.trainings[run_id].resolved.spec.dataset
+    data = plan.scale.data[dataset]
+    if isinstance(data, ShapesData):
+        return getattr(data, f"{split}_images")
+    manifest = read_record(plan.index_folder(dataset) / "manifest.json")
+    if manifest is not None:
+        return manifest["splits"][split]["images"]
+    return getattr(data, f"max_{split}_images") or getattr(data, f"expected_{split}_images")
+
+
+def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: float) -> Cost:
+    planned, folder = plan.trainings[run_id], plan.run_folder(run_id, seed)
+    sustained, basis = throughput(plan, planned.resolved, rates, assumed)
+    seconds = training_seconds(plan, run_id, sustained)
+    if is_done(plan, run_id, seed):
+        record = read_record(folder / "run.json") or {}
+        seconds, basis = (record.get("seconds") or 0.0) * record.get("processes", 1), "done"
+    weights = FLOAT_BYTES * parameters(planned.resolved, _classes(plan, planned.resolved))
+    found = DETECTIONS_PER_IMAGE * DETECTION_BYTES * (images(plan, run_id, "val") or 0)
+    return Cost(
+        run_id=run_id,
+        seed=seed,
+        seconds=seconds,
+        basis=basis,
+        disk=weights + found * len(planned.decodes),
+        # Weights and the optimiser's momentum.
+        peak_disk=CHECKPOINTS_KEPT * 2 * weights,
+    )
+
+
+def is_done(plan: Plan, run_id: str, seed: int) -> bool:
+    """Whether a run is trained and every decoding that tables ask for is evaluated."""
+    folder = plan.run_folder(run_id, seed)
+    return run_status(folder) == "trained" and all(
+        (folder / f"metrics.{decode}.json").exists() for decode in plan.trainings[run_id].decodes
+    )
+
+
+def _network(run: ResolvedRun) -> tuple[Any, ...]:
+    """What decides the time of a step, the box loss aside."""
+    return (run.spec.dataset, run.spec.detector, run.network, run.sizes, run.schedule.batch_size)
+
+
+def _flops_per_second(plan: Plan) -> Any:
+    return lambda rate: (
+        rate.images_per_second
+        * training_flops(rate.run, _classes(plan, rate.run), _photographs(plan, rate.run))
+    )
+
+
+def _classes(plan: Plan, run: ResolvedRun) -> int:
+    data = plan.scale.data[run.spec.dataset]
+    if isinstance(data, ShapesData):
+        return data.num_classes
+    return len(data.classes) if isinstance(data, VocData) else CLASSES["coco"]
+
+
+def _photographs(plan: Plan, run: ResolvedRun) -> bool:
+    return isinstance(plan.scale.data[run.spec.dataset], VocData | CocoData)
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
+    """What the named tables of a plan would run, share, cost and have done, as text.
+
+    Raises:
+        ConfigError: a name that is no table of the plan, or a GPU that DEVICES does not have.
+    """
+    names = list(tables)
+    unknown = sorted(set(names) - set(plan.tables))
+    if unknown:
+        raise ConfigError(
+            f"--table {', '.join(unknown)}: no such table; allowed: {', '.join(plan.tables)}"
+        )
+    by_table = {name: _trainings(plan, name) for name in names}
+    wanted = {key for keys in by_table.values() for key in keys}
+    starts = {(plan.trainings[run_id].resolved.initial_run, INITIAL_SEED) for run_id, _ in wanted}
+    known = {(cost.run_id, cost.seed): cost for cost in costs(plan, gpu)}
+    wanted |= {key for key in starts if key[0] is not None}
+    chosen = [cost for key, cost in known.items() if key in wanted]
+    lines = [_table_line(plan, name, keys, known) for name, keys in by_table.items()]
+    initial = [cost for cost in chosen if cost.run_id in plan.initial_runs]
+    if initial:
+        lines.append(_line("starting weights", "", initial, ""))
+    rows = sum(_rows(plan, name) for name in names)
+    lines.append(_line("together", rows, chosen, ""))
+    unit = "core hours" if device_of(plan, gpu) == "cpu" else "GPU-hours"
+    header = ("", "rows", "trainings", "shared", "done", unit, "to do", "disk")
+    parts = [
+        tabulate(lines, header, tablefmt="plain", disable_numparse=True, colalign=_ALIGNED),
+        _sharing(plan, names, known, unit),
+        _basis(plan, gpu, chosen),
+        tabulate([_run_line(plan, cost) for cost in chosen], tablefmt="plain"),
+    ]
+    return "\n\n".join(parts)
+
+
+_ALIGNED = ("left", *["right"] * 7)
+
+
+def _trainings(plan: Plan, table: str) -> dict[tuple[str, int], None]:
+    """The trainings that a table needs, in its order."""
+    run_ids = [plan.run_of(row).run_id for row in plan.tables[table].rows if not row.cited]
+    seeds = plan.seeds_of_table(table)
+    return dict.fromkeys((run_id, seed) for run_id in run_ids for seed in seeds)
+
+
+def _rows(plan: Plan, table: str) -> int:
+    return sum(not row.cited for row in plan.tables[table].rows)
+
+
+def _table_line(
+    plan: Plan,
+    name: str,
+    keys: Iterable[tuple[str, int]],
+    known: dict[tuple[str, int], Cost],
+) -> tuple[Any, ...]:
+    chosen = [known[key] for key in keys]
+    shared = sum(len(plan.runs[cost.run_id].tables) > 1 for cost in chosen)
+    return _line(name, _rows(plan, name), chosen, shared)
+
+
+def _line(name: str, rows: int | str, chosen: Sequence[Cost], shared: int | str) -> tuple[Any, ...]:
+    to_do = [cost for cost in chosen if cost.basis != "done"]
+    return (
+        name,
+        rows,
+        len(chosen),
+        shared,
+        len(chosen) - len(to_do),
+        _hours(cost.seconds for cost in chosen),
+        _hours(cost.seconds for cost in to_do),
+        _bytes(sum(cost.disk for cost in chosen)),
+    )
+
+
+def _sharing(
+    plan: Plan, names: Sequence[str], known: dict[tuple[str, int], Cost], unit: str
+) -> str:
+    """What it would be to train every row by itself."""
+    separate = [
+        known[plan.run_of(row).run_id, seed]
+        for name in names
+        for row in plan.tables[name].rows
+        if not row.cited
+        for seed in plan.seeds_of_table(name)
+    ]
+    together = {(cost.run_id, cost.seed): cost for cost in separate}.values()
+    hours, all_hours = (_hours(cost.seconds for cost in part) for part in (together, separate))
+    return (
+        "shared: trainings that another table reads too. Rows of the same spec are one training: "
+        f"{len(together)} in place of {len(separate)}, {hours} {unit} in place of {all_hours}."
+    )
+
+
+def _basis(plan: Plan, gpu: str | None, chosen: Sequence[Cost]) -> str:
+    device = DEVICES[device_of(plan, gpu)]
+    counts = {
+        basis: sum(cost.basis == basis for cost in chosen)
+        for basis in ("done", "measured", "scaled", "estimated")
+    }
+    meaning = {
+        "done": "as they took",
+        "measured": "by images/s of finished runs of the same network here",
+        "scaled": "by the throughput of other finished runs here",
+        "estimated": f"estimated for one {device_of(plan, gpu)} at "
+        f"{device.flops_per_second / 1e12:.3g} TFLOP/s, {device.utilisation:.0%} of its peak of "
+        f"{device.peak:g} ({device.source})",
+    }
+    peak = max((cost.peak_disk for cost in chosen if cost.basis != "done"), default=0)
+    said = "; ".join(f"{counts[name]} {meaning[name]}" for name in counts if counts[name])
+    checkpoints = f" Disk: weights and detections; a training in progress has up to {_bytes(peak)} "
+    return f"Hours: {said}." + (checkpoints + "of checkpoints beside it." if peak else "")
+
+
+def _run_line(plan: Plan, cost: Cost) -> tuple[str, ...]:
+    planned = plan.trainings[cost.run_id]
+    use = "shared starting weights" if cost.run_id in plan.initial_runs else ""
+    return (
+        f"  {cost.run_id}",
+        f"seed {cost.seed}",
+        use or f"[{', '.join(planned.tables)}]",
+        f"{', '.join(planned.decodes)}",
+        f"{_hours([cost.seconds])} h",
+        cost.basis,
+    )
+
+
+def _hours(seconds: Iterable[float | None]) -> str:
+    """Hours, "?" where a summand is not known."""
+    parts = list(seconds)
+    if None in parts:
+        return "?"
+    hours = sum(parts) / 3600
+    return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def folder_bytes(plan: Plan) -> int:
+    """Bytes that what is still to do needs, one training in progress at a time."""
+    to_do = [cost for cost in costs(plan) if cost.basis != "done"]
+    return sum(cost.disk for cost in to_do) + max((cost.peak_disk for cost in to_do), default=0)
