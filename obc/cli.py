@@ -247,7 +247,7 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _partial(options: argparse.Namespace) -> None:
-    from obc.report import tables
+    from obc.report import claims, tables
     from obc.report.collect import collect
     from obc.report.figures import figure
 
@@ -257,7 +257,48 @@ def _partial(options: argparse.Namespace) -> None:
     tables.write_long(plan, folder / "tables/all.csv", strict=False)
     for name in plan.figures:
         figure(plan, name, collect(plan, [name]), folder / "figures")
-    print(f"what there is so far: {folder}/tables and {folder}/figures")
+    judged = ""
+    if plan.claims:
+        claims.write(plan, folder, strict=False)
+        judged = f", {folder}/claims.md"
+    print(f"what there is so far: {folder}/tables, {folder}/figures{judged}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from obc.operations import status
+
+    plan = Plan.load(options.plan)
+    if options.watch:
+        status.watch(plan, sys.stdout)
+    else:
+        print(status.render(status.states(plan)))
+
+
+def _why(options: argparse.Namespace) -> None:
+    from obc.operations.why import explain_run, find_run
+
+    plan = Plan.load(options.plan)
+    run_id = find_run(plan, options.run_id)
+    print(explain_run(plan, options.plan, run_id, options.seed))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from obc.operations.doctor import checks, require_healthy
+
+    done = []
+    for check in checks(options.plan and Plan.load(options.plan)):
+        print(check, flush=True)
+        done.append(check)
+    require_healthy(done)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from obc.operations.imported import import_weights
+    from obc.operations.why import find_run
+
+    plan = Plan.load(options.plan)
+    run_id = find_run(plan, options.run_id)
+    import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
 
 
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
@@ -396,6 +437,32 @@ def _parser() -> argparse.ArgumentParser:
     partial = commands.add_parser("partial", help="every table with what there is so far")
     _add_plan(partial)
     partial.set_defaults(run=_partial)
+
+    status = commands.add_parser("status", help="how far every run is, and when all are done")
+    _add_plan(status)
+    status.add_argument("--watch", action="store_true",
+                        help="again every few seconds until all are done; in a log, each change")  # fmt: skip
+    status.set_defaults(run=_status)
+
+    why = commands.add_parser("why", help="why a run is missing, stale or failed; what to do")
+    _add_plan(why)
+    why.add_argument("run_id", metavar="RUN", help="a run id or its beginning")
+    why.add_argument("--seed", type=int, help="default: the first that is not done")
+    why.set_defaults(run=_why)
+
+    doctor = commands.add_parser("doctor", help="check this machine, and the data of a plan")
+    doctor.add_argument("plan", type=Path, metavar="PLAN", nargs="?",
+                        help="results/<scale>/plan.json; default: only the machine")  # fmt: skip
+    doctor.set_defaults(run=_doctor)
+
+    own = commands.add_parser("import", help="evaluate one's own weights as a run of the plan")
+    own.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                     help="a state dict, or MMEngine's checkpoint with one")  # fmt: skip
+    own.add_argument("--plan", type=Path, required=True, help="results/<scale>/plan.json")
+    own.add_argument("--run", dest="run_id", required=True, help="a run id or its beginning")
+    own.add_argument("--seed", type=int, default=0)
+    own.add_argument("--again", action="store_true", help="replace weights that were trained here")
+    own.set_defaults(run=_import)
     return parser
 
 

@@ -24,16 +24,21 @@ def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
     }
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no file or no whole one.
+def read_json(path: Path) -> Any:
+    """The JSON content of a file; None where there is no file or no whole one.
 
     For those who look at runs that others are working on: a file may vanish between two looks, and
     a power loss may leave half of one.
     """
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None as `read_json`."""
+    content = read_json(path)
     return content if isinstance(content, dict) else None
 
 

@@ -37,9 +37,7 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
     return notes
 
 
-def other_versions(
-    plan: Plan, run_id: str, record: dict[str, Any], code: str
-) -> tuple[str, ...]:
+def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -> tuple[str, ...]:
     """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
 
     Imported weights were trained by none of this, so they cannot be of another version of it.

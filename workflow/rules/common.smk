@@ -20,6 +20,7 @@ from obc.provenance import (
     TRAINING_CODE,
     code_digest,
 )
+from obc.records import is_imported
 from obc.scale import ShapesData
 from obc.slurm import cancel_left_over, job_comment
 
@@ -53,6 +54,15 @@ PLAN_FILE = RESULTS / "plan.json"
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = "{results}/runs/{run_id}/seed{seed}"
+
+# Weights that `obc import` put there are files of the user: nothing makes them, nothing renews them.
+IMPORTED = [
+    f"{run_id}/seed{seed}/"
+    for run_id in PLAN.runs
+    for seed in PLAN.seeds_of(run_id)
+    if is_imported(PLAN.run_folder(run_id, seed))
+]
+TRAINABLE = f"(?!{'|'.join(IMPORTED)})" if IMPORTED else ""
 
 
 wildcard_constraints:

@@ -11,6 +11,8 @@ rule train:
         f"{RUN}/log.txt",
     benchmark:
         f"{RUN}/train.benchmark.tsv"
+    wildcard_constraints:
+        run_id=f"{TRAINABLE}(?:{'|'.join(PLAN.trainings)})",
     conda:
         ENVIRONMENT
     threads: 1

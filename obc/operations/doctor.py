@@ -1,0 +1,317 @@
+"""Does this machine have what the suite needs? One check a fact, each with its remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from obc.datasets.errors import DatasetError
+from obc.datasets.manifest import fingerprint
+from obc.errors import SuiteError
+from obc.operations.estimate import bytes_to_come
+from obc.plan import Plan
+from obc.records import read_record
+from obc.scale import DatasetName, ShapesData
+
+Verdict = Literal["OK", "WARN", "FAIL"]
+
+PYTHONS = ((3, 11), (3, 12))
+OLDEST_TORCH = (2, 4)
+# As pyproject.toml pins them: other releases of these have other defaults, so other numbers.
+PINNED = {"onedl-mmdetection": "3.5.1", "onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12"}
+LEAST_FREE_BYTES = 2e9
+SLURM_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, what was found, and what to do if that is not good."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.verdict:4}  {self.name}: {self.found}{remedy}"
+
+
+class DoctorFoundFaults(SuiteError):
+    """Something that the suite needs is missing or broken; each line says what to do."""
+
+
+def checks(plan: Plan | None) -> Iterator[Check]:
+    """Every check, one after the other as they are done.
+
+    Args:
+        plan: what is to be run; None: only the machine is looked at, not data and their place.
+    """
+    yield check_python(sys.version_info[:2])
+    yield check_torch(_installed("torch"))
+    yield from (check_package(name, _installed(name), PINNED[name]) for name in PINNED)
+    if find_spec("torch") is not None:
+        import torch
+
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        yield check_cuda(gpus, torch.version.cuda, plan.scale.runtime.gpus if plan else 0)
+        for device in ("cpu", *(f"cuda:{index}" for index in range(len(gpus)))):
+            yield check_operators(device)
+    folder = plan.results if plan else Path()
+    yield check_disk(folder, bytes_to_come(plan) if plan else 0)
+    if plan is not None:
+        yield from (check_data(plan, name) for name in plan.scale.data)
+        yield from _checks_of_published(plan)
+        yield from check_pretrained(plan)
+    yield check_slurm()
+
+
+def require_healthy(done: Iterable[Check]) -> None:
+    """Raise DoctorFoundFaults if a check failed."""
+    failed = [check.name for check in done if check.verdict == "FAIL"]
+    if failed:
+        raise DoctorFoundFaults(f"{len(failed)} of these must be mended: {', '.join(failed)}")
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# --- software ----------------------------------------------------------------------------------
+
+
+def check_python(running: tuple[int, int]) -> Check:
+    """Whether this is a Python that the suite is tested with."""
+    found = ".".join(map(str, running))
+    if running in PYTHONS:
+        return Check("Python", "OK", f"{platform.python_version()}")
+    allowed = " or ".join(".".join(map(str, known)) for known in PYTHONS)
+    return Check("Python", "FAIL", found, f"install Python {allowed} and call `make env PYTHON=..`")
+
+
+def check_torch(found: str | None) -> Check:
+    """Whether torch is there and new enough."""
+    oldest = ".".join(map(str, OLDEST_TORCH))
+    remedy = f"`make env` installs torch, {oldest} or newer is needed"
+    if found is None:
+        return Check("torch", "FAIL", "not installed", remedy)
+    numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2])
+    return (
+        Check("torch", "OK", found)
+        if numbers >= OLDEST_TORCH
+        else Check("torch", "FAIL", found, remedy)
+    )
+
+
+def check_package(name: str, found: str | None, pinned: str) -> Check:
+    """Whether a package that decides numbers has the release that the suite is tested with."""
+    if found is None:
+        return Check(name, "FAIL", "not installed", "`make env` installs it")
+    if found.split("+")[0] != pinned:
+        return Check(name, "WARN", found, f"tested with {pinned}; `make env` installs that")
+    return Check(name, "OK", found)
+
+
+def check_cuda(gpus: list[str], built_for: str | None, wanted: int) -> Check:
+    """Whether torch sees as many GPUs as a training of the plan wants.
+
+    Args:
+        gpus: names of the devices that torch sees.
+        built_for: the CUDA version of this torch; None: a CPU build.
+        wanted: GPUs of one training.
+    """
+    if len(gpus) >= wanted:
+        found = f"{len(gpus)} GPUs ({', '.join(gpus)}), CUDA {built_for}" if gpus else "no GPU"
+        return Check("CUDA", "OK", found if wanted or gpus else f"{found}, none is needed")
+    build = f"torch is built for CUDA {built_for}" if built_for else "torch is a CPU build"
+    remedy = (
+        "look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        if built_for
+        else "install torch for CUDA: environment.yml"
+    )
+    return Check(
+        "CUDA", "FAIL", f"{len(gpus)} GPUs, {wanted} a training wanted; {build}",
+        f"{remedy}; or run on a machine that has them (profiles/slurm)",
+    )  # fmt: skip
+
+
+def check_operators(device: str, run: Callable[[str], None] | None = None) -> Check:
+    """Whether MMCV's compiled NMS and RoIAlign run on a device and give what they must.
+
+    Args:
+        run: runs them; raises where they do not work.
+    """
+    name = f"MMCV's operators on {device}"
+    try:
+        (run or run_operators)(device)
+    except (ImportError, RuntimeError, AssertionError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        return Check(
+            name, "FAIL", first,
+            "compile MMCV for this torch: `make env`, on a GPU machine environment.yml",
+        )  # fmt: skip
+    return Check(name, "OK", "NMS and RoIAlign run and are right")
+
+
+def run_operators(device: str) -> None:
+    """Run NMS and RoIAlign, forward and backward, on inputs whose results are known.
+
+    Raises:
+        AssertionError: a result is wrong.
+        ImportError, RuntimeError: an operator is not there or was built for something else.
+    """
+    import torch
+    from mmcv.ops import nms, roi_align
+
+    # The second box overlaps the first with IoU 0.9 and has the lower score.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], device=device)
+    _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
+    if kept.tolist() != [0, 2]:
+        raise AssertionError(f"NMS kept boxes {kept.tolist()}, must keep [0, 2]")
+    features = torch.full((1, 1, 8, 8), 3.0, device=device, requires_grad=True)
+    pooled = roi_align(features, torch.tensor([[0.0, 1, 1, 6, 6]], device=device), (2, 2), 1.0, 2)
+    if not torch.allclose(pooled, torch.full_like(pooled, 3.0)):
+        raise AssertionError(f"RoIAlign of a constant 3 is {pooled.flatten().tolist()}")
+    pooled.sum().backward()
+    # Each of the four outputs is a weighted mean of the map.
+    if abs(features.grad.sum().item() - 4.0) > 1e-4:
+        raise AssertionError(f"RoIAlign's gradients sum to {features.grad.sum().item()}, not to 4")
+
+
+# --- place and data ----------------------------------------------------------------------------
+
+
+def check_disk(folder: Path, needed: float, free: float | None = None) -> Check:
+    """Whether what is still to do fits on the disk of a folder.
+
+    Args:
+        needed: bytes.
+        free: bytes; None: as it is.
+    """
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free if free is None else free
+    found = f"{free / 1e9:.1f} GB free at {place}, {needed / 1e9:.1f} GB to come"
+    if free < needed:
+        remedy = "free some, or set `results` to a folder on a larger disk (config/README.md)"
+        return Check("disk", "FAIL", found, remedy)
+    if free < needed + LEAST_FREE_BYTES:
+        return Check("disk", "WARN", found, "that is tight: logs and temporary files come on top")
+    return Check("disk", "OK", found)
+
+
+def check_data(plan: Plan, name: DatasetName) -> Check:
+    """Whether a data set of the plan is there, and its index as it was written."""
+    data, folder = plan.scale.data[name], plan.data_folder(name)
+    title, index = f"data {name}", plan.index_folder(name)
+    manifest = read_record(index / "manifest.json")
+    if manifest is not None:
+        spoilt = [part for part in ("train", "val") if not _index_is_whole(index, manifest, part)]
+        if spoilt:
+            return Check(
+                title, "FAIL", f"{index}: {' and '.join(spoilt)} is not what was written",
+                "delete that folder; snakemake makes it again",
+            )  # fmt: skip
+    if isinstance(data, ShapesData):
+        drawn = "drawn" if Path(f"{folder}.json").exists() else "will be drawn"
+        return Check(title, "OK", f"embedded scenes, {drawn}{_indexed_text(manifest)}")
+    try:
+        fingerprint(data, data.root)
+    except (DatasetError, OSError) as error:
+        return Check(
+            title,
+            "FAIL",
+            str(error).splitlines()[0],
+            f"get the data, or say where it is: {name}_root",
+        )
+    if manifest is None:
+        return Check(
+            title, "WARN", f"{folder}, annotations are there",
+            "snakemake opens and checks each image before it trains",
+        )  # fmt: skip
+    return Check(title, "OK", f"{folder}{_indexed_text(manifest)}")
+
+
+def _index_is_whole(index: Path, manifest: dict[str, Any], part: str) -> bool:
+    path = index / f"{part}.json"
+    if not path.exists():
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == manifest["splits"][part]["sha256"]
+
+
+def _indexed_text(manifest: dict[str, Any] | None) -> str:
+    return ", checked and indexed, checksums right" if manifest is not None else ""
+
+
+def _checks_of_published(plan: Plan) -> Iterator[Check]:
+    if find_spec("obc.datasets.acquire") is None:
+        return
+    from obc.datasets.acquire import read_datasets, state
+    from obc.datasets.published import needed
+
+    runs = (run.resolved for run in plan.runs.values())
+    for published in needed(runs, plan.scale.data, read_datasets()):
+        yield check_published(published.name, state(published))
+
+
+def check_published(name: str, state: Literal["present", "partial", "missing"]) -> Check:
+    """Whether a published data set or weights file lies where the suite fetches it to."""
+    if state == "present":
+        return Check(f"published {name}", "OK", "there")
+    found = "only a part of it is there" if state == "partial" else "not there"
+    remedy = f"`obc fetch {name}` gets it, or goes on where it stopped"
+    return Check(f"published {name}", "WARN", found, f"snakemake fetches it; {remedy}")
+
+
+def check_pretrained(plan: Plan) -> Iterator[Check]:
+    """Whether the published weights that networks start from can be had."""
+    sources = {run.resolved.network.pretrained for run in plan.runs.values()} - {None}
+    for source in sorted(sources):
+        if source.startswith("torchvision://") and find_spec("torchvision") is None:
+            yield Check(
+                f"weights {source}", "FAIL", "torchvision, which knows where they lie, is missing",
+                "`pip install torchvision` in the version that goes with this torch",
+            )  # fmt: skip
+        elif "://" not in source and not Path(source).exists():
+            yield Check(f"weights {source}", "FAIL", "no such file", "put it there")
+        else:
+            yield Check(f"weights {source}", "OK", "read or fetched when a training starts")
+
+
+def check_slurm(command: str = "sinfo") -> Check:
+    """Whether SLURM answers, where it is installed.
+
+    Args:
+        command: asks it for its partitions.
+    """
+    if shutil.which(command) is None:
+        return Check("SLURM", "OK", f"no `{command}` here; needed for profiles/slurm only")
+    remedy = "ask its administrator, or run without profiles/slurm"
+    try:
+        done = subprocess.run(
+            [command, "--noheader", "--format=%P %a %D"],
+            capture_output=True,
+            text=True,
+            timeout=SLURM_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Check("SLURM", "WARN", f"`{command}` gives no answer in {SLURM_SECONDS:g} s", remedy)
+    if done.returncode:
+        said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
+        return Check("SLURM", "WARN", f"`{command}`: {said}", remedy)
+    up = [line.split()[0] for line in done.stdout.splitlines() if " up " in f"{line} "]
+    if not up:
+        return Check("SLURM", "WARN", "no partition is up", remedy)
+    return Check("SLURM", "OK", f"partitions up: {', '.join(up)}")

@@ -1,0 +1,279 @@
+"""How far every run of a plan is, read from the files that trainings leave in their folders."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from pydantic import BaseModel, ValidationError
+from tabulate import tabulate
+
+from obc.operations.estimate import Rate, finished_rates, throughput, training_seconds
+from obc.plan import Plan
+from obc.records import read_json, read_record
+from obc.runs import run_status
+
+State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
+
+# `progress.json` is written every few seconds; a GPU that hangs or a full disk shows as silence.
+SILENT_MINUTES = 5.0
+ENDED: tuple[State, ...] = ("done", "failed")
+CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
+
+
+class Progress(BaseModel):
+    """`work/progress.json`: how far a training is, written now and then while it runs."""
+
+    epoch: int
+    epochs: int
+    iteration: int
+    iterations: int
+    loss: float | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    updated: datetime
+    host: str | None = None
+    job: str | int | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One training of a plan at one moment.
+
+    Attributes:
+        resumed: how often it went on from a checkpoint.
+        progress: how far the newest session is; None before its first note.
+        note: what else to know, e.g. the error.
+        seconds_left: of this training; None where nothing tells.
+    """
+
+    run_id: str
+    seed: int
+    state: State
+    resumed: int = 0
+    progress: Progress | None = None
+    note: str = ""
+    seconds_left: float | None = None
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
+    """The state of every training of a plan, starting weights first.
+
+    Args:
+        now: the moment that silence is measured at.
+    """
+    now = now or datetime.now(UTC)
+    keys = [(run_id, seed) for run_id in plan.trainings for seed in plan.seeds_of(run_id)]
+    found = [_look(plan, run_id, seed, now) for run_id, seed in keys]
+    rates = [*finished_rates(plan), *_running_rates(plan, found)]
+    return [_with_time_left(plan, state, rates) for state in found]
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """The progress note of a run's folder; None where there is no whole one."""
+    record = read_record(folder / "work" / "progress.json")
+    if record is None:
+        return None
+    try:
+        progress = Progress.model_validate(record)
+    except ValidationError:
+        return None
+    # A time without a zone is in UTC, as every other time of a run.
+    updated = progress.updated
+    zoned = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
+    return progress.model_copy(update={"updated": zoned})
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The sessions of a training that is not done, oldest first; of a finished one, too."""
+    record = read_record(folder / "run.json") or {}
+    found = read_json(folder / "work" / "sessions.json") or record.get("sessions")
+    return [session for session in found or [] if isinstance(session, dict)]
+
+
+def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
+    folder = plan.run_folder(run_id, seed)
+    sessions = read_sessions(folder)
+    resumed = sum((session.get("resumed_from") or 0) > 0 for session in sessions)
+    progress = read_progress(folder)
+    state, note = _state(plan, run_id, folder, bool(sessions))
+    if state == "running":
+        note = _silence(progress, now)
+    if state in ("trained", "done", "waiting"):
+        progress = None
+    return RunState(run_id, seed, state, resumed, progress, note)
+
+
+def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State, str]:
+    status = run_status(folder)
+    if status == "trained":
+        missing = [
+            decode
+            for decode in plan.trainings[run_id].decodes
+            if not (folder / f"metrics.{decode}.json").exists()
+        ]
+        return ("trained", f"not evaluated: {', '.join(missing)}") if missing else ("done", "")
+    if status == "failed":
+        failure = read_record(folder / "work" / "failed.json") or {}
+        return "failed", str(failure.get("error", "its note cannot be read")).splitlines()[0]
+    if status == "interrupted":
+        interruption = read_record(folder / "work" / "interrupted.json") or {}
+        return "interrupted", str(interruption.get("signal", "its note cannot be read"))
+    if status == "running":
+        return "running", ""
+    # A kill that no process can note: SIGKILL, out of memory, power loss.
+    return ("interrupted", "killed without a note") if started else ("waiting", "")
+
+
+def _silence(progress: Progress | None, now: datetime) -> str:
+    if progress is None:
+        return "starting"
+    minutes = (now - progress.updated).total_seconds() / 60
+    return f"silent for {minutes:.0f} min" if minutes > SILENT_MINUTES else ""
+
+
+def _running_rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
+    devices = max(1, plan.scale.runtime.gpus)
+    return [
+        Rate(plan.trainings[state.run_id].resolved, state.progress.images_per_second / devices, "")
+        for state in found
+        if state.progress is not None and state.progress.images_per_second
+    ]
+
+
+def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunState:
+    """The state with what its training, evaluations aside where it runs, still takes."""
+    seconds = None
+    if state.state == "running" and state.progress is not None:
+        seconds = state.progress.seconds_left
+    elif state.state in ("waiting", "interrupted"):
+        found = throughput(plan, plan.trainings[state.run_id].resolved, rates, None)
+        if found is not None:
+            whole = training_seconds(plan, state.run_id, found[0])
+            devices = max(1, plan.scale.runtime.gpus)
+            seconds = None if whole is None else whole / devices * _part_left(state.progress)
+    return RunState(**{**vars(state), "seconds_left": seconds})
+
+
+def _part_left(progress: Progress | None) -> float:
+    return 1.0 if progress is None else 1 - progress.iteration / max(progress.iterations, 1)
+
+
+# --- showing -----------------------------------------------------------------------------------
+
+
+def render(found: Sequence[RunState]) -> str:
+    """One line a run, then how many there are of each state and when all are done."""
+    lines = [
+        (
+            state.run_id,
+            f"seed {state.seed}",
+            state.state,
+            _progress_text(state),
+            _resumed_text(state.resumed),
+            state.note[:80],
+        )
+        for state in found
+    ]
+    return f"{tabulate(lines, tablefmt='plain')}\n\n{summary(found)}"
+
+
+def summary(found: Sequence[RunState]) -> str:
+    """How many runs are in which state, and the time until all are done at the present pace."""
+    counts = Counter(state.state for state in found)
+    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{len(found)} trainings: {said}. {_overall(found)}".strip()
+
+
+def _overall(found: Sequence[RunState]) -> str:
+    running = [state for state in found if state.state == "running"]
+    to_come = [state for state in found if state.state in ("waiting", "interrupted")]
+    if not running:
+        return "Nothing is running." if to_come else ""
+    left = [state.seconds_left for state in (*running, *to_come)]
+    if None in left:
+        return "Time left: not known before each of the running ones has reported."
+    longest = max(state.seconds_left for state in running)
+    seconds = max(sum(left) / len(running), longest)
+    return f"About {duration(seconds)} left with {len(running)} at a time."
+
+
+def _progress_text(state: RunState) -> str:
+    progress = state.progress
+    if progress is None:
+        return ""
+    parts = [
+        f"epoch {progress.epoch}/{progress.epochs}",
+        f"iteration {progress.iteration}/{progress.iterations}",
+    ]
+    if state.state == "running":
+        parts += [f"loss {progress.loss:.3f}"] if progress.loss is not None else []
+        if progress.images_per_second is not None:
+            parts.append(f"{progress.images_per_second:.1f} images/s")
+        if state.seconds_left is not None:
+            parts.append(f"{duration(state.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def _resumed_text(times: int) -> str:
+    return {0: "", 1: "resumed once"}.get(times, f"resumed {times} times")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+# --- watching ----------------------------------------------------------------------------------
+
+
+def watch(
+    plan: Plan,
+    stream: TextIO,
+    every_seconds: float = 5.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show the states again and again until every run is done or failed.
+
+    On a terminal the page is drawn in place; otherwise, e.g. in a log, there is a line for each run
+    whose state changes.
+    """
+    before: dict[tuple[str, int], State] = {}
+    while True:
+        found = states(plan)
+        if stream.isatty():
+            print(f"{CLEAR_SCREEN}{render(found)}", file=stream, flush=True)
+        else:
+            _print_changes(found, before, stream)
+        before = {(state.run_id, state.seed): state.state for state in found}
+        if all(state.state in ENDED for state in found):
+            return
+        sleep(every_seconds)
+
+
+def _print_changes(
+    found: Sequence[RunState], before: dict[tuple[str, int], State], stream: TextIO
+) -> None:
+    changed = [state for state in found if before.get((state.run_id, state.seed)) != state.state]
+    clock = datetime.now().strftime("%H:%M:%S")
+    for state in changed:
+        note = f" ({state.note})" if state.note else ""
+        print(f"{clock} {state.run_id} seed {state.seed}: {state.state}{note}", file=stream)
+    if changed:
+        print(f"{clock} {summary(found)}", file=stream, flush=True)
