@@ -441,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="how far every run is, and when all are done")
     _add_plan(status)
     status.add_argument("--watch", action="store_true",
-                        help="again every few seconds until all are done; in a log, each change")  # fmt: skip
+                        help="until all are done; in a log, a line for each change")  # fmt: skip
     status.set_defaults(run=_status)
 
     why = commands.add_parser("why", help="why a run is missing, stale or failed; what to do")

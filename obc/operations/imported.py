@@ -106,7 +106,10 @@ def import_weights(
             path.write_text(config.pretty_text)
         write_json(folder / "run.json", _record(plan, run_id, seed, checkpoint, manifest))
         shutil.rmtree(folder / "work")
-    print(f"{run_id} seed {seed}: weights of {checkpoint} in {folder}", file=terminal)
+    print(
+        f"{run_id} seed {seed}: weights of {checkpoint} in {folder}; snakemake evaluates them",
+        file=terminal,
+    )
     return folder
 
 
@@ -130,7 +133,7 @@ def read_state_dict(checkpoint: Path) -> dict[str, Tensor]:
                 "torch.save(model.state_dict(), file)"
             ) from error
         raise NotAStateDict(
-            f"{checkpoint}: not a file that torch.save wrote, or cut off ({_first_line(error)})"
+            f"{checkpoint}: not a file that torch.save wrote, or cut off ({type(error).__name__})"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -142,8 +145,8 @@ def read_state_dict(checkpoint: Path) -> dict[str, Tensor]:
               if not isinstance(value, Tensor)]  # fmt: skip
     if others:
         raise NotAStateDict(
-            f"{checkpoint}: {len(others)} of its entries are no tensors: {_few(others)}; allowed is "
-            "a state dict, or MMEngine's checkpoint with one under `state_dict`"
+            f"{checkpoint}: {len(others)} of its entries are no tensors: {_few(others)}; allowed "
+            "is a state dict, or MMEngine's checkpoint with one under `state_dict`"
         )
     return dict(content)
 
@@ -195,10 +198,6 @@ def _record(
         "code": code_version(),
         "imported": source,
     }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
 
 
 def _few(names: list[str]) -> str:

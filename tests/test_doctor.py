@@ -1,0 +1,206 @@
+"""Each check of `obc doctor`, on a machine that is as the test says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from report_fixtures import TABLE, plan_of
+
+from obc.operations import doctor
+from obc.operations.doctor import (
+    PINNED,
+    Check,
+    DoctorFoundFaults,
+    check_cuda,
+    check_data,
+    check_disk,
+    check_operators,
+    check_package,
+    check_pretrained,
+    check_published,
+    check_python,
+    check_slurm,
+    check_torch,
+    require_healthy,
+)
+from obc.plan import Plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return plan_of(tmp_path, {"loss_table": TABLE})
+
+
+def test_a_check_is_one_line_with_its_remedy() -> None:
+    assert str(Check("disk", "WARN", "nearly full", "free some")) == (
+        "WARN  disk: nearly full; free some"
+    )
+
+
+def test_any_failed_check_is_an_error_that_names_it() -> None:
+    good, tight = Check("torch", "OK", "2.13"), Check("disk", "WARN", "tight")
+    require_healthy([good, tight])
+    with pytest.raises(DoctorFoundFaults, match="1 of these must be mended: CUDA"):
+        require_healthy([good, tight, Check("CUDA", "FAIL", "no GPU")])
+
+
+def test_the_pinned_packages_are_those_of_the_project() -> None:
+    dependencies = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    assert {f"{name}=={version}" for name, version in PINNED.items()} <= set(dependencies)
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict"),
+    [
+        (check_python((3, 11)), "OK"),
+        (check_python((3, 13)), "FAIL"),
+        (check_python((3, 9)), "FAIL"),
+        (check_torch("2.13.0+cpu"), "OK"),
+        (check_torch("2.4.0a0"), "OK"),
+        (check_torch("2.3.1"), "FAIL"),
+        (check_torch("1.13.1"), "FAIL"),
+        (check_torch(None), "FAIL"),
+        (check_package("onedl-mmcv", "2.3.6", "2.3.6"), "OK"),
+        (check_package("onedl-mmcv", "2.3.6+cu129", "2.3.6"), "OK"),
+        (check_package("onedl-mmcv", "2.3.5", "2.3.6"), "WARN"),
+        (check_package("onedl-mmcv", None, "2.3.6"), "FAIL"),
+        (check_cuda([], None, 0), "OK"),
+        (check_cuda(["H100"], "13.0", 1), "OK"),
+        (check_cuda(["H100"], "13.0", 0), "OK"),
+        (check_cuda([], None, 1), "FAIL"),
+        (check_cuda(["H100"], "13.0", 2), "FAIL"),
+        (check_disk(Path(), needed=1e9, free=9e9), "OK"),
+        (check_disk(Path(), needed=1e9, free=2e9), "WARN"),
+        (check_disk(Path(), needed=1e9, free=9e8), "FAIL"),
+        (check_published("coco_val", "present"), "OK"),
+        (check_published("coco_val", "partial"), "WARN"),
+        (check_published("coco_val", "missing"), "WARN"),
+    ],
+)
+def test_software_and_place(check: Check, verdict: str) -> None:
+    assert check.verdict == verdict
+    assert bool(check.remedy) == (verdict != "OK")
+
+
+def test_a_cpu_build_of_torch_is_told_from_a_gpu_that_is_not_seen() -> None:
+    assert "CPU build" in check_cuda([], None, 1).found
+    assert "environment.yml" in check_cuda([], None, 1).remedy
+    assert "CUDA_VISIBLE_DEVICES" in check_cuda([], "13.0", 1).remedy
+
+
+def test_the_disk_of_a_folder_that_is_not_made_yet_is_that_of_its_parent(tmp_path: Path) -> None:
+    assert f"free at {tmp_path}," in check_disk(tmp_path / "results" / "paper", 0).found
+
+
+# --- operators ---------------------------------------------------------------------------------
+
+
+def test_the_operators_of_this_machine_run_and_are_right() -> None:
+    assert check_operators("cpu").verdict == "OK"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libcudart.so.13: cannot open shared object file"),
+        RuntimeError("nms_impl: implementation for device cuda:0 not found.\nand a trace"),
+        AssertionError("NMS kept boxes [0, 1, 2], must keep [0, 2]"),
+    ],
+)
+def test_operators_that_do_not_work_fail_with_the_reason(error: Exception) -> None:
+    def run(device: str) -> None:
+        raise error
+
+    check = check_operators("cuda:0", run)
+    assert (check.verdict, check.found) == ("FAIL", str(error).splitlines()[0])
+    assert "compile MMCV" in check.remedy
+
+
+def test_an_operator_with_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mmcv.ops
+
+    monkeypatch.setattr(mmcv.ops, "roi_align", lambda features, *_: 2 * features)
+    check = check_operators("cpu")
+    assert check.verdict == "FAIL"
+    assert "RoIAlign of a constant 3 is [6.0" in check.found
+
+
+# --- data --------------------------------------------------------------------------------------
+
+
+def index(plan: Plan, spoil: str | None = None) -> None:
+    """An index of `voc` whose manifest knows its files' checksums, but for the one to spoil."""
+    folder = plan.index_folder("voc")
+    folder.mkdir(parents=True)
+    splits = {}
+    for part in ("train", "val"):
+        (folder / f"{part}.json").write_text("{}" if part != spoil else "")
+        splits[part] = {"sha256": hashlib.sha256(b"{}").hexdigest(), "images": 1}
+    (folder / "manifest.json").write_text(json.dumps({"splits": splits}))
+
+
+def test_embedded_scenes_are_drawn_when_they_are_needed(plan: Plan) -> None:
+    assert check_data(plan, "voc") == Check("data voc", "OK", "embedded scenes, will be drawn")
+
+
+def test_an_index_is_held_against_its_checksums(plan: Plan) -> None:
+    index(plan)
+    check = check_data(plan, "voc")
+    assert check.verdict == "OK"
+    assert check.found.endswith("checked and indexed, checksums right")
+
+
+def test_an_index_that_was_changed_fails(plan: Plan) -> None:
+    index(plan, spoil="val")
+    check = check_data(plan, "voc")
+    assert check.verdict == "FAIL"
+    assert check.found.endswith("val is not what was written")
+
+
+def test_data_that_are_not_there_fail_with_the_key_that_says_where(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    check = check_data(plan, "coco")
+    assert check.verdict == "FAIL"
+    assert "coco_root" in check.remedy
+
+
+def test_published_weights_need_a_package_that_knows_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    for found, verdict in ((None, "FAIL"), (object(), "OK")):
+        monkeypatch.setattr(doctor, "find_spec", lambda _, found=found: found)
+        (check,) = check_pretrained(plan)
+        assert (check.name, check.verdict) == ("weights torchvision://resnet50", verdict)
+
+
+# --- SLURM -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict", "found"),
+    [
+        ("echo 'debug* up 2'; echo 'old down 1'", "OK", "partitions up: debug*"),
+        ("echo 'old down 1'", "WARN", "no partition is up"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "WARN", "Unable to contact"),
+        ("sleep 60", "WARN", "gives no answer"),
+    ],
+)
+def test_slurm_is_asked_for_its_partitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, verdict: str, found: str
+) -> None:
+    monkeypatch.setattr(doctor, "SLURM_SECONDS", 1.0)
+    command = tmp_path / "sinfo"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    check = check_slurm(str(command))
+    assert check.verdict == verdict
+    assert found in check.found
+
+
+def test_a_machine_without_slurm_is_fine() -> None:
+    assert check_slurm("no-such-command").verdict == "OK"
