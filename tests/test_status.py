@@ -96,6 +96,14 @@ def test_a_started_one_that_nobody_holds_was_interrupted(plan: Plan) -> None:
     assert (state.state, state.note) == ("interrupted", "killed without a note")
 
 
+def test_one_that_was_told_to_stop_names_the_signal_and_keeps_its_place(plan: Plan) -> None:
+    note(plan, 0, "progress.json", PROGRESS)
+    note(plan, 0, "interrupted.json", {"signal": "SIGTERM", "iteration": 1234})
+    state = state_of(plan, 0)
+    assert (state.state, state.note) == ("interrupted", "SIGTERM")
+    assert "iteration 1234/5000" in render([state])
+
+
 def test_a_failed_one_says_why_in_a_line(plan: Plan) -> None:
     fail(plan, "loss_table", 0)
     state = state_of(plan, 0)
@@ -200,4 +208,4 @@ def test_watching_ends_when_what_is_left_has_failed(plan: Plan) -> None:
     fail(plan, "loss_table", 0)
     stream = io.StringIO()
     watch(plan, stream)
-    assert "3 done, 1 failed" in stream.getvalue() or "1 failed" in stream.getvalue()
+    assert stream.getvalue().rstrip().endswith("4 trainings: 3 done, 1 failed.")

@@ -85,6 +85,15 @@ def test_the_command_to_try_again_plans_the_same(tmp_path: Path) -> None:
 
 
 def test_a_run_stopped_by_a_signal_says_where_it_goes_on(plan: Plan) -> None:
+    note(plan, 0, "interrupted.json", {"signal": "SIGTERM", "iteration": 1000, "time": "noon"})
+    (run_folder(plan, "loss_table", 0) / "work" / "iteration_1000.pth").touch()
+    page = why(plan, 0)
+    assert "why: stopped by SIGTERM after iteration 1000 (noon)" in page
+    assert "exit status: 143 (SIGTERM, saved)" in page
+    assert "work/iteration_1000.pth" in page
+
+
+def test_a_run_that_was_killed_says_what_that_may_have_been(plan: Plan) -> None:
     note(plan, 0, "sessions.json", [{"resumed_from": 0}])
     assert "killed without a note: SIGKILL, out of memory or power loss" in why(plan, 0)
     assert "checkpoint: none: it would start over" in why(plan, 0)

@@ -124,11 +124,11 @@ def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State,
     if status == "failed":
         failure = read_record(folder / "work" / "failed.json") or {}
         return "failed", str(failure.get("error", "its note cannot be read")).splitlines()[0]
-    if status == "interrupted":
-        interruption = read_record(folder / "work" / "interrupted.json") or {}
-        return "interrupted", str(interruption.get("signal", "its note cannot be read"))
     if status == "running":
         return "running", ""
+    interruption = read_record(folder / "work" / "interrupted.json")
+    if interruption is not None:
+        return "interrupted", str(interruption.get("signal", ""))
     # A kill that no process can note: SIGKILL, out of memory, power loss.
     return ("interrupted", "killed without a note") if started else ("waiting", "")
 
