@@ -43,11 +43,11 @@ class SuiteConfig(Strict):
         description="name of one's own data in results/<scale>-<label>",
     )
     protocol: Protocol | None = Field(None, description="null: the scale's")
-    change: dict[str, Any] = Field(
-        {}, description="dotted key of the scale: another value, for an experiment; needs a label"
-    )
     scale_lr: bool = Field(
         False, description="learning rate times the images a step over the paper's; scale paper"
+    )
+    change: dict[str, Any] = Field(
+        {}, description="dotted key of the scale: another value, for an experiment; needs a label"
     )
     gpus_per_run: int | None = Field(
         None, ge=0, description="GPUs that train one run together; null: the scale's runtime.gpus"

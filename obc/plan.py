@@ -100,6 +100,12 @@ class Plan(Strict):
         return results / "runs" / run_id / f"seed{seed}"
 
     @property
+    def gpus_per_run(self) -> int:
+        """GPUs that train one run together; 0: the CPU."""
+        chosen = self.config.gpus_per_run
+        return self.scale.runtime.gpus if chosen is None else chosen
+
+    @property
     def shared(self) -> Path:
         """Where starting weights lie: results/<scale>, whatever the label or one's own data."""
         return Path(self.config.results) / self.scale.name
@@ -120,12 +126,6 @@ class Plan(Strict):
     def figures(self) -> tuple[str, ...]:
         """Names of the tables that are figures."""
         return tuple(name for name, table in self.tables.items() if isinstance(table, FigureSpec))
-
-    @property
-    def gpus_per_run(self) -> int:
-        """GPUs that train one run together; 0 is the CPU."""
-        chosen = self.config.gpus_per_run
-        return self.scale.runtime.gpus if chosen is None else chosen
 
     def deviations(self, dataset: DatasetName) -> tuple[str, ...]:
         """How trainings on a data set leave the paper's setting, as notes of its tables have it.

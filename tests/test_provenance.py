@@ -57,6 +57,16 @@ def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None
     assert data.startswith("1 of 3 trainings were made with other data")
 
 
+def test_tables_say_which_trainings_had_another_number_of_gpus(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE}, gpus_per_run=2)
+    trained(plan, "table9", 0, processes=2)
+    trained(plan, "table9", 1, processes=1)
+    (note,) = weights_notes(plan, plan.tables["table9"])
+    assert note.startswith(
+        "1 of 2 trainings were made with other numbers of processes than the plan's (2)"
+    )
+
+
 def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE})
     table = plan.tables["table9"]

@@ -1,7 +1,8 @@
 """Where the weights behind a table come from, if not from the present code and data.
 
 Where weights are kept (scale `paper`), an edit of the code trains nothing again; the tables then
-say that a number is of another version. They also say which weights were trained elsewhere.
+say that a number is of another version. So they do where another number of processes trained a run
+together, which renames no run, and where weights were trained elsewhere.
 """
 
 from __future__ import annotations
@@ -49,10 +50,13 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
     if record.get("imported"):
         return ()
     data = _indexed(plan, run_id)
+    processes = max(1, plan.gpus_per_run)
     others = {
         f"code than the present one ({code})": record["code"]["training_code"] != code,
         f"data than the present one ({(data or '')[:8]})": data is not None
         and record["data"]["sha256"] != data,
+        f"numbers of processes than the plan's ({processes})": record.get("processes", processes)
+        != processes,
         "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
     }
     return tuple(what for what, other in others.items() if other)
@@ -74,6 +78,5 @@ def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:
-    dataset = plan.trainings[run_id].resolved.spec.dataset
-    manifest = plan.index_folder(dataset) / "manifest.json"
+    manifest = plan.index_folder(plan.dataset_of(run_id)) / "manifest.json"
     return json.loads(manifest.read_text())["sha256"] if manifest.exists() else None
