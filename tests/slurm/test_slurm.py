@@ -78,7 +78,7 @@ class Suite(Workspace):
 
     def finish(self, head: subprocess.Popen[bytes]) -> None:
         """Wait until the head has made the table."""
-        status = head.wait(timeout=600)
+        status = head.wait(timeout=900)
         assert status == 0, (self.folder / "head.log").read_text()
 
     def frozen_training(self) -> tuple[psutil.Process, str]:
