@@ -1,0 +1,92 @@
+"""Signals that stop a training: once at the next good moment, twice at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from obc.interruption import SAME_REQUEST, Interrupted, agreed, stop_requests
+from obc.runs import run_status, training_lock
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0)  # a handler runs between two lines of Python
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_before_the_loop_a_signal_ends_the_training_where_it_is(number: int, status: int) -> None:
+    with stop_requests(), pytest.raises(Interrupted) as stopped:
+        send(number)
+    assert (stopped.value.signal, stopped.value.code) == (number, status)
+
+
+def test_in_the_loop_a_signal_is_noted() -> None:
+    with stop_requests() as request:
+        request.deferred = True
+        assert agreed(request.number) == 0
+        send(signal.SIGTERM)
+        assert agreed(request.number) == signal.SIGTERM
+
+
+def in_a_child(action) -> int:
+    """Exit code of a forked process that does something; negative: died of that signal."""
+    child = os.fork()
+    if child == 0:
+        action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(("seconds", "ended_by"), [(0, 0), (SAME_REQUEST + 0.1, -signal.SIGTERM)])
+def test_a_second_request_ends_it_at_once_unless_it_is_the_first_one_passed_on(
+    seconds: float, ended_by: int
+) -> None:
+    def twice() -> None:
+        with stop_requests() as request:
+            request.deferred = True
+            send(signal.SIGTERM)
+            time.sleep(seconds)
+            send(signal.SIGTERM)
+
+    assert in_a_child(twice) == ended_by
+
+
+def test_handlers_are_as_before_afterwards_and_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_requests() as request:
+            send(signal.SIGINT)
+            assert request.number == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_run_of_a_killed_training_is_free_while_its_loaders_still_live(tmp_path: Path) -> None:
+    ready, release = os.pipe(), os.pipe()
+    training = os.fork()
+    if training == 0:
+        with training_lock(tmp_path):
+            if os.fork() == 0:  # a process that loads images
+                os.read(release[0], 1)
+                os._exit(0)
+            os.write(ready[1], b"x")
+            time.sleep(60)
+    os.read(ready[0], 1)
+    assert run_status(tmp_path) == "running"
+    os.kill(training, signal.SIGKILL)
+    os.waitpid(training, 0)
+    assert run_status(tmp_path) == "not run"
+    os.write(release[1], b"x")
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/interrupted.json").write_text("{}")
+    assert run_status(tmp_path) == "interrupted"

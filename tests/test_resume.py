@@ -1,0 +1,169 @@
+"""A training that is killed at any moment, and started again, ends with the same weights.
+
+Twenty-six interruptions, at moments that a fixed seed drew: when a checkpoint is there, while one
+is written, some time after a session began, while the final files are written. SIGKILL is also what
+a power loss looks like to the process; what it does to files is in test_checkpoints.py.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ENVIRONMENT, Workspace, edit
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
+
+EPOCHS, ITERATIONS = 3, 18  # of 48 images in batches of 8
+AFTER_THE_LAST = [["KILL", ".final.*.pth", 0], ["KILL", "final.pth", 0]]
+Interruption = list  # signal, pattern of a new file in the run's folder, seconds after it is there
+
+
+def at_checkpoints(draw: random.Random, count: int) -> list[Interruption]:
+    """Of a training that saves after every iteration: when one is there or is being written."""
+    iterations = sorted(draw.sample(range(1, ITERATIONS), count))
+    return [
+        [
+            draw.choice(["KILL", "KILL", "TERM"]),
+            draw.choice(["work/iteration_{}.pth", "work/.iteration_{}.*.pth"]).format(iteration),
+            draw.choice([0, draw.uniform(0, 0.1)]),
+        ]
+        for iteration in iterations
+    ]
+
+
+def at_times(draw: random.Random, count: int) -> list[Interruption]:
+    """Some time after a session began to prepare, or after its first iteration."""
+    return [
+        [
+            draw.choice(["KILL", "TERM", "INT"]),
+            draw.choice(["work/sessions.json", "work/progress.json", "work/progress.json"]),
+            draw.uniform(0, 0.5),
+        ]
+        for _ in range(count)
+    ]
+
+
+def interruptions() -> dict[str, dict[str, list[Interruption]]]:
+    """By scale and training; each scale's `whole` is not interrupted."""
+    draw = random.Random(20261124)
+    return {
+        "every": {"whole": [], "a": at_checkpoints(draw, 10) + AFTER_THE_LAST},
+        "epochs": {"whole": [], "b": [["TERM", "work/progress.json", 0], *at_times(draw, 13)]},
+    }
+
+
+RUNTIMES = {
+    "every": {"checkpoint_minutes": 0, "num_workers": 0},
+    "epochs": {"checkpoint_minutes": None, "num_workers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def reports(workspace: Workspace) -> dict[str, list[dict]]:
+    """What the driver reports of each training; their folders lie in `resumed` of the workspace."""
+    done = {}
+    (workspace.folder / "resumed").mkdir()
+    for scale, trainings in interruptions().items():
+        workspace.new_scale(scale, epochs=EPOCHS, steps=[1, 2])
+        runtime = RUNTIMES[scale]
+        edit(
+            workspace.folder / f"config/scales/{scale}.yaml",
+            lambda content, runtime=runtime: content["runtime"].update(runtime),
+        )
+        plan = workspace.plan(scale=scale)
+        for made in ("data", "runs"):
+            shutil.copytree(
+                workspace.folder / "results/smoke" / made, workspace.folder / plan.results / made
+            )
+        run = next(run for run in plan.runs if run.startswith("voc-faster-r50-obc-a3-n20-k2"))
+        script = {
+            "plan": str(plan.results / "plan.json"),
+            "run": run,
+            "folder": "resumed",
+            "trainings": {f"{scale}-{name}": moments for name, moments in trainings.items()},
+        }
+        driver = subprocess.run(
+            [sys.executable, Path(__file__).with_name("training_sessions.py")],
+            input=json.dumps(script),
+            cwd=workspace.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        assert driver.returncode == 0, driver.stderr
+        done |= json.loads(driver.stdout.splitlines()[-1])
+    return done
+
+
+def interrupted(reports: dict[str, list[dict]]) -> list[dict]:
+    return [session for sessions in reports.values() for session in sessions[:-1]]
+
+
+def weights(workspace: Workspace, training: str) -> dict[str, torch.Tensor]:
+    return torch.load(workspace.folder / "resumed" / training / "final.pth", weights_only=True)
+
+
+def test_at_least_twenty_interruptions_took_place(reports) -> None:
+    assert {sessions[-1]["status"] for sessions in reports.values()} == {0}
+    statuses = [session["status"] for session in interrupted(reports)]
+    assert len(statuses) >= 20, reports
+    assert set(statuses) == {-9, 143, 130}
+
+
+@pytest.mark.parametrize("training", ["every-a", "epochs-b", "epochs-whole"])
+def test_the_weights_are_those_of_a_training_that_nothing_interrupted(
+    reports, workspace: Workspace, training: str
+) -> None:
+    # Also with two processes that load images, and whatever the times between checkpoints are.
+    whole, resumed = weights(workspace, "every-whole"), weights(workspace, training)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_signal_leaves_a_checkpoint_and_a_note_and_no_failure(reports) -> None:
+    stopped = [session for session in interrupted(reports) if session["status"] > 0]
+    for session in stopped:
+        note = session["interrupted"]
+        assert note["signal"] == {143: "SIGTERM", 130: "SIGINT"}[session["status"]]
+        saved = note["checkpoint"] and Path(note["checkpoint"]).name
+        assert saved == (f"iteration_{note['iteration']}.pth" if note["iteration"] else None)
+        assert saved is None or saved in session["files"]
+        assert "failed.json" not in session["files"]
+    assert any(session["interrupted"]["iteration"] for session in stopped)
+
+
+def test_a_kill_leaves_no_note_and_two_checkpoints_at_most(reports) -> None:
+    for session in interrupted(reports):
+        if session["status"] < 0:
+            assert session["interrupted"] is None
+        names = [name for name in session["files"] if name.startswith("iteration_")]
+        # A third: killed between writing one and deleting the oldest.
+        assert len(names) <= 3
+
+
+def test_half_of_the_final_files_never_pass_for_a_result(reports) -> None:
+    killed_writing = [
+        session for session in interrupted(reports) if "final.pth" in session["files"]
+    ]
+    assert killed_writing
+    assert not any("run.json" in session["files"] for session in killed_writing)
+
+
+def test_nothing_of_the_interruptions_is_left_but_the_record(reports, workspace: Workspace) -> None:
+    for training in reports:
+        folder = workspace.folder / "resumed" / training
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "config.py", "final.pth", "log.txt", "run.json",
+        ]  # fmt: skip
+    record = json.loads((workspace.folder / "resumed/every-a/run.json").read_text())
+    resumed_from = [session["resumed_from"] for session in record["sessions"]]
+    assert resumed_from == sorted(resumed_from) and resumed_from[-1] == ITERATIONS

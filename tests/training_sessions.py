@@ -1,0 +1,96 @@
+"""Trains one run in many sessions and kills them: python training_sessions.py < script.json.
+
+A process of its own that imports everything once and forks a child for each session, so that a
+session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
+name: [[signal, pattern, delay], ...]}}. Each training starts sessions of `obc train` until one ends
+by itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
+folder. A finished run is moved to `<folder>/<name>`. Prints, for each training, its sessions: exit
+status (negative: died of that signal), and what `work/interrupted.json` says if it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import obc.train  # noqa: F401
+from obc.cli import main
+
+
+def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
+    seen = snapshot(run_folder, interruption[1]) if interruption else set()
+    child = os.fork()
+    if child == 0:
+        train(script)
+    if interruption:
+        name, pattern, delay = interruption
+        ended = wait_for(run_folder, pattern, seen, child)
+        if not ended:
+            time.sleep(delay)
+            os.kill(child, signal.Signals["SIG" + name])
+    _, status = os.waitpid(child, 0)
+    note = run_folder / "work/interrupted.json"
+    return {
+        "status": os.waitstatus_to_exitcode(status),
+        "interrupted": json.loads(note.read_text()) if note.exists() else None,
+        "files": sorted(path.name for path in run_folder.glob("**/*") if path.is_file()),
+    }
+
+
+def train(script: dict) -> None:
+    """The child: leaves with the exit status of the command."""
+    status = 99
+    try:
+        status = main(["train", script["plan"], script["run"]])
+    except SystemExit as stop:
+        status = stop.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def snapshot(folder: Path, pattern: str) -> set[tuple[str, int]]:
+    found = set()
+    for path in folder.glob(pattern):
+        try:
+            found.add((path.name, path.stat().st_mtime_ns))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def wait_for(folder: Path, pattern: str, seen: set, child: int) -> bool:
+    """True if the child ended before a new file came."""
+    while not snapshot(folder, pattern) - seen:
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None:
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def sessions(script: dict, interruptions: list, run_folder: Path) -> list[dict]:
+    done = []
+    for interruption in [*interruptions, None]:
+        done.append(session(script, interruption, run_folder))
+        if done[-1]["status"] in (0, 1):
+            break
+    return done
+
+
+if __name__ == "__main__":
+    script = json.load(sys.stdin)
+    from obc.plan import Plan
+
+    run_folder = Path(Plan.load(Path(script["plan"])).run_folder(script["run"], 0))
+    report = {}
+    for name, interruptions in script["trainings"].items():
+        report[name] = sessions(script, interruptions, run_folder)
+        run_folder.rename(Path(script["folder"]) / name)
+    print(json.dumps(report))
