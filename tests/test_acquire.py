@@ -170,6 +170,7 @@ def test_weights_put_by_hand_are_checked(project: Path) -> None:
     path.write_bytes(b"weigths")
     assert "set aside" in get("tiny")
     assert path.read_bytes() == b"weights"
+    assert json.loads(Path("data/fetched/tiny.json").read_text())["from"] != "found there"
 
 
 # --- two at once, and killed -------------------------------------------------------------------

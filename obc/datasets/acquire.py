@@ -76,6 +76,7 @@ def fetch(
         if found and written.exists():
             return written
         if published.folder is None:
+            found = found and published.files[0].mismatch(target) is None
             _require_space(published, root)
             download(published.files[0], target, terminal, waits)
         elif not found:
