@@ -100,7 +100,6 @@ def in_a_process(options: argparse.Namespace, variant: dict[str, Any]) -> dict[s
 
 def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, float]:
     """Time training steps of one variant in this process."""
-    import torch
     from mmengine.runner import Runner
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -117,10 +116,9 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     config = build_config(resolved, 0, files, plan.scale.runtime, plan.initial_weights(run.run_id))
     config.work_dir = str(plan.results / "work" / "training_step")
     config.log_level = "ERROR"
-    runner = build_runner(config)
+    layout = {"channels_last": variant["channels_last"]}
+    runner = build_runner(config, plan.scale.runtime.model_copy(update=layout))
     runner.model.init_weights()
-    if variant["channels_last"]:
-        runner.model.to(memory_format=torch.channels_last)
     runner.model.train()
     optimizer = runner.build_optim_wrapper(config.optim_wrapper)
     loader = iter(Runner.build_dataloader(config.train_dataloader, seed=0))

@@ -167,10 +167,20 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{folder}: trained already; --again trains it anew")
         return
     with logged(options, folder / "log.txt") as terminal:
-        from obc.train import train
+        from obc.devices import lease
 
-        started = time.monotonic()
-        train(plan, options.run_id, options.seed, terminal, patience=options.wait)
+        run = (plan, options.run_id, options.seed)
+        gpus = plan.gpus_per_run
+        with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
+            started = time.monotonic()
+            if gpus > 1:
+                from obc.launch import train_together
+
+                train_together(*run, gpus, terminal, patience=options.wait)
+            else:
+                from obc.train import train
+
+                train(*run, terminal, patience=options.wait)
         seconds = time.monotonic() - started
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
 

@@ -47,6 +47,7 @@ def build_config(
     data: DataFiles,
     runtime: Runtime,
     initial_weights: Path | None = None,
+    processes: int = 1,
 ) -> Config:
     """The whole MMDetection config of one training, `tools/train.py`-ready.
 
@@ -56,6 +57,7 @@ def build_config(
         data: the indexed data set.
         runtime: how this machine loads data and how often it saves.
         initial_weights: what backbone, neck and RPN start from, written by the run's initial_run.
+        processes: that train together, each on its share of every batch; divides the batch size.
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
     config.custom_imports = dict(
@@ -77,7 +79,20 @@ def build_config(
     )
     config.custom_hooks = [dict(type="NonFiniteLossHook")]
     config.visualizer = None
+    if processes > 1:
+        _share(config, processes)
     return config
+
+
+def _share(config: Config, processes: int) -> None:
+    """Let each process take its part of every batch; gradients are averaged over all of them."""
+    config.launcher = "pytorch"
+    config.train_dataloader.batch_size //= processes
+    config.model_wrapper_cfg = dict(
+        type="MMDistributedDataParallel",
+        broadcast_buffers=False,
+        device_ids=None,  # where the model is: MMEngine's default names a GPU, also on the CPU
+    )
 
 
 # --- the model ---------------------------------------------------------------------------------

@@ -22,9 +22,11 @@ class Setting:
 
     Attributes:
         gpus: that train one run together; 0 is the CPU.
+        amp: the type of mixed precision; None: float32.
     """
 
     gpus: int
+    amp: str | None
     protocol: Protocol
     schedule: Schedule
     sizes: Sizes
@@ -32,6 +34,7 @@ class Setting:
 
 PAPER = Setting(
     gpus=2,
+    amp=None,
     protocol="paper_v1",
     schedule=Schedule(
         epochs=12,
@@ -47,6 +50,7 @@ STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale")
 STATED_SOURCE = "section 4"
 DEFAULT_SOURCE = "MMDetection's default of 2019, to which section 4 refers"
 WORDS = {
+    "amp": "mixed precision",
     "gpus": "GPUs that train one run",
     "batch_size": "images a step",
     "lr": "learning rate",
@@ -88,7 +92,7 @@ def deviations(
         gpus: that train one run together.
         scale_lr: whether its learning rate was scaled with the batch.
     """
-    ours = Setting(gpus, scale.protocol, scale.schedule, scale.sizes)
+    ours = Setting(gpus, scale.runtime.amp, scale.protocol, scale.schedule, scale.sizes)
     theirs = dict(_values(PAPER, dataset))
     remarks = {"image_scale": f", on {dataset}"}
     if scale.schedule.batch_size == PAPER.schedule.batch_size:
@@ -109,6 +113,7 @@ def scaled_lr(schedule: Schedule) -> float:
 
 def _values(setting: Setting, dataset: DatasetName) -> Iterator[tuple[str, Any]]:
     yield "gpus", setting.gpus
+    yield "amp", setting.amp
     yield "protocol", setting.protocol
     yield from setting.schedule
     for name, value in setting.sizes:

@@ -22,6 +22,7 @@ from obc.errors import SuiteError
 from obc.experiment import Decode
 from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
 from obc.plan import Plan
+from obc.precision import out_of_memory_explained, prepare
 from obc.provenance import file_sha256
 from obc.scale import ShapesData
 from obc.train import data_files
@@ -99,13 +100,16 @@ def detect_in(
     config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
-    if plan.scale.runtime.channels_last:
-        model.to(memory_format=torch.channels_last)
+    prepare(model, plan.scale.runtime)
     set_decode(model, decode)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
     categories = json.loads(files.val.read_text())["categories"]
     category_ids = [category["id"] for category in categories]
-    return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+    with out_of_memory_explained(
+        f"evaluating with {loader.batch_size} images at once",
+        "Make runtime.eval_batch_size smaller.",
+    ):
+        return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
 
 
 def load_model(model_config: Any, weights: Path) -> nn.Module:

@@ -208,6 +208,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
     _check_seeds_name_tables(config, chosen.scale, tables)
+    _check_batches_split(config, chosen.scale)
     claims_path = config_folder / "claims.yaml"
     claims = read_claims(claims_path, tables) if claims_path.exists() else None
     notes = chosen.notes
@@ -254,6 +255,23 @@ def _check_seeds_name_tables(
             raise ConfigError(
                 f"{place}: {', '.join(unknown)} is no table in config/experiments; "
                 f"allowed: default, {', '.join(tables)}"
+            )
+
+
+def _check_batches_split(config: SuiteConfig, scale: Scale) -> None:
+    """The processes of a run share its batch, so that the run is the same however many they are."""
+    asked = config.gpus_per_run
+    count, place = (scale.runtime.gpus, f"scale {scale.name}: runtime.gpus")
+    if asked is not None:
+        count, place = asked, "gpus_per_run"
+    for name in ("schedule", "initialisation"):
+        schedule = getattr(scale, name)
+        if schedule is not None and count and schedule.batch_size % count:
+            size = schedule.batch_size
+            allowed = ", ".join(str(n) for n in range(size + 1) if not n or size % n == 0)
+            raise ConfigError(
+                f"{place}: {count} GPUs cannot share {name}.batch_size {size} of scale "
+                f"{scale.name} equally; allowed: {allowed}"
             )
 
 

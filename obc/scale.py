@@ -223,6 +223,14 @@ class Runtime(Strict):
     num_workers: int = Field(0, ge=0, description="processes that load images")
     eval_batch_size: PositiveInt = 1
     channels_last: bool = Field(False, description="keep feature maps with their channels last")
+    amp: Literal["bf16", "fp16"] | None = Field(
+        None, description="mixed precision in training, on GPUs; null: float32"
+    )
+    tf32: bool | None = Field(
+        None,
+        description="TF32 in convolutions and matrix products; null: torch's default, convolutions",
+    )
+    compile: bool = Field(False, description="torch.compile of backbone and neck")
     checkpoint_minutes: float | None = Field(
         10.0,
         ge=0,

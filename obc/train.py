@@ -19,6 +19,8 @@ from typing import Any, TextIO
 import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -29,9 +31,11 @@ from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.interruption import Interrupted, StopRequest, stop_requests
 from obc.plan import Plan
+from obc.precision import numerics, out_of_memory_explained, prepare, with_amp
 from obc.provenance import code_version, file_sha256
 from obc.records import weights_record
 from obc.runs import training_lock
+from obc.scale import Runtime
 from obc.sessions import begin_session, save_sessions
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
 
@@ -71,6 +75,8 @@ def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
 
 def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float = 0.0) -> Path:
     """Train a run, or go on with it, and write its final files.
+
+    Of several processes that train it together (obc/launch.py) the first calls this one.
 
     SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
     final files are written they are written to the end.
@@ -119,7 +125,7 @@ def follow(plan: Plan, run_id: str, seed: int) -> None:
     The process that calls `train` prepares the work folder before they meet.
     """
     with stop_requests() as stop:
-        runner = _prepared_runner(plan, _config(plan, run_id, seed))
+        runner = build_runner(_config(plan, run_id, seed), plan.scale.runtime)
         runner.register_hook(StopHook(stop))
         runner.train()
 
@@ -148,7 +154,8 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
             f"{initial_weights}: not there; {run_id} starts from the weights of "
             f"{run.initial_run}, train that one first (`obc train`)"
         )
-    config = build_config(run, seed, files, plan.scale.runtime, initial_weights)
+    processes = get_world_size()
+    config = build_config(run, seed, files, plan.scale.runtime, initial_weights, processes)
     config.work_dir = str(plan.run_folder(run_id, seed) / "work")
     return config
 
@@ -172,24 +179,17 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
         for stale in folder.glob(pattern):
             stale.unlink()  # of weights that are about to be replaced
     progress = ProgressHook(f"{run_id} seed {seed}", terminal, work / "progress.json")
-    runner = _prepared_runner(plan, config)
+    runner = build_runner(config, plan.scale.runtime)
     runner.register_hook(progress)
     runner.register_hook(SessionHook(sessions[-1], lambda: save_sessions(work, sessions), progress))
     runner.register_hook(StopHook(stop))
     model = runner.train()
     (folder / "run.json").unlink(missing_ok=True)  # it tells of the weights that go now
-    _save(folder, model, runner)
+    _save(folder, model.module if is_model_wrapper(model) else model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
     record["initial_weights_sha256"] = version["initial_weights_sha256"]
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
     write_json(folder / "run.json", {**record, "data": data, "code": code})
-
-
-def _prepared_runner(plan: Plan, config: Config) -> Runner:
-    runner = build_runner(config)
-    if plan.scale.runtime.channels_last:
-        runner.model.to(memory_format=torch.channels_last)
-    return runner
 
 
 def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
@@ -207,6 +207,8 @@ def _record(
     seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
     return {
         **weights_record(plan, run_id, seed),
+        "processes": get_world_size(),
+        "numerics": numerics(plan.scale.runtime),
         "started": sessions[0]["started"],
         "seconds": round(seconds, 2),
         "images_per_second": round(images / seconds, 2) if seconds else None,
@@ -229,10 +231,34 @@ class FinishedConfig(Config):
         return super().pretty_text
 
 
-def build_runner(config: Config) -> Runner:
-    """MMEngine's runner of a training config, MMDetection's modules registered."""
+class TrainingRunner(Runner):
+    """MMEngine's runner, for a config with `numerics`: the switches that its model computes by."""
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Prepare the model, then wrap it where several processes train."""
+        return super().wrap_model(model_wrapper_cfg, prepare(model, Runtime(**self.cfg.numerics)))
+
+    def train(self) -> nn.Module:
+        """Train; say what to change when the device's memory is too small for it."""
+        loader = self.cfg.train_dataloader
+        with out_of_memory_explained(
+            f"training with {loader.batch_size} images a device",
+            "Make schedule.batch_size or sizes.image_scale smaller (another run, other numbers), "
+            "set runtime.amp: bf16, or share the batch: --config gpus_per_run=2 (or more).",
+        ):
+            return super().train()
+
+
+def build_runner(config: Config, runtime: Runtime) -> Runner:
+    """MMEngine's runner of a training config, MMDetection's modules registered.
+
+    Raises:
+        PrecisionError: a switch of the runtime needs a GPU.
+    """
     register_all_modules(init_default_scope=True)
-    return Runner.from_cfg(FinishedConfig(config.to_dict()))
+    config = with_amp(config, runtime)
+    config.numerics = numerics(runtime)
+    return TrainingRunner.from_cfg(FinishedConfig(config.to_dict()))
 
 
 def _peak_memory_mib() -> dict[str, float]:

@@ -71,6 +71,7 @@ def test_one_gpu_with_all_images_of_a_step_is_a_deviation() -> None:
         ({"schedule.warmup_iters": 0}, "warmup iters: 0 instead of 500 (MMDetection's default"),
         ({"schedule.grad_clip": None}, "grad clip: none instead of 35 (MMDetection's default"),
         ({"schedule.repeat_times": 3}, "repeat times: 3 instead of 1 (MMDetection's default"),
+        ({"runtime.amp": "bf16"}, "mixed precision: bf16 instead of none (MMDetection's default"),
         ({"sizes.sampled_rois": 256}, "sampled rois: 256 instead of 512 (MMDetection's default"),
     ],
 )

@@ -17,7 +17,7 @@ rule train:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=PLAN.scale.runtime.gpus,
+        gpu=PLAN.gpus_per_run,
     params:
         plan=PLAN_FILE,
         code="kept" if KEEP_WEIGHTS else code_digest(TRAINING_CODE),
@@ -44,7 +44,7 @@ rule evaluate:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=PLAN.scale.runtime.gpus,
+        gpu=min(1, PLAN.gpus_per_run),
     params:
         plan=PLAN_FILE,
         code=code_digest(EVALUATION_CODE),
