@@ -33,7 +33,8 @@ help: ## show this
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
 
-# Verdicts of a part of the tables lie in `partial`. Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
+# Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
+# Verdicts on a part of the tables lie in `partial`.
 reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
 	@test -n "$(RESULTS)" -a -d results/$(RESULTS)/tables || { echo "results/$(RESULTS) has no tables; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
