@@ -99,8 +99,7 @@ def _damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    # The last two: flipped bits that ask for encryption or for a compression that there is not.
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except Exception as error:  # flipped bits ask for any decoder, and each has errors of its own
         return str(error) or type(error).__name__
     return broken and f"wrong checksum of {broken}"
 

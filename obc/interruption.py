@@ -18,6 +18,8 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.registry import FUNCTIONS
 
+from obc.errors import SuiteError
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A scheduler signals every process of a job, and some of them pass it on: within this time, in
 # seconds, a second signal is the first one again.
@@ -59,7 +61,13 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Receive stop signals inside the block; signals that are ignored (`nohup`) stay ignored."""
+    """Receive stop signals inside the block; signals that are ignored (`nohup`) stay ignored.
+
+    Raises:
+        Interrupted: also in place of an error that came after a signal, such as those that
+            libraries make of any exception which is raised inside them. A SuiteError stays: it says
+            that saving failed, and how to mend that.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     heard = [number for number in STOP_SIGNALS if before[number] is not signal.SIG_IGN]
@@ -67,6 +75,12 @@ def stop_requests() -> Iterator[StopRequest]:
         for number in heard:
             signal.signal(number, request.receive)
         yield request
+    except SuiteError:
+        raise
+    except Exception as error:
+        if request.number:
+            raise Interrupted(request.number) from error
+        raise
     finally:
         for number in heard:
             signal.signal(number, before[number])

@@ -98,11 +98,14 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
     """
     folder = plan.run_folder(run_id, seed)
     work = folder / "work"
-    with stop_requests() as stop, training_lock(folder, patience):
+    with training_lock(folder, patience):
         for note in ("failed.json", "interrupted.json", "progress.json"):
             (work / note).unlink(missing_ok=True)
         try:
-            _train(plan, run_id, seed, terminal, stop)
+            with stop_requests() as stop:
+                _train(plan, run_id, seed, terminal, stop)
+                # Checkpoints are not needed once the final weights are written.
+                shutil.rmtree(work)
         except Interrupted as interruption:
             iteration = _note_interruption(folder, interruption)
             print(
@@ -114,8 +117,6 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
         except Exception as error:
             _note_failure(folder, error)
             raise
-        # Checkpoints are not needed once the final weights are written.
-        shutil.rmtree(work)
     return folder
 
 
@@ -194,8 +195,10 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
 
 def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
     """The weights as a plain state dict, and the config that they were trained with."""
-    with atomic_path(folder / "final.pth") as path:
-        torch.save({key: value.cpu() for key, value in model.state_dict().items()}, path)
+    # To an open file: by a path torch writes the temporary name into the archive, and the hash of
+    # the same weights would differ.
+    with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+        torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
     with atomic_path(folder / "config.py") as path:
         path.write_text(runner.cfg.pretty_text)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from obc.errors import SuiteError
 from obc.interruption import SAME_REQUEST, Interrupted, agreed, stop_requests
 from obc.runs import run_status, training_lock
 
@@ -23,6 +24,23 @@ def test_before_the_loop_a_signal_ends_the_training_where_it_is(number: int, sta
     with stop_requests(), pytest.raises(Interrupted) as stopped:
         send(number)
     assert (stopped.value.signal, stopped.value.code) == (number, status)
+
+
+def test_an_error_that_a_library_makes_of_the_interruption_is_an_interruption() -> None:
+    with pytest.raises(Interrupted), stop_requests():
+        try:
+            send(signal.SIGTERM)
+        except BaseException:
+            raise SyntaxError("the config cannot be formatted") from None
+
+
+def test_an_error_without_a_signal_and_one_of_saving_stay_what_they_are() -> None:
+    with pytest.raises(ValueError), stop_requests():
+        raise ValueError
+    with pytest.raises(SuiteError), stop_requests() as request:
+        request.deferred = True
+        send(signal.SIGTERM)
+        raise SuiteError("the disk is full")
 
 
 def test_in_the_loop_a_signal_is_noted() -> None:
