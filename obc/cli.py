@@ -81,7 +81,7 @@ def _plan(options: argparse.Namespace) -> None:
             raise ConfigError("--out writes the whole plan; leave out --table and --gpu")
         plan.save(options.out)
         return
-    from obc.operations.estimate import report
+    from obc.operations.cost_page import report
 
     tables = [f"table{name}" if name.isdigit() else name for name in options.table]
     page = report(plan, tables or plan.tables, options.gpu)

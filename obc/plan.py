@@ -76,14 +76,11 @@ class Plan(Strict):
         """The seeds that a run is trained with: those of every table that it is in."""
         if run_id in self.initial_runs:
             return (INITIAL_SEED,)
-        tables = self.runs[run_id].tables
-        return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
-
-    def seeds_of_table(self, table: str) -> tuple[int, ...]:
-        """The seeds that a table's own rows are trained with."""
         chosen = self.config.seeds or self.scale.seeds
         by_table = chosen if isinstance(chosen, dict) else {"default": chosen}
-        return by_table.get(table, by_table["default"])
+        tables = self.runs[run_id].tables
+        seeds = (by_table.get(table, by_table["default"]) for table in tables)
+        return tuple(sorted({seed for of_table in seeds for seed in of_table}))
 
     def dataset_of(self, run_id: str) -> DatasetName:
         """The data set that a run is trained and evaluated on."""

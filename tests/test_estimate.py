@@ -13,7 +13,8 @@ from report_fixtures import TABLE, measure, plan_of, run_folder, trained
 
 from obc.cli import main
 from obc.operations.complexity import evaluation_flops, parameters, training_flops
-from obc.operations.estimate import DEVICES, START_SECONDS, bytes_to_come, costs, report
+from obc.operations.cost_page import report
+from obc.operations.estimate import DEVICES, START_SECONDS, bytes_to_come, costs
 from obc.plan import Plan
 from obc.spec_errors import ConfigError
 

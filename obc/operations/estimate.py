@@ -1,4 +1,4 @@
-"""What a plan costs before it is started: device hours and disk, by table and by run.
+"""What each training of a plan costs before it is started: device hours and disk.
 
 Three sources, the best that there is for a run: images/s of finished runs of the same network here
 ("measured"), the arithmetic throughput of other finished runs here ("scaled"), the table DEVICES
@@ -7,17 +7,16 @@ Three sources, the best that there is for a run: images/s of finished runs of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from tabulate import tabulate
 
 from obc.experiment import ResolvedRun
 from obc.operations.complexity import evaluation_flops, parameters, training_flops
-from obc.plan import INITIAL_SEED, Plan
+from obc.plan import Plan
 from obc.records import read_record
 from obc.runs import run_status
 from obc.scale import CocoData, ShapesData, VocData
@@ -62,7 +61,7 @@ CHECKPOINTS_KEPT = 2
 # In detections.<decode>.npz: 18 to 23 at scale mini. At most 100 an image are kept.
 DETECTION_BYTES = 23
 DETECTIONS_PER_IMAGE = 100
-CLASSES = {"voc": 20, "coco": 80}
+COCO_CLASSES = 80
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,12 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
     ]
 
 
+def bytes_to_come(plan: Plan) -> int:
+    """Bytes that what is still to do needs, one training in progress at a time."""
+    to_do = [cost for cost in costs(plan) if cost.basis != "done"]
+    return sum(cost.disk for cost in to_do) + max((cost.peak_disk for cost in to_do), default=0)
+
+
 def device_of(plan: Plan, gpu: str | None) -> str:
     """The device that hours are of."""
     if gpu is None:
@@ -165,9 +170,9 @@ def throughput(
     """
     same = [rate for rate in rates if _network(rate.run) == _network(run)]
     if same:
-        return fmean(map(_flops_per_second(plan), same)), "measured"
+        return fmean(_flops_per_second(plan, rate) for rate in same), "measured"
     if rates:
-        return median(map(_flops_per_second(plan), rates)), "scaled"
+        return median(_flops_per_second(plan, rate) for rate in rates), "scaled"
     return None if assumed is None else (assumed, "estimated")
 
 
@@ -230,171 +235,17 @@ def _network(run: ResolvedRun) -> tuple[Any, ...]:
     return (run.spec.dataset, run.spec.detector, run.network, run.sizes, run.schedule.batch_size)
 
 
-def _flops_per_second(plan: Plan) -> Any:
-    return lambda rate: (
-        rate.images_per_second
-        * training_flops(rate.run, _classes(plan, rate.run), _photographs(plan, rate.run))
-    )
+def _flops_per_second(plan: Plan, rate: Rate) -> float:
+    classes, photographs = _classes(plan, rate.run), _photographs(plan, rate.run)
+    return rate.images_per_second * training_flops(rate.run, classes, photographs)
 
 
 def _classes(plan: Plan, run: ResolvedRun) -> int:
     data = plan.scale.data[run.spec.dataset]
     if isinstance(data, ShapesData):
         return data.num_classes
-    return len(data.classes) if isinstance(data, VocData) else CLASSES["coco"]
+    return len(data.classes) if isinstance(data, VocData) else COCO_CLASSES
 
 
 def _photographs(plan: Plan, run: ResolvedRun) -> bool:
     return isinstance(plan.scale.data[run.spec.dataset], VocData | CocoData)
-
-
-# --- the page ----------------------------------------------------------------------------------
-
-
-def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
-    """What the named tables of a plan would run, share, cost and have done, as text.
-
-    Raises:
-        ConfigError: a name that is no table of the plan, or a GPU that DEVICES does not have.
-    """
-    names = list(tables)
-    unknown = sorted(set(names) - set(plan.tables))
-    if unknown:
-        raise ConfigError(
-            f"--table {', '.join(unknown)}: no such table; allowed: {', '.join(plan.tables)}"
-        )
-    by_table = {name: _trainings(plan, name) for name in names}
-    wanted = {key for keys in by_table.values() for key in keys}
-    starts = {(plan.trainings[run_id].resolved.initial_run, INITIAL_SEED) for run_id, _ in wanted}
-    known = {(cost.run_id, cost.seed): cost for cost in costs(plan, gpu)}
-    wanted |= {key for key in starts if key[0] is not None}
-    chosen = [cost for key, cost in known.items() if key in wanted]
-    lines = [_table_line(plan, name, keys, known) for name, keys in by_table.items()]
-    initial = [cost for cost in chosen if cost.run_id in plan.initial_runs]
-    if initial:
-        lines.append(_line("starting weights", "", initial, ""))
-    rows = sum(_rows(plan, name) for name in names)
-    lines.append(_line("together", rows, chosen, ""))
-    unit = "core hours" if device_of(plan, gpu) == "cpu" else "GPU-hours"
-    header = ("", "rows", "trainings", "shared", "done", unit, "to do", "disk")
-    parts = [
-        tabulate(lines, header, tablefmt="plain", disable_numparse=True, colalign=_ALIGNED),
-        _sharing(plan, names, known, unit),
-        _basis(plan, gpu, chosen),
-        tabulate([_run_line(plan, cost) for cost in chosen], tablefmt="plain"),
-    ]
-    return "\n\n".join(parts)
-
-
-_ALIGNED = ("left", *["right"] * 7)
-
-
-def _trainings(plan: Plan, table: str) -> dict[tuple[str, int], None]:
-    """The trainings that a table needs, in its order."""
-    run_ids = [plan.run_of(row).run_id for row in plan.tables[table].rows if not row.cited]
-    seeds = plan.seeds_of_table(table)
-    return dict.fromkeys((run_id, seed) for run_id in run_ids for seed in seeds)
-
-
-def _rows(plan: Plan, table: str) -> int:
-    return sum(not row.cited for row in plan.tables[table].rows)
-
-
-def _table_line(
-    plan: Plan,
-    name: str,
-    keys: Iterable[tuple[str, int]],
-    known: dict[tuple[str, int], Cost],
-) -> tuple[Any, ...]:
-    chosen = [known[key] for key in keys]
-    shared = sum(len(plan.runs[cost.run_id].tables) > 1 for cost in chosen)
-    return _line(name, _rows(plan, name), chosen, shared)
-
-
-def _line(name: str, rows: int | str, chosen: Sequence[Cost], shared: int | str) -> tuple[Any, ...]:
-    to_do = [cost for cost in chosen if cost.basis != "done"]
-    return (
-        name,
-        rows,
-        len(chosen),
-        shared,
-        len(chosen) - len(to_do),
-        _hours(cost.seconds for cost in chosen),
-        _hours(cost.seconds for cost in to_do),
-        _bytes(sum(cost.disk for cost in chosen)),
-    )
-
-
-def _sharing(
-    plan: Plan, names: Sequence[str], known: dict[tuple[str, int], Cost], unit: str
-) -> str:
-    """What it would be to train every row by itself."""
-    separate = [
-        known[plan.run_of(row).run_id, seed]
-        for name in names
-        for row in plan.tables[name].rows
-        if not row.cited
-        for seed in plan.seeds_of_table(name)
-    ]
-    together = {(cost.run_id, cost.seed): cost for cost in separate}.values()
-    hours, all_hours = (_hours(cost.seconds for cost in part) for part in (together, separate))
-    return (
-        "shared: trainings that another table reads too. Rows of the same spec are one training: "
-        f"{len(together)} in place of {len(separate)}, {hours} {unit} in place of {all_hours}."
-    )
-
-
-def _basis(plan: Plan, gpu: str | None, chosen: Sequence[Cost]) -> str:
-    device = DEVICES[device_of(plan, gpu)]
-    counts = {
-        basis: sum(cost.basis == basis for cost in chosen)
-        for basis in ("done", "measured", "scaled", "estimated")
-    }
-    meaning = {
-        "done": "as they took",
-        "measured": "by images/s of finished runs of the same network here",
-        "scaled": "by the throughput of other finished runs here",
-        "estimated": f"estimated for one {device_of(plan, gpu)} at "
-        f"{device.flops_per_second / 1e12:.3g} TFLOP/s, {device.utilisation:.0%} of its peak of "
-        f"{device.peak:g} ({device.source})",
-    }
-    peak = max((cost.peak_disk for cost in chosen if cost.basis != "done"), default=0)
-    said = "; ".join(f"{counts[name]} {meaning[name]}" for name in counts if counts[name])
-    checkpoints = f" Disk: weights and detections; a training in progress has up to {_bytes(peak)} "
-    return f"Hours: {said}." + (checkpoints + "of checkpoints beside it." if peak else "")
-
-
-def _run_line(plan: Plan, cost: Cost) -> tuple[str, ...]:
-    planned = plan.trainings[cost.run_id]
-    use = "shared starting weights" if cost.run_id in plan.initial_runs else ""
-    return (
-        f"  {cost.run_id}",
-        f"seed {cost.seed}",
-        use or f"[{', '.join(planned.tables)}]",
-        f"{', '.join(planned.decodes)}",
-        f"{_hours([cost.seconds])} h",
-        cost.basis,
-    )
-
-
-def _hours(seconds: Iterable[float | None]) -> str:
-    """Hours, "?" where a summand is not known."""
-    parts = list(seconds)
-    if None in parts:
-        return "?"
-    hours = sum(parts) / 3600
-    return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def bytes_to_come(plan: Plan) -> int:
-    """Bytes that what is still to do needs, one training in progress at a time."""
-    to_do = [cost for cost in costs(plan) if cost.basis != "done"]
-    return sum(cost.disk for cost in to_do) + max((cost.peak_disk for cost in to_do), default=0)
