@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -225,9 +226,13 @@ def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: fl
 def is_done(plan: Plan, run_id: str, seed: int) -> bool:
     """Whether a run is trained and every decoding that tables ask for is evaluated."""
     folder = plan.run_folder(run_id, seed)
-    return run_status(folder) == "trained" and all(
-        (folder / f"metrics.{decode}.json").exists() for decode in plan.trainings[run_id].decodes
-    )
+    return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder)
+
+
+def not_evaluated(plan: Plan, run_id: str, folder: Path) -> list[str]:
+    """The decodings that tables ask for and that a run's folder has no metrics of."""
+    decodes = plan.trainings[run_id].decodes
+    return [decode for decode in decodes if not (folder / f"metrics.{decode}.json").exists()]
 
 
 def _network(run: ResolvedRun) -> tuple[Any, ...]:

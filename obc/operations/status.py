@@ -13,7 +13,13 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel, ValidationError
 from tabulate import tabulate
 
-from obc.operations.estimate import Rate, finished_rates, throughput, training_seconds
+from obc.operations.estimate import (
+    Rate,
+    finished_rates,
+    not_evaluated,
+    throughput,
+    training_seconds,
+)
 from obc.plan import Plan
 from obc.records import read_json, read_record
 from obc.runs import run_status
@@ -115,11 +121,7 @@ def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
 def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State, str]:
     status = run_status(folder)
     if status == "trained":
-        missing = [
-            decode
-            for decode in plan.trainings[run_id].decodes
-            if not (folder / f"metrics.{decode}.json").exists()
-        ]
+        missing = not_evaluated(plan, run_id, folder)
         return ("trained", f"not evaluated: {', '.join(missing)}") if missing else ("done", "")
     if status == "failed":
         failure = read_record(folder / "work" / "failed.json") or {}

@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from obc.operations.estimate import is_done
+from obc.operations.estimate import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
 from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest
@@ -68,7 +68,7 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     }
     lines = [f"{run_id} seed {seed}: {state.state}  ({use})"]
     lines += [f"  {name}: {text}" for name, text in facts.items() if text]
-    log = _log(folder, state)
+    log = _log(plan, run_id, folder, state)
     if log is not None:
         lines += [f"  log: {log}", *(f"    | {line}" for line in last_lines(log))]
     return "\n".join(lines)
@@ -179,14 +179,12 @@ def _again(plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState)
     if state.state in ("done", "running"):
         return ""
     folder = plan.run_folder(run_id, seed)
-    decodes = plan.trainings[run_id].decodes
-    targets = [f"metrics.{decode}.json" for decode in decodes] or ["final.pth"]
+    missing = not_evaluated(plan, run_id, folder)
+    targets = [f"metrics.{decode}.json" for decode in missing] or ["final.pth"]
     files = " ".join(shlex.quote(str(folder / name)) for name in targets)
-    step = (
-        f"obc train {plan_file} {run_id} --seed {seed}"
-        if state.state != "trained"
-        else f"obc evaluate {plan_file} {run_id} --seed {seed} --decode {decodes[0]}"
-    )
+    step = f"obc train {plan_file} {run_id} --seed {seed}"
+    if state.state == "trained":
+        step = f"obc evaluate {plan_file} {run_id} --seed {seed} --decode {missing[0]}"
     return f"snakemake --cores 1 {files}{config_options(plan)}\n             or, by hand: {step}"
 
 
@@ -200,14 +198,14 @@ def config_options(plan: Plan) -> str:
     return f" --config {' '.join(map(shlex.quote, pairs))}"
 
 
-def _log(folder: Path, state: RunState) -> Path | None:
-    """The log of the step that is to blame."""
-    if state.state == "trained":
-        logs = sorted(folder.glob("evaluate.*.log"), key=lambda path: path.stat().st_mtime)
-        if logs:
-            return logs[-1]
-    log = folder / "log.txt"
-    return log if log.exists() else None
+def _log(plan: Plan, run_id: str, folder: Path, state: RunState) -> Path | None:
+    """The log of the step that is to blame: the first evaluation that is missing, or the training.
+
+    A training that starts again leaves the logs of earlier evaluations in place.
+    """
+    missing = not_evaluated(plan, run_id, folder) if state.state == "trained" else []
+    logs = [*(folder / f"evaluate.{decode}.log" for decode in missing), folder / "log.txt"]
+    return next((log for log in logs if log.exists()), None)
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
