@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import ENVIRONMENT, Workspace
 from mmengine.registry import DefaultScope
+from ranks import fail_on_rank_1, loss_curve
 
 from obc.detector import DataFiles, build_config
 from obc.launch import RankFailed, launch, rank_log
@@ -30,49 +31,6 @@ def run_id(plan: Plan, method: str) -> str:
 
 
 # --- the same training, however many processes share it ----------------------------------------
-
-
-def loss_curve(plan: Plan, run: str, work: Path) -> None:
-    """Losses of the first iterations, averaged over all processes, as each of them has them.
-
-    A loss is an average over a process's samples, and gradients are averaged over the processes:
-    that is the average over all samples only if every process has equally many. So here every
-    anchor and exactly 40 proposals an image are samples, none drawn; nothing is flipped, and batch
-    norm keeps its statistics. What is left to differ is rounding.
-    """
-    from mmengine.dist import all_reduce, get_rank, get_world_size
-    from mmengine.hooks import Hook
-
-    from obc.train import build_runner, data_files
-
-    class Losses(Hook):
-        curve: list[float] = []  # noqa: RUF012
-
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-            total = outputs["loss"].detach().clone()
-            all_reduce(total)
-            self.curve.append(total.item() / get_world_size())
-
-    resolved = plan.runs[run].resolved
-    files, _ = data_files(plan.index_folder("voc"))
-    weights = plan.initial_weights(run)
-    config = build_config(resolved, 0, files, plan.scale.runtime, weights, get_world_size())
-    config.work_dir = str(work)
-    config.model.backbone.norm_eval = True
-    config.train_dataloader.dataset.pipeline[3].prob = 0.0
-    rpn, rcnn = config.model.train_cfg.rpn, config.model.train_cfg.rcnn
-    rpn.assigner.update(pos_iou_thr=0.5, neg_iou_thr=0.5)
-    rpn.sampler.update(num=10_000, pos_fraction=1.0)
-    config.model.train_cfg.rpn_proposal.update(nms_pre=12, max_per_img=40)
-    config.model.train_cfg.rpn_proposal.nms.iou_threshold = 1.0
-    rcnn.assigner.update(pos_iou_thr=0.3, neg_iou_thr=0.3, min_pos_iou=0.3)
-    rcnn.sampler.update(num=10_000, pos_fraction=1.0, add_gt_as_proposals=False)
-    runner = build_runner(config, plan.scale.runtime)
-    runner.register_hook(Losses())
-    model = runner.train()
-    weight = next(value for key, value in model.state_dict().items() if "fc_reg.weight" in key)
-    result = {"curve": Losses.curve, "weight": weight.flatten().tolist()}
-    (work / f"rank{get_rank()}.json").write_text(json.dumps(result))
 
 
 @pytest.mark.slow
@@ -161,13 +119,6 @@ def test_processes_that_cannot_share_a_batch_equally_are_refused(gpus: int) -> N
 # --- failures and signals ----------------------------------------------------------------------
 
 
-def fail_on_rank_1() -> None:
-    if os.environ["RANK"] == "0":
-        torch.distributed.barrier()  # waits for the other one
-    print("what rank 1 had to say")
-    raise ValueError("cannot go on")
-
-
 def test_a_rank_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     log = rank_log(tmp_path, 1)
@@ -177,27 +128,11 @@ def test_a_rank_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def stop_when_told(folder: Path) -> None:
-    """Rank 0 saves and exits as a training does; the others are in the middle of a step."""
-    rank = os.environ["RANK"]
-
-    def save_and_exit(*_: object) -> None:
-        (folder / "saved").touch()
-        raise SystemExit(143)
-
-    if rank == "0":
-        signal.signal(signal.SIGTERM, save_and_exit)
-    (folder / f"pid{rank}").write_text(str(os.getpid()))
-    if rank == "0":
-        time.sleep(240)
-    torch.distributed.barrier()
-
-
 STOPPED = """
 import sys
 from pathlib import Path
 from obc.launch import launch
-from test_launch import stop_when_told
+from ranks import stop_when_told
 launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
 """
 
@@ -207,15 +142,17 @@ def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(tmp_path)], env={**ENVIRONMENT, "PYTHONPATH": search}
     )
-    files = [tmp_path / f"pid{rank}" for rank in (0, 1)]
-    deadline = time.monotonic() + 240
-    while not all(file.exists() and file.read_text() for file in files):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    pids = [int(file.read_text()) for file in files]
-    process.terminate()
-    assert process.wait(timeout=120) == 143
+    try:
+        files = [tmp_path / f"pid{rank}" for rank in (0, 1)]
+        deadline = time.monotonic() + 240
+        while not all(file.exists() and file.read_text() for file in files):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=120) == 143
+    finally:
+        process.kill()
     assert (tmp_path / "saved").exists()
-    for pid in pids:
+    for file in files:
         with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+            os.kill(int(file.read_text()), 0)
