@@ -26,12 +26,21 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from obc.errors import SuiteError
 from obc.plan import Plan
+from obc.sessions import note_failure
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class RankFailed(SuiteError):
-    """One of the processes of a training failed; the message names it, its error and its log."""
+    """One of the processes of a training failed; the message names it, its error and its log.
+
+    Attributes:
+        rank: which one.
+    """
+
+    def __init__(self, rank: int, message: str) -> None:
+        super().__init__(message)
+        self.rank = rank
 
 
 def train_together(
@@ -43,8 +52,14 @@ def train_together(
         RankFailed: a process failed, and the others were ended.
         SystemExit: 128 + signal, when a signal asked it to stop.
     """
-    work = plan.run_folder(run_id, seed) / "work"
-    launch(_train, (plan, run_id, seed, InheritedStream(terminal), patience), processes, work)
+    folder = plan.run_folder(run_id, seed)
+    arguments = (plan, run_id, seed, InheritedStream(terminal), patience)
+    try:
+        launch(_train, arguments, processes, folder / "work")
+    except RankFailed as error:
+        if error.rank > 0:  # the first rank notes its own errors; of others' it sees the connection
+            note_failure(folder, error)
+        raise
 
 
 def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float) -> None:
@@ -100,7 +115,8 @@ def launch(
                 raise SystemExit(failure.exitcode) from None
             place = "this log" if rank == 0 else f"log: {rank_log(logs, rank)}"
             raise RankFailed(
-                f"rank {rank} of {processes}: {_said(failure)} ({place}); the others were ended"
+                rank,
+                f"rank {rank} of {processes}: {_said(failure)} ({place}); the others were ended",
             ) from None
 
 

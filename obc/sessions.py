@@ -1,9 +1,9 @@
 """The sessions of one training: each start, and how far it came before it ended or was killed.
 
 Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if the code, the data and the starting
-weights are the same, unless the scale keeps weights at any price; then the record in run.json names
-every version.
+So a session goes on from an earlier one's checkpoint only if the code, the data, the starting weights
+and the precision are the same, unless the scale keeps weights at any price; then the record in
+run.json names every version.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from obc.atomic import write_json
-from obc.checkpoints import drop_damaged, iteration_of
+from obc.checkpoints import drop_damaged, iteration_of, newest_checkpoint
+from obc.interruption import Interrupted
 
 
 def begin_session(
@@ -27,7 +29,8 @@ def begin_session(
     Args:
         work: the training's work folder, with the checkpoints of earlier sessions if any.
         version: what a training must not mix: training_code (digest of the code that decides
-            weights), data_sha256 (of the indexed data set), initial_weights_sha256.
+            weights), data_sha256 (of the indexed data set), initial_weights_sha256, numerics (the
+            switches of precision).
         keep_weights: go on from earlier checkpoints whatever they were trained with.
         terminal: where it is said that a training starts over, or goes back to an older checkpoint.
 
@@ -40,7 +43,7 @@ def begin_session(
     fits = all({key: session.get(key) for key in version} == version for session in earlier)
     if not (fits or keep_weights):
         print(
-            f"{work}: code, data or starting weights changed since this training began; "
+            f"{work}: code, data, starting weights or precision changed since this training began; "
             "it starts over",
             file=terminal,
         )
@@ -73,3 +76,37 @@ def process_identity() -> dict[str, Any]:
 def save_sessions(work: Path, sessions: list[dict[str, Any]]) -> None:
     """Write the record of all sessions."""
     write_json(work / "sessions.json", sessions)
+
+
+def note_failure(folder: Path, error: Exception) -> None:
+    """Leave a note for tables and `partial`; a full disk must not hide the real error."""
+    note = {
+        "error": f"{type(error).__name__}: {error}",
+        "log": str(folder / "log.txt"),
+        "exit": "error",
+        **_whereabouts(folder),
+    }
+    with suppress(OSError):
+        write_json(folder / "work" / "failed.json", note)
+
+
+def note_interruption(folder: Path, interruption: Interrupted) -> int:
+    """Leave a note of a stop that was asked for; return the iteration that is saved."""
+    iteration = iteration_of(newest_checkpoint(folder / "work"))
+    note = {
+        "signal": interruption.signal.name,
+        "iteration": iteration,
+        **_whereabouts(folder),
+    }
+    with suppress(OSError):
+        write_json(folder / "work" / "interrupted.json", note)
+    return iteration
+
+
+def _whereabouts(folder: Path) -> dict[str, str | None]:
+    """When a session ended, and what the next one goes on from."""
+    checkpoint = newest_checkpoint(folder / "work")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": checkpoint and str(checkpoint),
+    }

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-from contextlib import suppress
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +23,6 @@ from mmengine.runner import Runner
 from torch import nn
 
 from obc.atomic import atomic_path, remove_leftovers, write_json
-from obc.checkpoints import iteration_of, newest_checkpoint
 from obc.datasets.published import with_fetched_weights
 from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
@@ -36,7 +33,7 @@ from obc.provenance import code_version, file_sha256
 from obc.records import weights_record
 from obc.runs import training_lock
 from obc.scale import Runtime
-from obc.sessions import begin_session, save_sessions
+from obc.sessions import begin_session, note_failure, note_interruption, save_sessions
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
 
 FINAL_FILES = ("final.pth", "config.py", "run.json")
@@ -107,7 +104,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
                 # Checkpoints are not needed once the final weights are written.
                 shutil.rmtree(work)
         except Interrupted as interruption:
-            iteration = _note_interruption(folder, interruption)
+            iteration = note_interruption(folder, interruption)
             print(
                 f"{run_id} seed {seed}: stopped by {interruption.signal.name} after iteration "
                 f"{iteration}; started again, it goes on from there",
@@ -115,7 +112,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
             )
             raise
         except Exception as error:
-            _note_failure(folder, error)
+            note_failure(folder, error)
             raise
     return folder
 
@@ -172,6 +169,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
         "training_code": code["training_code"],
         "data_sha256": manifest["sha256"],
         "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
+        "numerics": json.dumps(numerics(plan.scale.runtime)),
     }
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
     for name in FINAL_FILES:
@@ -269,37 +267,3 @@ def _peak_memory_mib() -> dict[str, float]:
     if torch.cuda.is_available():
         peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak
-
-
-def _note_failure(folder: Path, error: Exception) -> None:
-    """Leave a note for tables and `partial`; a full disk must not hide the real error."""
-    note = {
-        "error": f"{type(error).__name__}: {error}",
-        "log": str(folder / "log.txt"),
-        "exit": "error",
-        **_whereabouts(folder),
-    }
-    with suppress(OSError):
-        write_json(folder / "work" / "failed.json", note)
-
-
-def _note_interruption(folder: Path, interruption: Interrupted) -> int:
-    """Leave a note of a stop that was asked for; return the iteration that is saved."""
-    iteration = iteration_of(newest_checkpoint(folder / "work"))
-    note = {
-        "signal": interruption.signal.name,
-        "iteration": iteration,
-        **_whereabouts(folder),
-    }
-    with suppress(OSError):
-        write_json(folder / "work" / "interrupted.json", note)
-    return iteration
-
-
-def _whereabouts(folder: Path) -> dict[str, str | None]:
-    """When a session ended, and what the next one goes on from."""
-    checkpoint = newest_checkpoint(folder / "work")
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "checkpoint": checkpoint and str(checkpoint),
-    }

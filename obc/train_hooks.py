@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -97,6 +97,7 @@ class StopHook(Hook):
             return
         if not checkpoint_path(Path(runner.work_dir), runner.iter + 1).exists():
             save_checkpoint(runner)
+        barrier()  # a process that left earlier would have the first one killed while it saves
         raise Interrupted(number)
 
 

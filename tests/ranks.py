@@ -41,7 +41,7 @@ def loss_curve(plan: Plan, run: str, work: Path) -> None:
     config = build_config(resolved, 0, files, plan.scale.runtime, weights, get_world_size())
     config.work_dir = str(work)
     config.model.backbone.norm_eval = True
-    config.train_dataloader.dataset.pipeline[3].prob = 0.0
+    config.train_dataloader.dataset.dataset.pipeline[3].prob = 0.0
     rpn, rcnn = config.model.train_cfg.rpn, config.model.train_cfg.rcnn
     rpn.assigner.update(pos_iou_thr=0.5, neg_iou_thr=0.5)
     rpn.sampler.update(num=10_000, pos_fraction=1.0)
