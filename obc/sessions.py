@@ -1,8 +1,8 @@
 """The sessions of one training: each start, and how far it came before it ended or was killed.
 
 Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if the code, the data, the starting weights
-and the precision are the same, unless the scale keeps weights at any price; then the record in
+So a session goes on from an earlier one's checkpoint only if code, data, starting weights and
+precision are the same, unless the scale keeps weights at any price; then the record in
 run.json names every version.
 """
 
