@@ -172,6 +172,13 @@ def test_trained_weights_are_replaced_only_when_that_is_said(
     assert bring(plan, weights)[0] == 0  # imported ones are the user's own
 
 
+def test_a_seed_that_no_row_reads_is_refused(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bring(plan, {"a": torch.ones(1)}, "--seed", "7")[0] == 1
+    assert "seed 7: no row of the plan's tables reads it" in capsys.readouterr().err
+
+
 def test_a_run_that_is_being_trained_is_left_alone(
     plan: Plan, weights: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ from obc.plan import Plan
 from obc.provenance import code_version, file_sha256
 from obc.records import is_imported, weights_record
 from obc.runs import run_status, training_lock
+from obc.spec_errors import ConfigError
 from obc.train import data_files
 
 SHOWN = 5
@@ -80,11 +81,14 @@ def import_weights(
         The run's folder.
 
     Raises:
+        ConfigError: no row of a table reads this run with this seed.
         NotAStateDict: the file holds something else, or not this model's weights.
         WouldReplaceTraining: the run is trained and `again` is false.
         NotIndexed: the data set of the run was not checked yet; it names the classes.
         RunBusy: another process is training this run.
     """
+    if run_id not in plan.runs or seed not in plan.seeds_of(run_id):
+        raise ConfigError(f"{run_id} seed {seed}: no row of the plan's tables reads it")
     folder = plan.run_folder(run_id, seed)
     if run_status(folder) == "trained" and not (again or is_imported(folder)):
         raise WouldReplaceTraining(
