@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.manifest import fingerprint
+from obc.datasets.published import needed, with_fetched_weights
 from obc.errors import SuiteError
 from obc.operations.estimate import bytes_to_come
 from obc.plan import Plan
@@ -63,7 +64,7 @@ def checks(plan: Plan | None) -> Iterator[Check]:
         import torch
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        yield check_cuda(gpus, torch.version.cuda, plan.scale.runtime.gpus if plan else 0)
+        yield check_cuda(gpus, torch.version.cuda, plan.gpus_per_run if plan else 0)
         for device in ("cpu", *(f"cuda:{index}" for index in range(len(gpus)))):
             yield check_operators(device)
     folder = plan.results if plan else Path()
@@ -255,10 +256,7 @@ def _indexed_text(manifest: dict[str, Any] | None) -> str:
 
 
 def _checks_of_published(plan: Plan) -> Iterator[Check]:
-    if find_spec("obc.datasets.acquire") is None:
-        return
     from obc.datasets.acquire import read_datasets, state
-    from obc.datasets.published import needed
 
     runs = (run.resolved for run in plan.runs.values())
     for published in needed(runs, plan.scale.data, read_datasets()):
@@ -276,12 +274,13 @@ def check_published(name: str, state: Literal["present", "partial", "missing"]) 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
     """Whether the published weights that networks start from can be had."""
-    sources = {run.resolved.network.pretrained for run in plan.runs.values()} - {None}
+    started = (with_fetched_weights(run.resolved) for run in plan.runs.values())
+    sources = {run.network.pretrained for run in started} - {None}
     for source in sorted(sources):
         if source.startswith("torchvision://") and find_spec("torchvision") is None:
             yield Check(
                 f"weights {source}", "FAIL", "torchvision, which knows where they lie, is missing",
-                "`pip install torchvision` in the version that goes with this torch",
+                "`obc fetch`, or `pip install torchvision` in the version for this torch",
             )  # fmt: skip
         elif "://" not in source and not Path(source).exists():
             yield Check(f"weights {source}", "FAIL", "no such file", "put it there")

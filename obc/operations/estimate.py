@@ -124,7 +124,7 @@ def bytes_to_come(plan: Plan) -> int:
 def device_of(plan: Plan, gpu: str | None) -> str:
     """The device that hours are of."""
     if gpu is None:
-        return DEFAULT_GPU if plan.scale.runtime.gpus else "cpu"
+        return DEFAULT_GPU if plan.gpus_per_run else "cpu"
     if gpu not in DEVICES:
         raise ConfigError(f"--gpu {gpu}: not known; allowed: {', '.join(DEVICES)}")
     return gpu

@@ -143,7 +143,7 @@ def _silence(progress: Progress | None, now: datetime) -> str:
 
 
 def _running_rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
-    devices = max(1, plan.scale.runtime.gpus)
+    devices = max(1, plan.gpus_per_run)
     return [
         Rate(plan.trainings[state.run_id].resolved, state.progress.images_per_second / devices, "")
         for state in found
@@ -160,7 +160,7 @@ def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunSt
         found = throughput(plan, plan.trainings[state.run_id].resolved, rates, None)
         if found is not None:
             whole = training_seconds(plan, state.run_id, found[0])
-            devices = max(1, plan.scale.runtime.gpus)
+            devices = max(1, plan.gpus_per_run)
             seconds = None if whole is None else whole / devices * _part_left(state.progress)
     return RunState(**{**vars(state), "seconds_left": seconds})
 
