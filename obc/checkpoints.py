@@ -95,13 +95,20 @@ def _newest_first(work: Path) -> list[Path]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file that torch wrote: an archive with a checksum for each tensor."""
+    """What is wrong with a file that torch wrote: an archive with a checksum for each tensor.
+
+    Reading it is not enough, as torch does not look at the checksums; neither are they, as they say
+    nothing of the archive's own structure.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
+        if broken is not None:
+            return f"wrong checksum of {broken}"
+        read_checkpoint(path)
     except Exception as error:  # flipped bits ask for any decoder, and each has errors of its own
-        return str(error) or type(error).__name__
-    return broken and f"wrong checksum of {broken}"
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
 
 
 def _tensor_bytes(value: Any) -> int:

@@ -1,6 +1,6 @@
 """A training that is killed at any moment, and started again, ends with the same weights.
 
-Twenty-six interruptions, at moments that a fixed seed drew: when a checkpoint is there, while one
+Twenty-four interruptions, at moments that a fixed seed drew: when a checkpoint is there, while one
 is written, some time after a session began, while the final files are written. SIGKILL is also what
 a power loss looks like to the process; what it does to files is in test_checkpoints.py.
 """
@@ -21,13 +21,14 @@ from conftest import ENVIRONMENT, Workspace, edit
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
 
 EPOCHS, ITERATIONS = 3, 18  # of 48 images in batches of 8
-AFTER_THE_LAST = [["KILL", ".final.*.pth", 0], ["KILL", "final.pth", 0]]
+# Between final.pth and run.json, and while final.pth is written.
+AFTER_THE_LAST = [["KILL", "call _record", 0], ["KILL", ".final.*.pth", 0]]
 Interruption = list  # signal, pattern of a new file in the run's folder, seconds after it is there
 
 
 def at_checkpoints(draw: random.Random, count: int) -> list[Interruption]:
     """Of a training that saves after every iteration: when one is there or is being written."""
-    iterations = sorted(draw.sample(range(1, ITERATIONS), count))
+    iterations = sorted(draw.sample(range(1, ITERATIONS - 5), count))
     return [
         [
             draw.choice(["KILL", "KILL", "TERM"]),
@@ -55,7 +56,7 @@ def interruptions() -> dict[str, dict[str, list[Interruption]]]:
     draw = random.Random(20261124)
     return {
         "every": {"whole": [], "a": at_checkpoints(draw, 10) + AFTER_THE_LAST},
-        "epochs": {"whole": [], "b": [["TERM", "work/progress.json", 0], *at_times(draw, 13)]},
+        "epochs": {"whole": [], "b": [["TERM", "work/progress.json", 0], *at_times(draw, 11)]},
     }
 
 

@@ -1,25 +1,21 @@
-"""One run: trained, evaluated, killed and resumed, diverging."""
+"""One run: trained, evaluated, diverging. Killed and gone on with: test_resume.py."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from coco_reference import reference
-from conftest import ENVIRONMENT, Workspace
+from conftest import Workspace
 from mmengine.registry import DefaultScope
 
 from obc.plan import Plan
 from obc.provenance import file_sha256
 from obc.runs import RunBusy, run_status, training_lock
-from obc.sessions import begin_session
 from obc.train import MissingPackage, require_weights_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
@@ -97,33 +93,6 @@ def test_weights_of_another_run_are_refused(trained, workspace: Workspace) -> No
     assert "final.pth: not the weights of this run" in done.stderr
 
 
-def test_a_killed_training_resumes_to_bit_identical_weights(workspace: Workspace) -> None:
-    plan, file = prepared(workspace, "killed", epochs=8, steps=[6])
-    run = run_id(plan, "obc-a3-n20-k2")
-    whole, killed = (workspace.folder / plan.run_folder(run, seed) for seed in (0, 1))
-    # The same seed twice in two folders: seed 1's folder is made from seed 0's by moving it.
-    command = [sys.executable, "-m", "obc.cli", "train", str(file), run]
-    process = subprocess.Popen(
-        command, cwd=workspace.folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while not (whole / "work/iteration_12.pth").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert run_status(whole) == "not run", "killed too late to test anything"
-    done = workspace.obc("train", file, run)
-    assert done.returncode == 0, done.stderr
-    assert "resumed after iteration" in done.stderr
-    sessions = json.loads((whole / "run.json").read_text())["sessions"]
-    assert len(sessions) == 2 and all(session["images"] >= 48 for session in sessions)
-    whole.rename(killed)
-    assert workspace.obc("train", file, run).returncode == 0
-    weights = [torch.load(folder / "final.pth", weights_only=True) for folder in (whole, killed)]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
 def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     plan, file = prepared(workspace, "diverging", lr=1e9, grad_clip=None, warmup_iters=10)
     run = run_id(plan, "l2")
@@ -135,6 +104,8 @@ def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     assert f"log: {plan.run_folder(run, 0) / 'log.txt'}" in done.stderr
     assert run_status(folder) == "failed"
     assert not (folder / "final.pth").exists()
+    note = json.loads((folder / "work/failed.json").read_text())
+    assert note["exit"] == "error" and str(note["checkpoint"]) in (*done.stderr.split(), "None")
 
 
 def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, workspace) -> None:
@@ -143,46 +114,6 @@ def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, worksp
     done = workspace.obc("train", plan.results / "plan.json", run)
     assert done.returncode == 0 and "trained already; --again" in done.stdout
     assert (folder / "run.json").read_text() == before
-
-
-def test_checkpoints_of_other_code_or_data_are_not_gone_on_from(tmp_path: Path) -> None:
-    def begin(code: str, data: str, keep: bool = False) -> list[dict]:
-        (tmp_path / "epoch_1.pth").touch()
-        version = {"training_code": code, "data_sha256": data, "initial_weights_sha256": None}
-        return begin_session(tmp_path, version, keep, sys.stderr)
-
-    assert len(begin("code", "data")) == 1
-    assert len(begin("code", "data")) == 2
-    assert (tmp_path / "epoch_1.pth").exists()
-    assert len(begin("other code", "data")) == 1
-    assert not (tmp_path / "epoch_1.pth").exists()
-    assert len(begin("other code", "other data")) == 1
-    kept = begin("code", "data", keep=True)
-    assert [session["training_code"] for session in kept] == ["other code", "code"]
-    assert (tmp_path / "epoch_1.pth").exists()
-
-
-def test_checkpoints_from_other_starting_weights_are_not_gone_on_from(tmp_path: Path) -> None:
-    for weights, sessions in (("a", 1), ("a", 2), ("b", 1)):
-        version = {"training_code": "code", "initial_weights_sha256": weights}
-        assert len(begin_session(tmp_path, version, False, sys.stderr)) == sessions
-
-
-@pytest.mark.parametrize("content", ["/where/the/project/was/epoch_10.pth", ""])
-def test_the_checkpoint_is_found_after_a_move_and_after_a_kill_in_mid_write(
-    tmp_path: Path, content: str
-) -> None:
-    for epoch in (9, 10):
-        (tmp_path / f"epoch_{epoch}.pth").touch()
-    (tmp_path / "last_checkpoint").write_text(content)
-    begin_session(tmp_path, {"training_code": "code"}, False, sys.stderr)
-    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_10.pth")
-
-
-def test_a_training_whose_checkpoints_are_gone_starts_over(tmp_path: Path) -> None:
-    (tmp_path / "last_checkpoint").write_text("")
-    begin_session(tmp_path, {"training_code": "code"}, False, sys.stderr)
-    assert not (tmp_path / "last_checkpoint").exists()
 
 
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ A process of its own that imports everything once and forks a child for each ses
 session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
 name: [[signal, pattern, delay], ...]}}. Each training starts sessions of `obc train` until one ends
 by itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
-folder. A finished run is moved to `<folder>/<name>`. Prints, for each training, its sessions: exit
+folder. The pattern `call <name>` is the moment when obc.train calls that function. A finished run is moved to `<folder>/<name>`. Prints, for each training, its sessions: exit
 status (negative: died of that signal), and what `work/interrupted.json` says if it is there.
 """
 
@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-import obc.train  # noqa: F401
+import obc.train
 from obc.cli import main
 
 
@@ -26,6 +26,8 @@ def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
     seen = snapshot(run_folder, interruption[1]) if interruption else set()
     child = os.fork()
     if child == 0:
+        if interruption and interruption[1].startswith("call "):
+            kill_at_call(interruption[1].removeprefix("call "), interruption[0])
         train(script)
     if interruption:
         name, pattern, delay = interruption
@@ -40,6 +42,11 @@ def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
         "interrupted": json.loads(note.read_text()) if note.exists() else None,
         "files": sorted(path.name for path in run_folder.glob("**/*") if path.is_file()),
     }
+
+
+def kill_at_call(function: str, name: str) -> None:
+    number = signal.Signals["SIG" + name]
+    setattr(obc.train, function, lambda *arguments: os.kill(os.getpid(), number))
 
 
 def train(script: dict) -> None:
