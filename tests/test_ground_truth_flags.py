@@ -77,7 +77,7 @@ def training_sample(index_folder: Path):
     plan = load_plan({"scale": "smoke"})
     run = next(iter(plan.runs.values())).resolved
     config = build_config(run, 0, data_files(index_folder)[0], plan.scale.runtime)
-    (sample,) = DATASETS.build(config.train_dataloader.dataset)
+    (sample,) = DATASETS.build(config.train_dataloader.dataset.dataset)
     return sample["data_samples"]
 
 

@@ -202,7 +202,7 @@ def test_tables_say_how_many_rows_weights_were_imported(plan: Plan) -> None:
 def test_snakemake_evaluates_imported_weights_and_never_trains_over_them(
     plan: Plan, tmp_path: Path
 ) -> None:
-    for name in ("Snakefile", "workflow", "config/config.yaml"):
+    for name in ("Snakefile", "workflow", "config/config.yaml", "config/datasets.yaml"):
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
         copy(PROJECT / name, tmp_path / name)
     trained(plan, "loss_table", ROW, imported={"path": "mine.pth"})
