@@ -2,10 +2,12 @@
 
 A process of its own that imports everything once and forks a child for each session, so that a
 session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
-name: [[signal, pattern, delay], ...]}}. Each training starts sessions of `obc train` until one ends
-by itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
-folder. The pattern `call <name>` is the moment when obc.train calls that function. A finished run is moved to `<folder>/<name>`. Prints, for each training, its sessions: exit
-status (negative: died of that signal), and what `work/interrupted.json` says if it is there.
+name: [[signal, pattern, delay], ...]}}. Sessions of `obc train` are started until one ends by
+itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
+folder. The pattern `call <name>` is the moment when obc.train calls that function. A finished run
+is moved to `<folder>/<name>`; if it finished before all its signals were sent, the training starts
+anew, as `<name>-2` and so on. Prints, for each training, its sessions: exit status (negative: died
+of that signal), and what `work/interrupted.json` says if it is there.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import signal
 import sys
 import time
 import traceback
+from itertools import count
 from pathlib import Path
 
 import obc.train
 from obc.cli import main
+from obc.plan import Plan
 
 
 def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
@@ -83,21 +87,22 @@ def wait_for(folder: Path, pattern: str, seen: set, child: int) -> bool:
 
 
 def sessions(script: dict, interruptions: list, run_folder: Path) -> list[dict]:
+    """Of one training, to its end; takes what it used from the interruptions."""
     done = []
-    for interruption in [*interruptions, None]:
-        done.append(session(script, interruption, run_folder))
-        if done[-1]["status"] in (0, 1):
-            break
+    while not done or done[-1]["status"] not in (0, 1):
+        done.append(session(script, interruptions.pop(0) if interruptions else None, run_folder))
     return done
 
 
 if __name__ == "__main__":
     script = json.load(sys.stdin)
-    from obc.plan import Plan
-
     run_folder = Path(Plan.load(Path(script["plan"])).run_folder(script["run"], 0))
     report = {}
     for name, interruptions in script["trainings"].items():
-        report[name] = sessions(script, interruptions, run_folder)
-        run_folder.rename(Path(script["folder"]) / name)
+        for number in count(1):
+            training = name if number == 1 else f"{name}-{number}"
+            report[training] = sessions(script, interruptions, run_folder)
+            run_folder.rename(Path(script["folder"]) / training)
+            if not interruptions:
+                break
     print(json.dumps(report))
