@@ -95,6 +95,8 @@ def sessions(script: dict, interruptions: list, run_folder: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
+    # A shell ignores Ctrl-C for what it starts in the background, the tests' runner perhaps.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     script = json.load(sys.stdin)
     run_folder = Path(Plan.load(Path(script["plan"])).run_folder(script["run"], 0))
     report = {}
