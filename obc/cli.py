@@ -189,9 +189,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
     with logged(options, folder / f"evaluate.{options.decode}.log") as terminal:
-        from obc.evaluate import evaluate
+        from obc.devices import lease
 
-        path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
+        with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
+            from obc.evaluate import evaluate
+
+            path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
         metrics = json.loads(path.read_text())["metrics"]
         shown = ", ".join(
             f"{name} undefined" if metrics[name] is None else f"{name} {metrics[name]:.1f}"
@@ -215,9 +218,13 @@ def _submit(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
     with logged(options, folder / f"submit.{options.decode}.log") as terminal:
-        from obc.submission import submit
+        from obc.devices import lease
 
-        path = submit(plan, options.run_id, options.seed, options.decode, options.root, terminal)
+        run = (plan, options.run_id, options.seed)
+        with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
+            from obc.submission import submit
+
+            path = submit(*run, options.decode, options.root, terminal)
         print(f"for COCO's evaluation server: {path}", file=terminal)
 
 

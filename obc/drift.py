@@ -97,7 +97,7 @@ def deviations(
     remarks = {"image_scale": f", on {dataset}"}
     if scale.schedule.batch_size == PAPER.schedule.batch_size:
         remarks["gpus"] = f", with the same {PAPER.schedule.batch_size} images a step"
-    if scale_lr:
+    if scale_lr and scale.schedule.batch_size != PAPER.schedule.batch_size:
         remarks["lr"] = ", scaled with the images a step"
     return tuple(
         Deviation(name, value, theirs[name], remarks.get(name, ""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -26,11 +25,6 @@ class PrecisionError(SuiteError):
 
 class OutOfMemory(SuiteError):
     """The GPU's memory did not suffice; the message says what to make smaller."""
-
-
-def numerics(runtime: Runtime) -> dict[str, Any]:
-    """The switches that can change the digits of a result, for records and comparisons."""
-    return runtime.model_dump(include={"amp", "channels_last", "tf32", "compile"})
 
 
 def prepare(model: nn.Module, runtime: Runtime) -> nn.Module:

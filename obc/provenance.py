@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent
 MODEL_CODE = ("bins.py", "coder.py", "head.py", "roi_align.py", "detector.py", "protocols.py")
 # What decides the weights of a run, given its spec; what decides the metrics, given its weights.
 TRAINING_CODE = (*MODEL_CODE, "precision.py", "train_order.py")
-EVALUATION_CODE = (*MODEL_CODE, "evaluate.py", "metrics.py", "detections.py")
+EVALUATION_CODE = (*MODEL_CODE, "precision.py", "evaluate.py", "metrics.py", "detections.py")
 REPORT_CODE = tuple(f"report/{path.name}" for path in sorted((PACKAGE / "report").glob("*.py")))
 CLAIMS_CODE = (*REPORT_CODE, "bootstrap.py", "claims.py", "detections.py", "metrics.py")
 DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py", "datasets/outlines.py")

@@ -54,19 +54,30 @@ def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
     Raises:
         RunBusy: another process holds it.
     """
-    work = folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as handle:
-        # At least a moment: `run_status` holds the lock for an instant when it looks.
-        if not _lock_within(handle, seconds=max(patience, 1.0)):
-            raise RunBusy(f"{folder}: another process is training this run; wait for it")
-        # Processes that load images would hold the lock on when the training itself is killed.
-        os.register_at_fork(after_in_child=handle.close)
-        yield
+    path = folder / "work" / "lock"
+    # At least a moment: `run_status` holds the lock for an instant when it looks.
+    deadline = time.monotonic() + max(patience, 1.0)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as handle:
+            if not _lock_until(handle, deadline):
+                raise RunBusy(f"{folder}: another process is training this run; wait for it")
+            if not _is_at(handle, path):
+                continue  # the one that held it is done and has removed it
+            # Processes that load images would hold the lock on when the training itself is killed.
+            os.register_at_fork(after_in_child=handle.close)
+            yield
+            return
 
 
-def _lock_within(handle: TextIO, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _is_at(handle: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock_until(handle: TextIO, deadline: float) -> bool:
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -241,6 +241,11 @@ class Runtime(Strict):
         False, description="do not train again because code or data changed; tables say it instead"
     )
 
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The switches that can change the digits of a result, for records and comparisons."""
+        return self.model_dump(include={"amp", "channels_last", "tf32", "compile"})
+
 
 class Scale(Strict):
     """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""

@@ -28,10 +28,10 @@ from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.interruption import Interrupted, StopRequest, stop_requests
 from obc.plan import Plan
-from obc.precision import numerics, out_of_memory_explained, prepare, with_amp
+from obc.precision import out_of_memory_explained, prepare, with_amp
 from obc.provenance import code_version, file_sha256
 from obc.records import weights_record
-from obc.runs import training_lock
+from obc.runs import run_status, training_lock
 from obc.scale import Runtime
 from obc.sessions import begin_session, note_failure, note_interruption, save_sessions
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
@@ -95,7 +95,12 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
     """
     folder = plan.run_folder(run_id, seed)
     work = folder / "work"
+    trained_before = run_status(folder) == "trained"
     with training_lock(folder, patience):
+        if not trained_before and run_status(folder) == "trained":
+            print(f"{run_id} seed {seed}: trained by another process meanwhile", file=terminal)
+            shutil.rmtree(work)
+            return folder
         for note in ("failed.json", "interrupted.json", "progress.json"):
             (work / note).unlink(missing_ok=True)
         try:
@@ -169,7 +174,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
         "training_code": code["training_code"],
         "data_sha256": manifest["sha256"],
         "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
-        "numerics": json.dumps(numerics(plan.scale.runtime)),
+        "numerics": json.dumps(plan.scale.runtime.numerics),
     }
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
     for name in FINAL_FILES:
@@ -209,7 +214,7 @@ def _record(
     return {
         **weights_record(plan, run_id, seed),
         "processes": get_world_size(),
-        "numerics": numerics(plan.scale.runtime),
+        "numerics": plan.scale.runtime.numerics,
         "started": sessions[0]["started"],
         "seconds": round(seconds, 2),
         "images_per_second": round(images / seconds, 2) if seconds else None,
@@ -258,7 +263,7 @@ def build_runner(config: Config, runtime: Runtime) -> Runner:
     """
     register_all_modules(init_default_scope=True)
     config = with_amp(config, runtime)
-    config.numerics = numerics(runtime)
+    config.numerics = runtime.numerics
     return TrainingRunner.from_cfg(FinishedConfig(config.to_dict()))
 
 

@@ -161,8 +161,17 @@ def test_when_no_source_helps_the_error_says_of_each_why(server: Server, tmp_pat
     assert left_in(tmp_path) == set()
 
 
+def test_an_answer_of_another_size_leaves_what_has_arrived(server: Server, tmp_path: Path) -> None:
+    path, part = tmp_path / "a.tar", tmp_path / "a.tar.part"
+    part.write_bytes(CONTENT[:100])
+    server.files["/a.tar"] = b"<html>log in first</html>"  # a portal answers everything
+    with pytest.raises(DownloadFailed, match=f"published are {len(CONTENT)}"):
+        download(remote(server), path, io.StringIO(), waits=())
+    assert part.read_bytes() == CONTENT[:100]
+
+
 def test_a_file_of_another_size_is_refused(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match=f"has {len(CONTENT)} bytes, published are 7"):
+    with pytest.raises(DownloadFailed, match=f"offers {len(CONTENT)} bytes, published are 7"):
         get(remote(server, bytes=7, checksum=None, why="a test"), tmp_path)
 
 

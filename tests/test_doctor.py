@@ -161,17 +161,28 @@ def test_an_index_that_was_changed_fails(plan: Plan) -> None:
     assert check.found.endswith("val is not what was written")
 
 
-def test_data_that_are_not_there_fail_with_the_key_that_says_where(tmp_path: Path) -> None:
+def test_data_that_are_not_there_fail_with_the_key_that_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    monkeypatch.setattr(doctor, "read_datasets", dict)  # nothing is published
     check = check_data(plan, "coco")
     assert check.verdict == "FAIL"
     assert "coco_root" in check.remedy
+
+
+def test_published_data_that_are_not_there_are_fetched(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    check = check_data(plan, "coco")
+    assert (check.verdict, check.remedy) == ("WARN", "snakemake fetches the rest")
 
 
 def test_published_weights_need_a_package_that_knows_where_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    assert list(check_pretrained(plan)) == []  # fetched
+    monkeypatch.setattr(doctor, "read_datasets", dict)  # nothing is
     for found, verdict in ((None, "FAIL"), (object(), "OK")):
         monkeypatch.setattr(doctor, "find_spec", lambda _, found=found: found)
         (check,) = check_pretrained(plan)

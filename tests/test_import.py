@@ -84,6 +84,20 @@ def test_a_state_dict_becomes_the_weights_config_and_record_of_a_run(
     assert not (folder / "work").exists()
 
 
+def test_a_training_that_is_not_finished_keeps_its_checkpoint_unless_told_otherwise(
+    plan: Plan, weights: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = run_folder(plan, "loss_table", ROW) / "work/iteration_7.pth"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    status, folder = bring(plan, weights)
+    assert status == 1
+    assert f"{checkpoint}: a training that is not finished" in capsys.readouterr().err
+    assert checkpoint.exists() and not (folder / "final.pth").exists()
+    assert bring(plan, weights, "--again")[0] == 0
+    assert not checkpoint.exists()
+
+
 def test_mmengine_s_checkpoint_is_read_without_making_its_log_objects(
     plan: Plan, weights: dict[str, Tensor]
 ) -> None:

@@ -15,7 +15,6 @@ from obc.plan import load_plan
 from obc.precision import (
     OutOfMemory,
     PrecisionError,
-    numerics,
     out_of_memory_explained,
     prepare,
     with_amp,
@@ -54,7 +53,7 @@ def test_no_switch_is_part_of_a_run_id(config_folder: Path) -> None:
         config_folder,
     )
     assert set(switched.runs) == set(base.runs)
-    assert numerics(switched.scale.runtime) == {
+    assert switched.scale.runtime.numerics == {
         "amp": "bf16", "channels_last": True, "tf32": True, "compile": True,
     }  # fmt: skip
 

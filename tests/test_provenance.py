@@ -67,6 +67,14 @@ def test_tables_say_which_trainings_had_another_number_of_gpus(tmp_path: Path) -
     )
 
 
+def test_tables_say_which_trainings_had_other_switches_of_precision(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE})
+    trained(plan, "table9", 0, numerics=plan.scale.runtime.numerics)
+    trained(plan, "table9", 1, numerics={**plan.scale.runtime.numerics, "amp": "bf16"})
+    (note,) = weights_notes(plan, plan.tables["table9"])
+    assert note.startswith("1 of 2 trainings were made with other switches of precision")
+
+
 def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE})
     table = plan.tables["table9"]

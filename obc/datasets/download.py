@@ -180,6 +180,8 @@ def _receive(url: str, part: Path, total: int | None, terminal: TextIO) -> None:
             raise requests.ConnectionError("the server sent another part than asked; begun anew")
         start = start if goes_on else 0
         length = response.headers.get("Content-Length")
+        if total and length and start + int(length) != total:
+            raise _Refused(f"offers {start + int(length)} bytes, published are {total}")
         total = start + int(length) if length else total
         if not goes_on:
             _discard(part)

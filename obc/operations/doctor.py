@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.manifest import fingerprint
-from obc.datasets.published import needed, with_fetched_weights
+from obc.datasets.published import needed, of_data, of_run, read_datasets
 from obc.errors import SuiteError
 from obc.operations.estimate import bytes_to_come
 from obc.plan import Plan
@@ -230,6 +230,8 @@ def check_data(plan: Plan, name: DatasetName) -> Check:
     try:
         fingerprint(data, data.root)
     except (DatasetError, OSError) as error:
+        if any(published.missing(Path()) for published in of_data(data, read_datasets())):
+            return Check(title, "WARN", "not there as a whole", "snakemake fetches the rest")
         return Check(
             title,
             "FAIL",
@@ -256,9 +258,9 @@ def _indexed_text(manifest: dict[str, Any] | None) -> str:
 
 
 def _checks_of_published(plan: Plan) -> Iterator[Check]:
-    from obc.datasets.acquire import read_datasets, state
+    from obc.datasets.acquire import state
 
-    runs = (run.resolved for run in plan.runs.values())
+    runs = (run.resolved for run in plan.trainings.values())
     for published in needed(runs, plan.scale.data, read_datasets()):
         yield check_published(published.name, state(published))
 
@@ -273,14 +275,15 @@ def check_published(name: str, state: Literal["present", "partial", "missing"]) 
 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
-    """Whether the published weights that networks start from can be had."""
-    started = (with_fetched_weights(run.resolved) for run in plan.runs.values())
-    sources = {run.network.pretrained for run in started} - {None}
+    """Whether the weights that networks start from, and nothing fetches, can be had."""
+    runs, datasets = [run.resolved for run in plan.trainings.values()], read_datasets()
+    others = [run for run in runs if of_run(run, datasets) is None]
+    sources = {run.network.checkpoint(run.spec.detector) for run in others} - {None}
     for source in sorted(sources):
         if source.startswith("torchvision://") and find_spec("torchvision") is None:
             yield Check(
                 f"weights {source}", "FAIL", "torchvision, which knows where they lie, is missing",
-                "`obc fetch`, or `pip install torchvision` in the version for this torch",
+                "`pip install torchvision` in the version that goes with this torch",
             )  # fmt: skip
         elif "://" not in source and not Path(source).exists():
             yield Check(f"weights {source}", "FAIL", "no such file", "put it there")

@@ -39,7 +39,7 @@ class NotAStateDict(SuiteError):
 
 
 class WouldReplaceTraining(SuiteError):
-    """The run has trained weights, and nobody said that they may go."""
+    """The run has been trained, or in part, and nobody said that this may go."""
 
 
 class _Inert:
@@ -74,7 +74,8 @@ def import_weights(
 
     Args:
         checkpoint: a state dict as `torch.save` writes it, or MMEngine's with a `state_dict`.
-        again: replace weights that were trained; imported ones are replaced in any case.
+        again: replace what was trained, be it finished or not; imported weights are replaced in any
+            case.
         terminal: where it is said what was done.
 
     Returns:
@@ -83,17 +84,15 @@ def import_weights(
     Raises:
         ConfigError: no row of a table reads this run with this seed.
         NotAStateDict: the file holds something else, or not this model's weights.
-        WouldReplaceTraining: the run is trained and `again` is false.
+        WouldReplaceTraining: the run is trained or has a checkpoint, and `again` is false.
         NotIndexed: the data set of the run was not checked yet; it names the classes.
         RunBusy: another process is training this run.
     """
     if run_id not in plan.runs or seed not in plan.seeds_of(run_id):
         raise ConfigError(f"{run_id} seed {seed}: no row of the plan's tables reads it")
     folder = plan.run_folder(run_id, seed)
-    if run_status(folder) == "trained" and not (again or is_imported(folder)):
-        raise WouldReplaceTraining(
-            f"{folder}: has weights that were trained here; --again replaces them"
-        )
+    if not again:
+        _refuse_to_replace(folder)  # before the model is built, which takes seconds
     run = plan.runs[run_id].resolved
     files, manifest = data_files(plan.index_folder(run.spec.dataset))
     config = build_config(run, seed, files, plan.scale.runtime)
@@ -101,11 +100,13 @@ def import_weights(
     model = MODELS.build(config.model)
     load(model, read_state_dict(checkpoint), checkpoint)
     with training_lock(folder):
+        if not again:
+            _refuse_to_replace(folder)
         for old in (*folder.glob("metrics.*.json"), *folder.glob("detections.*.npz")):
             old.unlink()
         (folder / "run.json").unlink(missing_ok=True)  # written last: the others are whole then
-        with atomic_path(folder / "final.pth") as path:
-            torch.save(model.state_dict(), path)
+        with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+            torch.save(model.state_dict(), file)
         with atomic_path(folder / "config.py") as path:
             path.write_text(config.pretty_text)
         write_json(folder / "run.json", _record(plan, run_id, seed, checkpoint, manifest))
@@ -177,6 +178,18 @@ def load(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
         ]
         raise NotAStateDict(f"{source}: not the weights of this run's model:\n" + "\n".join(lines))
     model.load_state_dict(weights)
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    if run_status(folder) == "trained" and not is_imported(folder):
+        raise WouldReplaceTraining(
+            f"{folder}: has weights that were trained here; --again replaces them"
+        )
+    checkpoint = next((folder / "work").glob("iteration_*.pth"), None)
+    if checkpoint is not None:
+        raise WouldReplaceTraining(
+            f"{checkpoint}: a training that is not finished goes on from there; --again deletes it"
+        )
 
 
 def _record(

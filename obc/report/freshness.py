@@ -50,13 +50,14 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
     if record.get("imported"):
         return ()
     data = _indexed(plan, run_id)
-    processes = max(1, plan.gpus_per_run)
+    processes, precision = max(1, plan.gpus_per_run), plan.scale.runtime.numerics
     others = {
         f"code than the present one ({code})": record["code"]["training_code"] != code,
         f"data than the present one ({(data or '')[:8]})": data is not None
         and record["data"]["sha256"] != data,
         f"numbers of processes than the plan's ({processes})": record.get("processes", processes)
         != processes,
+        "switches of precision than the plan's": record.get("numerics", precision) != precision,
         "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
     }
     return tuple(what for what, other in others.items() if other)
