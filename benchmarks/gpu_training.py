@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace, variant: dict[str, str]) -> dict[str, A
 
     def steps(count: int) -> None:
         for _ in range(count):
-            losses.append(runner.model.train_step(next(batches), optimizer)["loss"])
+            losses.append(runner.model.train_step(next(batches), optimizer)["loss"].detach())
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 

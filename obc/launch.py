@@ -26,6 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from obc.errors import SuiteError
 from obc.plan import Plan
+from obc.runs import run_status
 from obc.sessions import note_failure
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -56,6 +57,9 @@ def train_together(
     arguments = (plan, run_id, seed, InheritedStream(terminal), patience)
     try:
         launch(_train, arguments, processes, folder / "work")
+    except SystemExit:
+        if run_status(folder) != "trained" or (folder / "work" / "sessions.json").exists():
+            raise  # otherwise the first rank had written its results when the signal came
     except RankFailed as error:
         if error.rank > 0:  # the first rank notes its own errors; of others' it sees the connection
             note_failure(folder, error)

@@ -31,7 +31,7 @@ from obc.plan import Plan
 from obc.precision import out_of_memory_explained, prepare, with_amp
 from obc.provenance import code_version, file_sha256
 from obc.records import weights_record
-from obc.runs import run_status, training_lock
+from obc.runs import training_lock
 from obc.scale import Runtime
 from obc.sessions import begin_session, note_failure, note_interruption, save_sessions
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
@@ -95,19 +95,15 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
     """
     folder = plan.run_folder(run_id, seed)
     work = folder / "work"
-    trained_before = run_status(folder) == "trained"
     with training_lock(folder, patience):
-        if not trained_before and run_status(folder) == "trained":
-            print(f"{run_id} seed {seed}: trained by another process meanwhile", file=terminal)
-            shutil.rmtree(work)
-            return folder
         for note in ("failed.json", "interrupted.json", "progress.json"):
             (work / note).unlink(missing_ok=True)
         try:
             with stop_requests() as stop:
                 _train(plan, run_id, seed, terminal, stop)
-                # Checkpoints are not needed once the final weights are written.
-                shutil.rmtree(work)
+                # Checkpoints are not needed once the final weights are written. NFS keeps the names
+                # of open files, lock and log, for a while; that is no reason to fail.
+                shutil.rmtree(work, ignore_errors=True)
         except Interrupted as interruption:
             iteration = note_interruption(folder, interruption)
             print(

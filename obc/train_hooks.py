@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -120,7 +121,8 @@ class SessionHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Bring the record up to date."""
         self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
-        self.save()
+        with suppress(OSError):  # on a full disk the checkpoint, which is next, says what to do
+            self.save()
 
 
 @HOOKS.register_module()
@@ -217,7 +219,8 @@ class ProgressHook(Hook):
             self.written = now
             # On a GPU a loss that is not finite may come here before it is noticed.
             loss = progress["loss"]
-            write_json(self.path, {**progress, "loss": loss if math.isfinite(loss) else None})
+            with suppress(OSError):  # on a full disk the checkpoint says so, and what to do
+                write_json(self.path, {**progress, "loss": loss if math.isfinite(loss) else None})
         if to_print:
             self.printed = now
             print(_progress_line(self.name, progress), file=self.stream, flush=True)

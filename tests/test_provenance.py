@@ -57,6 +57,15 @@ def test_tables_say_which_trainings_another_version_made(tmp_path: Path) -> None
     assert data.startswith("1 of 3 trainings were made with other data")
 
 
+def test_tables_say_which_trainings_began_under_other_code(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE})
+    now = code_digest(TRAINING_CODE)
+    trained(plan, "table9", 0, sessions=[{"training_code": now}, {"training_code": now}])
+    trained(plan, "table9", 1, sessions=[{"training_code": "11112222"}, {"training_code": now}])
+    (note,) = weights_notes(plan, plan.tables["table9"])
+    assert note.startswith("1 of 2 trainings were made with other code")
+
+
 def test_tables_say_which_trainings_had_another_number_of_gpus(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE}, gpus_per_run=2)
     trained(plan, "table9", 0, processes=2)

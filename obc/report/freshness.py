@@ -51,13 +51,21 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
         return ()
     data = _indexed(plan, run_id)
     processes, precision = max(1, plan.gpus_per_run), plan.scale.runtime.numerics
+    # Where weights are kept, a training may have gone on under other code than it began with.
+    sessions = record.get("sessions") or []
+
+    def mixed(key: str, now: Any) -> bool:
+        return any(session.get(key, now) != now for session in sessions)
+
     others = {
-        f"code than the present one ({code})": record["code"]["training_code"] != code,
+        f"code than the present one ({code})": record["code"]["training_code"] != code
+        or mixed("training_code", code),
         f"data than the present one ({(data or '')[:8]})": data is not None
-        and record["data"]["sha256"] != data,
+        and (record["data"]["sha256"] != data or mixed("data_sha256", data)),
         f"numbers of processes than the plan's ({processes})": record.get("processes", processes)
         != processes,
-        "switches of precision than the plan's": record.get("numerics", precision) != precision,
+        "switches of precision than the plan's": record.get("numerics", precision) != precision
+        or mixed("numerics", json.dumps(precision)),
         "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
     }
     return tuple(what for what, other in others.items() if other)
