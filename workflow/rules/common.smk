@@ -56,6 +56,8 @@ KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = "{results}/runs/{run_id}/seed{seed}"
 
 # Weights that `obc import` put there are files of the user: nothing makes them, nothing renews them.
+# Looked for once a call, when it makes its DAG. A job reads this file again, but is told what to
+# make, so weights that are imported while a call has yet to train their run are trained over.
 IMPORTED = [
     f"{run_id}/seed{seed}/"
     for run_id in PLAN.runs
