@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from obc.protocols import SCHEDULE, Protocol
+from obc.protocols import MODEL_EDITS, SCHEDULE, Protocol
 from obc.scale import BackboneName, DatasetName, Network, Scale, Schedule, Sizes
 
 
@@ -36,6 +36,7 @@ class Setting:
     sizes: Sizes
 
 
+_PAPER_EDITS = MODEL_EDITS["paper_v1"]
 PAPER = Setting(
     gpus=2,
     amp=None,
@@ -60,8 +61,15 @@ PAPER = Setting(
         warmup_iters=500,
         **SCHEDULE["paper_v1"],
     ),
-    sizes=Sizes(image_scale={"voc": (1000, 600), "coco": (1333, 800)}),
+    sizes=Sizes(
+        image_scale={"voc": (1000, 600), "coco": (1333, 800)},
+        train_proposals=_PAPER_EDITS["train_cfg.rpn_proposal.max_per_img"],
+        test_proposals=1000,
+        sampling_ratio=_PAPER_EDITS["roi_head.bbox_roi_extractor.roi_layer.sampling_ratio"],
+    ),
 )
+# Sizes that a scale may leave to its protocol, which is itself compared.
+PROTOCOL_S = ("train_proposals", "test_proposals", "sampling_ratio")
 STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale", "depth")
 STATED_SOURCE = "section 4"
 DEFAULT_SOURCE = "MMDetection's default of 2019, to which section 4 refers"
@@ -128,7 +136,7 @@ def deviations(
     return tuple(
         Deviation(name, value, theirs[name, where], where or remarks.get(name, ""))
         for (name, where), value in _values(ours, dataset, backbones)
-        if value != theirs[name, where]
+        if value != theirs[name, where] and not (value is None and name in PROTOCOL_S)
     )
 
 
@@ -162,4 +170,6 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

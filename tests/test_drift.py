@@ -81,8 +81,15 @@ def test_one_gpu_with_all_images_of_a_step_is_a_deviation() -> None:
             "matrix products in TF32: yes instead of no (MMDetection's default",
         ),
         ({"networks.r101.depth": 50}, "depth: 50 instead of 101 (section 4), in r101"),
-        ({"networks.x101.groups.cascade_rcnn": 64}, "groups: "),
+        (
+            {"networks.x101.groups.cascade_rcnn": 64},
+            "cascade_rcnn 64 instead of faster_rcnn 64, casc",
+        ),
         ({"networks.r50.pretrained": "mine.pth"}, "pretrained: mine.pth instead of torchvision://"),
+        (
+            {"sizes.train_proposals": 1000},
+            "train proposals: 1000 instead of 2000 (MMDetection's def",
+        ),
         ({"sizes.sampled_rois": 256}, "sampled rois: 256 instead of 512 (MMDetection's default"),
     ],
 )
@@ -107,6 +114,11 @@ def test_the_other_protocol_deviates_by_its_name_its_warm_up_and_its_missing_cli
         "warmup ratio",
         "grad clip",
     ]
+
+
+def test_a_size_that_is_the_protocol_s_may_be_said() -> None:
+    change = {"sizes.train_proposals": 2000, "sizes.test_proposals": 1000}
+    assert of(deviating({**change, "sizes.sampling_ratio": 2}), "table1") == ()
 
 
 def test_another_network_touches_the_tables_that_train_it_and_no_other() -> None:

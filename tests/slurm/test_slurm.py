@@ -239,7 +239,9 @@ rule train:
 """
 
 
-@pytest.mark.parametrize("style", [{}, {"gpu": 0, "gres": "'gpu:1'"}], ids=["gpus", "gres"])
+@pytest.mark.parametrize(
+    "style", [{}, {"gpu": 0, "gres": "f'gpu:{threads}'"}], ids=["gpus", "gres"]
+)
 def test_a_job_gets_a_gpu_in_either_style(tmp_path: Path, style: dict[str, object]) -> None:
     shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
     (tmp_path / "Snakefile").write_text(ONE_RULE)
