@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from obc.errors import SuiteError
 from obc.plan import ConfigError, Plan, load_plan
+from obc.records import failure_noted
 from obc.runs import run_status
 from obc.scale import ShapesData
 from obc.spec_errors import explain
@@ -188,7 +189,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
-    with logged(options, folder / f"evaluate.{options.decode}.log") as terminal:
+    log = folder / f"evaluate.{options.decode}.log"
+    with logged(options, log) as terminal, failure_noted(folder, options.decode):
         from obc.devices import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
