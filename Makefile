@@ -1,5 +1,6 @@
-# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [SEEDS=N] [TARGETS="table1 table2"]
-#                                   set up, then run every training, table, figure, or the targets'
+# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [GPUS=N] [SEEDS=N] [TARGETS="table1 table2"]
+#                                   set up, then run every training, table, figure, or the targets';
+#                                   trainings that need GPUs fill N at once: all visible ones
 # make test                                           set up, then run the tests
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make reference [RESULTS=mini]                       copy the results that are committed
@@ -14,6 +15,9 @@ SCALE ?= smoke
 RESULTS ?= $(SCALE)
 CORES ?= all
 PYTHON ?= python3.11
+# Counted as a training counts them; nothing where there is none, and where that fails `obc train`
+# says why.
+GPUS ?= $(shell $(BIN)/python -c 'import os; from obc.devices import *; print(len(visible_devices(installed_devices(), os.environ.get(VISIBLE))) or "")' 2> /dev/null)
 # SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
 SEEDS_CONFIG = $(if $(SEEDS),'seeds=[$(shell seq -s, 0 $$(($(SEEDS)-1)))]')
 BIN := .venv/bin
@@ -28,10 +32,10 @@ locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 .PHONY: help reproduce reference test test-slurm lint format env lock unlock
 
 help: ## show this
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,11s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
-	$(BIN)/snakemake --cores $(CORES) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
+	$(BIN)/snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
 
 # Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
 # Verdicts on a part of the tables lie in `partial`.

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from obc.atomic import write_text
 from obc.claims import Claims, read_claims
-from obc.config import SuiteConfig, choose_data
+from obc.config import ChosenData, SuiteConfig, choose_data
 from obc.datasets.published import Published, needed, read_datasets
 from obc.drift import deviations
 from obc.experiment import (
@@ -31,7 +31,7 @@ from obc.experiment import (
 )
 from obc.scale import DatasetName, Scale, ShapesData, Strict
 from obc.spec_errors import ConfigError, explain
-from obc.table_file import read_table, validate
+from obc.table_file import read_table, read_yaml, validate
 
 # Shared weights stand in for ImageNet's, of which there is one set too.
 INITIAL_SEED = 0
@@ -131,14 +131,17 @@ class Plan(Strict):
         """Names of the tables that are figures."""
         return tuple(name for name, table in self.tables.items() if isinstance(table, FigureSpec))
 
-    def deviations(self, dataset: DatasetName) -> tuple[str, ...]:
-        """How trainings on a data set leave the paper's setting, as notes of its tables have it.
+    def deviations(self, table: TableSpec) -> tuple[str, ...]:
+        """How a table's trainings leave the paper's setting, as its notes have it.
 
         Only at scale `paper`: the other scales are nothing like it and say so everywhere.
         """
         if self.scale.name != "paper":
             return ()
-        found = deviations(self.scale, dataset, self.gpus_per_run, self.config.scale_lr)
+        backbones = {row.run.backbone: None for row in table.rows if row.run is not None}
+        found = deviations(
+            self.scale, table.dataset, tuple(backbones), self.gpus_per_run, self.config.scale_lr
+        )
         return tuple(map(str, found))
 
     @property
@@ -162,9 +165,7 @@ class Plan(Strict):
             f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",
             *self.notes,
             *dict.fromkeys(
-                deviation
-                for table in self.tables.values()
-                for deviation in self.deviations(table.dataset)
+                deviation for table in self.tables.values() for deviation in self.deviations(table)
             ),
         )
 
@@ -177,7 +178,7 @@ class Plan(Strict):
         """8 hex digits of a table's spec and of what its caption says beside it."""
         table = self.tables[name]
         said = [model.model_dump(mode="json") for model in (table, self.config, self.scale)]
-        return digest([*said, self.deviations(table.dataset)])
+        return digest([*said, self.deviations(table)])
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, atomically."""
@@ -227,7 +228,6 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     if config.change:
         changes = ", ".join(f"{key} = {value}" for key, value in config.change.items())
         notes += (f"not scale {chosen.scale.name} as it comes, but with {changes}",)
-    label = config.label or chosen.label
     runs, initial_runs = _runs(tables, chosen.scale, chosen.identities)
     datasets_path = config_folder / "datasets.yaml"
     datasets = read_datasets(datasets_path) if datasets_path.exists() else {}
@@ -236,7 +236,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         config=config,
         scale=chosen.scale,
         identities=chosen.identities,
-        results=Path(config.results) / "-".join(filter(None, (chosen.scale.name, label))),
+        results=Path(config.results) / _results_name(config, chosen, config_folder / "scales"),
         tables=tables,
         runs=runs,
         initial_runs=initial_runs,
@@ -244,6 +244,13 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         published={one.name: one for one in needed(resolved, chosen.scale.data, datasets)},
         notes=notes,
     )
+
+
+def _results_name(config: SuiteConfig, chosen: ChosenData, scales: Path) -> str:
+    """The folder of a call: its tables must not replace those of other runs of the scale."""
+    own = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
+    protocol = None if config.protocol == own else config.protocol
+    return "-".join(filter(None, (config.scale, protocol, config.label or chosen.label)))
 
 
 def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:

@@ -18,8 +18,12 @@ from obc.errors import SuiteError
 CANCEL_SECONDS = 300.0
 
 
-class SlurmError(SuiteError):
-    """SLURM did not answer, or a job does not end."""
+class SlurmSilent(SuiteError):
+    """SLURM does not answer, so that nobody knows whether it has jobs of an earlier call."""
+
+
+class JobsLeftOver(SuiteError):
+    """Jobs of an earlier call do not end; nothing may be submitted for their files."""
 
 
 def job_comment(rule: str, wildcards: Collection[str]) -> str:
@@ -42,42 +46,52 @@ def cancel_left_over(folder: Path, comments: Collection[str]) -> tuple[str, ...]
         Ids of the jobs that were cancelled.
 
     Raises:
-        SlurmError: `squeue` or `scancel` failed, or a job is still there after CANCEL_SECONDS.
+        SlurmSilent: `squeue` failed, before anything was cancelled.
+        JobsLeftOver: a job is still there after CANCEL_SECONDS, or SLURM fell silent meanwhile.
     """
     if shutil.which("squeue") is None:
         return ()
     jobs = _jobs(folder, comments)
     if not jobs:
         return ()
-    _ask("scancel", *jobs)
     deadline = time.monotonic() + CANCEL_SECONDS
-    while left := set(_jobs(folder, comments)) & set(jobs):
+    # A job that ended by itself in between makes scancel fail: what squeue lists counts.
+    scancel = subprocess.run(["scancel", *jobs], capture_output=True, text=True, check=False)
+    while left := _still_there(jobs, folder, comments):
         if time.monotonic() > deadline:
-            raise SlurmError(
-                f"SLURM jobs {', '.join(sorted(left))} of an earlier call of snakemake do not end "
-                f"{CANCEL_SECONDS:.0f} s after scancel; look at `squeue --me` and call again"
+            said = f"; scancel says: {scancel.stderr.strip()}" if scancel.stderr.strip() else ""
+            raise JobsLeftOver(
+                f"SLURM jobs {', '.join(left)} of an earlier call of snakemake, for files that are "
+                f"to be made now, do not end {CANCEL_SECONDS:.0f} s after scancel{said}. Call "
+                f"`scancel {' '.join(left)}`, or ask an administrator if `squeue --me` goes on "
+                "listing them, then call again"
             )
         time.sleep(1.0)
     return jobs
 
 
+def _still_there(jobs: tuple[str, ...], folder: Path, comments: Collection[str]) -> tuple[str, ...]:
+    """Which of these jobs have not ended; all of them as long as SLURM does not say."""
+    try:
+        listed = _jobs(folder, comments)
+    except SlurmSilent:
+        return jobs
+    return tuple(job for job in jobs if job in listed)
+
+
 def _jobs(folder: Path, comments: Collection[str]) -> tuple[str, ...]:
     """Ids of this user's jobs, waiting, running or ending, in a folder with one of the comments."""
-    # The comment last: nothing keeps it from having the separator in it.
-    lines = _ask("squeue", "--me", "--noheader", "--format=%i|%Z|%k").splitlines()
-    jobs = (line.split("|", maxsplit=2) for line in lines)
-    return tuple(
-        job
-        for job, workdir, comment in jobs
-        if Path(workdir).resolve() == folder.resolve() and comment in comments
-    )
-
-
-def _ask(*command: str) -> str:
+    command = ["squeue", "--me", "--noheader", "--format=%i|%Z|%k"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SlurmError(
+        raise SlurmSilent(
             f"{' '.join(command)}: {done.stderr.strip()}; is SLURM up? "
             "(`scontrol ping`; SLURM's programs are on PATH here)"
         )
-    return done.stdout
+    # The comment last: nothing keeps it from having the separator in it.
+    listed = (line.split("|", maxsplit=2) for line in done.stdout.splitlines())
+    return tuple(
+        job
+        for job, workdir, comment in listed
+        if Path(workdir).resolve() == folder.resolve() and comment in comments
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ENVIRONMENT, PROJECT, Workspace
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 
-from obc.slurm import SlurmError, cancel_left_over, job_comment
+from obc.slurm import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 MINE = "rule_train_wildcards_results_smoke_voc-1_0"
 
@@ -26,6 +29,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (programs / name).write_text(f"#!/bin/sh\n{command}\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setitem(ENVIRONMENT, "PATH", os.environ["PATH"])  # of commands in a workspace
     return queue
 
 
@@ -52,19 +56,92 @@ def test_a_machine_without_slurm_has_no_jobs(
     assert cancel_left_over(tmp_path, {MINE}) == ()
 
 
-def test_a_slurm_that_does_not_answer_is_an_error(tmp_path: Path, queue: Path) -> None:
-    with pytest.raises(SlurmError, match="is SLURM up"):
+def test_a_slurm_that_does_not_answer_is_told_from_one_without_jobs(
+    tmp_path: Path, queue: Path
+) -> None:
+    with pytest.raises(SlurmSilent, match="is SLURM up"):
         cancel_left_over(tmp_path, {MINE})  # the queue's file is not there: squeue fails
 
 
-def test_a_job_that_does_not_end_is_an_error(
-    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def stuck(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A queue with a job that nothing ends, and nobody who waits for it."""
     monkeypatch.setattr("obc.slurm.CANCEL_SECONDS", 0.0)
     queue.write_text(f"10|{tmp_path}|{MINE}\n")
-    (tmp_path / "bin/scancel").write_text("#!/bin/sh\n")
-    with pytest.raises(SlurmError, match="SLURM jobs 10 of an earlier call"):
+    replace(tmp_path / "bin/scancel", "echo 'Access denied' >&2; exit 1")
+    return queue
+
+
+def replace(program: Path, command: str) -> None:
+    program.write_text(f"#!/bin/sh\n{command}\n")
+
+
+def test_a_job_that_does_not_end_is_an_error_that_names_the_remedy(
+    stuck: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobsLeftOver, match=r"SLURM jobs 10 .*Access denied.*`scancel 10`"):
         cancel_left_over(tmp_path, {MINE})
+
+
+def test_a_slurm_that_falls_silent_while_a_job_ends_leaves_the_job_in_doubt(
+    stuck: Path, tmp_path: Path
+) -> None:
+    replace(tmp_path / "bin/scancel", f"rm {stuck}")  # squeue fails from now on
+    with pytest.raises(JobsLeftOver, match="SLURM jobs 10"):
+        cancel_left_over(tmp_path, {MINE})
+
+
+def test_a_job_that_ended_by_itself_is_no_error_though_scancel_does_not_know_it(
+    stuck: Path, tmp_path: Path
+) -> None:
+    replace(tmp_path / "bin/scancel", f"echo 'Invalid job id' >&2; : > {stuck}; exit 1")
+    assert cancel_left_over(tmp_path, {MINE}) == ("10",)
+
+
+# --- the head ----------------------------------------------------------------------------------
+
+NO_PATIENCE = """
+import sys
+import obc.slurm
+from snakemake.cli import main
+obc.slurm.CANCEL_SECONDS = 0.0
+main(sys.argv[1:])
+"""
+FIGURE = Path("results/smoke/figures/losses.svg")
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Workspace:
+    """A folder from which something was submitted to SLURM before."""
+    for name in ("config", "workflow", "profiles"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
+    return Workspace(tmp_path)
+
+
+def test_snakemake_stops_before_any_job_where_a_left_over_one_does_not_end(
+    stuck: Path, head: Workspace
+) -> None:
+    stuck.write_text(f"10|{head.folder}|rule_losses\n")
+    done = head.run(sys.executable, "-c", NO_PATIENCE, "--cores", "1", FIGURE)
+    assert done.returncode == 1
+    assert "`scancel 10`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (head.folder / FIGURE).exists()
+    # It does not leave its lock behind: the same command again, once the job is gone.
+    stuck.write_text("")
+    assert head.snakemake("--cores", "1", FIGURE).returncode == 0
+
+
+def test_snakemake_goes_on_with_a_warning_where_slurm_is_silent(
+    queue: Path, head: Workspace
+) -> None:
+    done = head.snakemake("--cores", "1", FIGURE)  # the queue's file is not there: squeue fails
+    assert done.returncode == 0, done.stderr
+    assert "no look for SLURM jobs of an earlier call: squeue" in done.stderr
+    assert (head.folder / FIGURE).exists()
 
 
 @pytest.mark.parametrize("wildcards", [[], ["results/smoke", "voc-1", "0"]])

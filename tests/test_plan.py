@@ -115,6 +115,22 @@ def test_run_ids_change_with_protocol_and_scale() -> None:
     assert not set(base.runs) & set(load_plan({"scale": "mini"}).runs)
 
 
+def test_the_other_protocol_has_a_results_folder_of_its_own() -> None:
+    paper = {"scale": "paper"}
+    assert load_plan({**paper, "protocol": "modern"}).results == Path("results/paper-modern")
+    labelled = load_plan({**paper, "protocol": "modern", "label": "x"})
+    assert labelled.results == Path("results/paper-modern-x")
+
+
+@pytest.mark.parametrize(("scale", "own"), [("paper", "paper_v1"), ("smoke", "modern")])
+def test_a_scale_s_own_protocol_may_be_said_without_moving_its_results(
+    scale: str, own: str
+) -> None:
+    said, left = load_plan({"scale": scale, "protocol": own}), load_plan({"scale": scale})
+    assert said.results == left.results == Path("results") / scale
+    assert set(said.runs) == set(left.runs)
+
+
 def test_another_backbone_s_network_does_not_change_a_run_id(config_folder: Path) -> None:
     before = load_plan({"scale": "smoke"}, config_folder)
     edit(

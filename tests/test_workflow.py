@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Workspace, edit
+import yaml
+from conftest import BIN, PROJECT, Workspace, edit
 
 from obc.plan import load_plan
 
@@ -107,16 +110,94 @@ def test_a_changed_scale_shares_the_starting_weights(suite: Workspace) -> None:
     assert "results/smoke-pilot/" in done.stdout + done.stderr
 
 
-def test_the_slurm_profile_asks_for_all_gpus_of_a_training(suite: Workspace) -> None:
+def asked_of_slurm(suite: Workspace, *config: str) -> list[str]:
+    """What the profile asks for a training, as a dry run shows it; it counts threads by --cores."""
     done = suite.snakemake(
-        "table1", "-n", "--quiet", "progress", "--workflow-profile", "profiles/slurm",
-        "--config", "label=gpus", 'change={"runtime.gpus":2}',
+        "table1", "-n", "--cores", "64", "--quiet", "progress",
+        "--workflow-profile", "profiles/slurm", "--config", *config,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     output = done.stdout + done.stderr
     (training, *_) = re.findall(r"^rule train:$.*?resources: (.*?)$", output, re.M | re.S)
-    for asked in ("gpu=2", "runtime=1440", "mem_mb=24000", "slurm_extra=--signal=TERM@180"):
-        assert asked in training.split(", ")
+    return training.split(", ")
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_the_slurm_profile_asks_for_gpus_cpus_and_memory_of_every_process(
+    suite: Workspace, gpus: int
+) -> None:
+    asked = asked_of_slurm(suite, "scale=paper", f"gpus_per_run={gpus}")
+    scaled = {f"gpu={gpus}", f"cpus_per_task={4 * gpus}", f"mem_mb={24000 * gpus}", "nodes=1"}
+    assert scaled <= set(asked)
+    assert {"runtime=1440", "slurm_extra=--signal=TERM@180"} <= set(asked)
+
+
+def test_a_training_on_the_cpu_asks_slurm_for_one_process_and_no_gpu(suite: Workspace) -> None:
+    asked = asked_of_slurm(suite, "scale=paper", "gpus_per_run=0")
+    assert {"gpu=0", "cpus_per_task=4", "mem_mb=24000"} <= set(asked)
+
+
+def test_the_gres_style_of_the_profile_asks_for_all_gpus_too(suite: Workspace) -> None:
+    path = suite.folder / "profiles/slurm/config.yaml"
+    original = path.read_text()
+    (of_train, _) = re.findall(r"# gpu: 0\n +# (gres: .*)", original)
+    style = yaml.safe_load(of_train)
+    edit(path, lambda profile: profile["set-resources"]["train"].update(gpu=0, **style))
+    try:
+        assert "gres=gpu:2" in asked_of_slurm(suite, "scale=paper", "gpus_per_run=2")
+    finally:
+        path.write_text(original)
+
+
+def test_no_attempt_of_a_training_asks_for_more_time_than_the_partition_allows() -> None:
+    profile = (PROJECT / "profiles/slurm/config.yaml").read_text()
+    limit = int(re.findall(r"# EDIT: (\d+) minutes are the longest", profile)[0])
+    content = yaml.safe_load(profile)
+    runtime = content["set-resources"]["train"]["runtime"]
+    attempts = range(1, content["retries"] + 2)
+    asked = [eval(runtime, {"attempt": attempt}) for attempt in attempts]
+    assert asked == [1440, 2880, 2880, 2880]
+    assert max(asked) == limit
+
+
+# --- make reproduce ----------------------------------------------------------------------------
+
+NVIDIA_SMI = """#!/bin/sh
+printf 'GPU 0: NVIDIA A (UUID: GPU-aa)\nGPU 1: NVIDIA A (UUID: GPU-bb)\n'
+"""
+
+
+def reproduce(path: Path, **environment: str) -> str:
+    """The command that `make reproduce` would run, with programs of a folder first on PATH."""
+    outside = {k: v for k, v in os.environ.items() if k not in ("GPUS", "CUDA_VISIBLE_DEVICES")}
+    done = subprocess.run(
+        ["make", "-n", "-o", ".venv/.ready", "reproduce", f"BIN={BIN}", "SCALE=paper", "CORES=8"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+        env={**outside, "PATH": f"{path}:{os.environ['PATH']}", **environment},
+    )  # fmt: skip
+    return " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path) -> Path:
+    """A folder with an `nvidia-smi` that lists two."""
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    return tmp_path
+
+
+def test_make_fills_every_gpu_that_there_is(two_gpus: Path) -> None:
+    assert "snakemake --cores 8 --resources gpu=2 --config scale=paper" in reproduce(two_gpus)
+
+
+def test_make_fills_as_many_gpus_as_are_asked_for_or_visible(two_gpus: Path) -> None:
+    assert "--resources gpu=1 " in reproduce(two_gpus, GPUS="1")
+    assert "--resources gpu=1 " in reproduce(two_gpus, CUDA_VISIBLE_DEVICES="1")
+
+
+def test_make_says_nothing_of_gpus_where_there_is_none(two_gpus: Path) -> None:
+    (two_gpus / "nvidia-smi").write_text("#!/bin/sh\necho 'no driver'; exit 9\n")
+    assert "snakemake --cores 8 --config scale=paper" in reproduce(two_gpus)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
         "rows": {key: _label(row) for key, row in table.keyed_rows.items() if key in used},
-        "notes": [*plan.deviations(table.dataset), *weights_notes(plan, table)],
+        "notes": [*plan.deviations(table), *weights_notes(plan, table)],
         "claims": [_claim(claim) for claim in judged.claims],
     }
 

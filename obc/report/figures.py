@@ -69,7 +69,7 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
         bars = "" if points["sd"].isna().all() else " Bars: standard deviation over seeds."
-        deviations = map(sentence, plan.deviations(table.dataset))
+        deviations = map(sentence, plan.deviations(table))
         provenance = " ".join([stamp(plan, table), *deviations]) + bars
         write_around(drawing, title(table), provenance, missing_points(table, points))
         save_figure(drawing, folder / f"{name}.svg", metadata={"Date": None})

@@ -260,7 +260,7 @@ def _latex_cell(cell: Cell) -> Cell:
 
 
 def _notes(plan: Plan, table: TableSpec) -> list[str]:
-    said = (*plan.notes, *plan.deviations(table.dataset))
+    said = (*plan.notes, *plan.deviations(table))
     notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):
         notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")

@@ -26,7 +26,6 @@ import torch
 from conftest import BIN, ENVIRONMENT, PROJECT, Workspace, edit
 
 HERE = Path(__file__).parent
-NODES = ("node1", "node2")
 EPOCHS = 12
 TABLE = Path("results/slurm/tables/table1.csv")
 SLURM = ("--workflow-profile", "profiles/slurm", "table1", "--config", "scale=slurm")
@@ -158,13 +157,23 @@ def test_table_1_is_that_of_one_machine(reference: Suite, suite: Suite) -> None:
     assert (suite.folder / TABLE).read_bytes() == (reference.folder / TABLE).read_bytes()
 
 
+def no_warning(profile: dict) -> None:
+    """The profile without SLURM's warning that the time is nearly up."""
+    del profile["set-resources"]["train"]["slurm_extra"]
+
+
+@pytest.mark.parametrize(
+    "change, ends", [(None, "FAILED"), (no_warning, "TIMEOUT")], ids=["warned", "killed"]
+)
 def test_a_training_out_of_time_goes_on_in_a_job_with_more_time(
-    suite: Suite, reference: Suite
+    suite: Suite, reference: Suite, change: Callable[[dict], None] | None, ends: str
 ) -> None:
+    if change is not None:
+        edit(suite.folder / "profiles/slurm/config.yaml", change)
     with suite.head() as head:
         _, job = suite.frozen_training()
         slurm("scontrol", "update", f"jobid={job}", "timelimit=1")  # of the ten that it asked for
-        wait_until(lambda: job_state(job) == "TIMEOUT", seconds=150)
+        wait_until(lambda: job_state(job) == ends)
         suite.finish(head)
     limits = slurm("squeue", "--noheader", "--states=all", "--sort=i", "--format=%Z|%k|%l")
     assert [
@@ -187,7 +196,10 @@ def test_a_cancelled_training_goes_on_in_another_job(suite: Suite, reference: Su
 @pytest.fixture
 def nodes_back() -> Iterator[None]:
     yield
-    slurm("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
+    # SLURM refuses to resume a node that is up, and takes a node back by itself once it answers.
+    lost = slurm("sinfo", "--noheader", "--Node", "--states=down,drain", "--format=%N").split()
+    for node in lost:
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
 
 
 def test_a_training_outlives_its_node(suite: Suite, reference: Suite, nodes_back: None) -> None:
@@ -227,7 +239,9 @@ rule train:
 """
 
 
-@pytest.mark.parametrize("style", [{}, {"gpu": 0, "gres": "'gpu:1'"}], ids=["gpus", "gres"])
+@pytest.mark.parametrize(
+    "style", [{}, {"gpu": 0, "gres": "f'gpu:{threads}'"}], ids=["gpus", "gres"]
+)
 def test_a_job_gets_a_gpu_in_either_style(tmp_path: Path, style: dict[str, object]) -> None:
     shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
     (tmp_path / "Snakefile").write_text(ONE_RULE)

@@ -22,7 +22,7 @@ from obc.provenance import (
 )
 from obc.records import is_imported
 from obc.scale import ShapesData
-from obc.slurm import cancel_left_over, job_comment
+from obc.slurm import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(
@@ -56,6 +56,8 @@ KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = "{results}/runs/{run_id}/seed{seed}"
 
 # Weights that `obc import` put there are files of the user: nothing makes them, nothing renews them.
+# Looked for once a call, when it makes its DAG. A job reads this file again, but is told what to
+# make, so weights that are imported while a call has yet to train their run are trained over.
 IMPORTED = [
     f"{run_id}/seed{seed}/"
     for run_id in PLAN.runs
@@ -81,9 +83,12 @@ def cancel_jobs_of_a_killed_snakemake():
     jobs = {job_comment(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()}
     try:
         cancelled = cancel_left_over(Path.cwd(), jobs)
-    except SuiteError as error:
+    except SlurmSilent as error:
+        # Perhaps there are none, and a training that is still running holds its run's lock.
         logger.warning(f"no look for SLURM jobs of an earlier call: {error}")
         return
+    except JobsLeftOver as error:
+        raise WorkflowError(str(error)) from None
     if cancelled:
         logger.info(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
 

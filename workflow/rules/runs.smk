@@ -15,7 +15,7 @@ rule train:
         run_id=f"{TRAINABLE}(?:{'|'.join(PLAN.trainings)})",
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
     resources:
         gpu=PLAN.gpus_per_run,
     params:
