@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from obc.errors import SuiteError
 from obc.plan import ConfigError, Plan, load_plan
+from obc.records import failure_noted
 from obc.runs import run_status
 from obc.scale import ShapesData
 from obc.spec_errors import explain
@@ -106,7 +107,7 @@ def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fetch(options: argparse.Namespace) -> None:
     from obc.datasets.acquire import fetch, offline_list
-    from obc.datasets.published import needed, read_datasets
+    from obc.datasets.published import read_datasets
 
     datasets = read_datasets(options.config_folder / "datasets.yaml")
     unknown = sorted(set(options.names) - set(datasets))
@@ -116,12 +117,12 @@ def _fetch(options: argparse.Namespace) -> None:
     entries = [datasets[name] for name in options.names]
     if not entries:
         plan = load_plan(_raw_config(options), options.config_folder)
-        runs = (run.resolved for run in plan.trainings.values())
-        entries = needed(runs, plan.scale.data, datasets)
-        names = ", ".join(entry.name for entry in entries)
+        entries = list(plan.published.values())
+        names = ", ".join(plan.published)
         print(f"scale {plan.scale.name} needs {names or 'nothing that is published'}")
     if options.list:
-        print("\n".join(offline_list(entries)))
+        for line in offline_list(entries):
+            print(line, flush=True)
         return
     for entry in entries:
         print(f"{entry.name}: there, says {fetch(entry, Path(), sys.stderr)}")
@@ -188,7 +189,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
-    with logged(options, folder / f"evaluate.{options.decode}.log") as terminal:
+    log = folder / f"evaluate.{options.decode}.log"
+    with logged(options, log) as terminal, failure_noted(folder, options.decode):
         from obc.devices import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported

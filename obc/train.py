@@ -144,7 +144,7 @@ def require_weights_source(pretrained: str | None) -> None:
 
 
 def _config(plan: Plan, run_id: str, seed: int) -> Config:
-    run = with_fetched_weights(plan.trainings[run_id].resolved)
+    run = with_fetched_weights(plan.trainings[run_id].resolved, plan.published)
     files, _ = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
     initial_weights = plan.initial_weights(run_id)

@@ -237,6 +237,7 @@ class ProgressHook(Hook):
             "images_per_second": round(self.images / seconds, 2),
             "seconds_left": round(left, 1),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             **process_identity(),
         }
 
