@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from obc.experiment import TableSpec
+from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.scale import CocoData, Data, ShapesData, VocData
 
@@ -20,6 +20,12 @@ def title(table: TableSpec) -> str:
     """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`"""
     number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
     return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
+
+
+def row_name(row: Row) -> str:
+    """Label of a row with what its other columns say, e.g. `Bin Classification + Expectation`."""
+    said = (name if value == "✓" else value for name, value in row.columns.items() if value)
+    return " + ".join([row.label, *said])
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:

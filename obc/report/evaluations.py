@@ -17,9 +17,11 @@ import pandas as pd
 
 from obc.datasets.errors import DatasetError
 from obc.detections import DetectionsFileError, load_detections
+from obc.experiment import TableSpec
 from obc.metrics import difficult_ignored
 from obc.plan import Plan
-from obc.report.collect import collect
+from obc.report.captions import row_name
+from obc.report.collect import DONE, collect, summarise
 from obc.scale import DatasetName
 
 
@@ -121,6 +123,45 @@ def require_same(evaluation: Evaluation, frame: pd.DataFrame, recomputed: dict[s
                 f"{evaluation.detections}: its {line.metric} is {recomputed[line.metric]:.3f}, its "
                 f"metrics file says {line.value:.3f}; remove both to have them measured again"
             )
+
+
+def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
+    """Join the seeds of what was computed of each evaluation.
+
+    Args:
+        frame: a line for each of `keys` and seed.
+
+    Returns:
+        Columns `keys`, then for each of `values` its mean and, as `<value>_sd`, its standard
+        deviation (n - 1; NaN for one seed), then `seeds`, how many. In the order of `frame`.
+    """
+    groups = frame.groupby(keys, sort=False)
+    numbers = {value: (value, "mean") for value in values}
+    numbers |= {f"{value}_sd": (value, "std") for value in values}
+    order = [column for value in values for column in (value, f"{value}_sd")]
+    joined = groups.agg(**numbers, seeds=(values[0], "size"))
+    return joined[[*order, "seeds"]].reset_index()
+
+
+def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
+    """Which rows have no number or not from all seeds, e.g. `not run: Bin Classification`.
+
+    Args:
+        frame: lines of `measured`.
+
+    Returns:
+        The text, empty when all is there. Statuses of single seeds follow `some seeds`.
+    """
+    cells = summarise(frame[frame["table"] == table.name]).xs(
+        (table.name, table.metrics[0]), level=("table", "metric")
+    )
+    names: dict[str, list[str]] = {}
+    for index, status in cells["status"].items():
+        reasons = [word for word in status.split(", ") if word not in DONE]
+        if reasons:
+            some = "some seeds " if "ok" in status.split(", ") else ""
+            names.setdefault(some + ", ".join(reasons), []).append(row_name(table.rows[index]))
+    return "; ".join(f"{reason}: {', '.join(rows)}" for reason, rows in names.items())
 
 
 def _detections(plan: Plan, run_id: str, decode: str, seed: int) -> Path:
