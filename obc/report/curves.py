@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from obc.experiment import TableSpec
 from obc.matching import precision_at_recalls
@@ -26,7 +25,15 @@ from obc.report.evaluations import (
     over_seeds,
     require_same,
 )
-from obc.report.style import blank, figure_style, method_look, save_both, save_data, write_around
+from obc.report.style import (
+    blank,
+    figure_style,
+    legend_in,
+    method_look,
+    save_both,
+    save_data,
+    write_around,
+)
 
 PRECISION_RECALL = "precision_recall"
 AP_BY_IOU = "ap_by_iou"
@@ -120,7 +127,7 @@ def _draw_precision_recall(
                 axes.tick_params(labelleft=False)
         panels[DRAWN_IOUS[0]].set_ylabel("precision (%)")
         panels[DRAWN_IOUS[1]].set_xlabel("recall (%)")
-        _legend(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
+        legend_in(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
         write_around(
             drawing, "Precision against recall", _provenance(plan, table, frame, ""), missing
         )
@@ -146,7 +153,7 @@ def _draw_ap_by_iou(
         for name in ("AP", "gain"):
             panels[name].set_xlabel("IoU threshold")
             panels[name].set_xticks(DRAWN_IOUS)
-        _legend(panels["legend"], panels["gain"], badge(plan, table))
+        legend_in(panels["legend"], panels["gain"], badge(plan, table))
         bars = " Bars: standard deviation over seeds."
         heading = "Average precision against the IoU threshold"
         write_around(drawing, heading, _provenance(plan, table, frame, bars), missing)
@@ -157,17 +164,6 @@ def _draw_ap_by_iou(
 def _look(table: TableSpec, row: int) -> dict[str, object]:
     spec = table.rows[row]
     return {"label": row_name(spec), **method_look(spec.run.box, spec.decode)}
-
-
-def _legend(place: Axes, lines: Axes, heading: str) -> None:
-    """What the lines of a panel are, in a place of its own, under what they may be taken for."""
-    place.axis("off")
-    place.set_title(heading, fontsize=9, color="0.3")
-    handles, labels = lines.get_legend_handles_labels()
-    if handles:
-        place.legend(handles, labels, loc="center", ncols=2, fontsize=8, borderpad=0)
-    else:
-        place.text(0.5, 0.5, "nothing measured yet", ha="center")
 
 
 def _provenance(plan: Plan, table: TableSpec, frame: pd.DataFrame, bars: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obc.atomic import atomic_path, write_text
@@ -83,6 +84,21 @@ def write_around(drawing: Figure, heading: str, provenance: str, missing: str = 
     if missing:
         lines += textwrap.wrap(f"Without a number: {missing}.", characters)
     drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
+
+
+def legend_in(place: Axes, lines: Axes, heading: str) -> None:
+    """Give an otherwise empty panel a heading and the legend of what another panel shows.
+
+    Args:
+        heading: what the picture may be taken for, see `obc.report.captions.badge`.
+    """
+    place.axis("off")
+    place.set_title(heading, fontsize=9, color="0.3")
+    handles, labels = lines.get_legend_handles_labels()
+    if handles:
+        place.legend(handles, labels, loc="center", ncols=2, fontsize=8, borderpad=0)
+    else:
+        place.text(0.5, 0.5, "nothing measured yet", ha="center")
 
 
 def save_both(drawing: Figure, folder: Path, name: str) -> None:
