@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from evaluation_fixtures import detect, index, near, plan_with_table, shapes
 
+from obc.cli import main
 from obc.detections import DetectionsFileError, save_detections
 from obc.plan import Plan
 from obc.report.curves import ap_by_iou, draw, precision_recall, precisions
@@ -83,16 +84,18 @@ def test_detections_of_another_evaluation_are_refused(tmp_path: Path) -> None:
         precisions(plan, measured(plan, ["table1"]))
 
 
-def test_figures_and_their_numbers_are_written(plan: Plan, tmp_path: Path) -> None:
-    draw(plan, "table1", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+def test_the_command_writes_figures_and_their_numbers(plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "plan.json")
+    assert main(["curves", str(tmp_path / "plan.json")]) == 0
+    folder = plan.results / "figures"
+    assert sorted(path.name for path in folder.iterdir()) == [
         f"{name}.{kind}"
         for name in ("ap_by_iou", "precision_recall")
         for kind in ("csv", "png", "svg")
     ]
     for name in ("ap_by_iou", "precision_recall"):
-        assert ElementTree.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")
-        numbers = pd.read_csv(tmp_path / f"{name}.csv")
+        assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
+        numbers = pd.read_csv(folder / f"{name}.csv")
         assert numbers["name"].unique().tolist() == ["Regression", "Bins", "Bins + Expectation"]
         assert (numbers["seeds"] == 2).all()
 

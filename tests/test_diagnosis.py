@@ -15,6 +15,7 @@ from evaluation_fixtures import TABLE, detect, index, near, plan_with_table, sha
 from report_fixtures import TABLE as OTHER_TABLE
 from report_fixtures import plan_of
 
+from obc.cli import main
 from obc.coder import OffsetBinBBoxCoder
 from obc.plan import ConfigError, Plan
 from obc.report.diagnosis import Diagnosis, bin_width, diagnose, errors
@@ -163,14 +164,16 @@ def test_the_figure_shows_the_tables_numbers(found: Diagnosis) -> None:
     assert widths.tolist() == found.numbers["w_bins"].tolist()
 
 
-def test_table_and_figure_are_written(plan: Plan, tmp_path: Path) -> None:
-    write(plan, "table1", tmp_path)
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+def test_the_command_writes_table_and_figure(plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "plan.json")
+    assert main(["diagnosis", str(tmp_path / "plan.json")]) == 0
+    written = [path for kind in ("figures", "tables") for path in (plan.results / kind).iterdir()]
+    assert sorted(str(path.relative_to(plan.results)) for path in written) == [
         "figures/diagnosis.csv", "figures/diagnosis.png", "figures/diagnosis.svg",
         "tables/diagnosis.csv", "tables/diagnosis.md",
     ]  # fmt: skip
-    assert ElementTree.parse(tmp_path / "figures/diagnosis.svg").getroot().tag.endswith("svg")
-    page = (tmp_path / "tables/diagnosis.md").read_text()
+    assert ElementTree.parse(plan.results / "figures/diagnosis.svg").getroot().tag.endswith("svg")
+    page = (plan.results / "tables/diagnosis.md").read_text()
     assert "SMOKE scale" in page and "Not comparable with the paper's numbers." in page
     assert "A bin is 0.3 of a normalised offset wide" in page
     assert "Without a number: not evaluated: Bins." in page
