@@ -42,6 +42,16 @@ def stamp(plan: Plan, table: TableSpec) -> str:
     return " ".join(filter(None, sentences))
 
 
+def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
+    """What stands under a figure: `stamp`, how the trainings leave the paper's, and what is said.
+
+    Args:
+        said: further sentences; empty ones are left out.
+    """
+    deviations = map(sentence, plan.deviations(table))
+    return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
+
+
 def sentence(note: str) -> str:
     """A note with a capital at its start and one full stop at its end."""
     return f"{note[:1].upper()}{note[1:].rstrip('.')}."

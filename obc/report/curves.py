@@ -5,7 +5,6 @@ Both are the evaluator's own: the mean of a row's curves over recalls and thresh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,14 @@ from obc.experiment import TableSpec
 from obc.matching import precision_at_recalls
 from obc.metrics import IOU_THRESHOLDS
 from obc.plan import Plan
-from obc.report.captions import badge, row_name, sentence, stamp
+from obc.report.captions import badge, provenance, row_name
 from obc.report.evaluations import (
     evaluations,
     lines_of,
     load,
     measured,
     missing_rows,
+    named,
     over_seeds,
     require_same,
 )
@@ -128,11 +128,11 @@ def _draw_precision_recall(
         panels[DRAWN_IOUS[0]].set_ylabel("precision (%)")
         panels[DRAWN_IOUS[1]].set_xlabel("recall (%)")
         legend_in(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
-        write_around(
-            drawing, "Precision against recall", _provenance(plan, table, frame, ""), missing
-        )
+        said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
+        heading = "Precision against recall"
+        write_around(drawing, heading, provenance(plan, table, said), missing)
         save_both(drawing, folder, PRECISION_RECALL)
-    save_data(_named(table, frame), folder, PRECISION_RECALL)
+    save_data(named(table, frame), folder, PRECISION_RECALL)
 
 
 def _draw_ap_by_iou(
@@ -154,25 +154,13 @@ def _draw_ap_by_iou(
             panels[name].set_xlabel("IoU threshold")
             panels[name].set_xticks(DRAWN_IOUS)
         legend_in(panels["legend"], panels["gain"], badge(plan, table))
-        bars = " Bars: standard deviation over seeds."
+        said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
         heading = "Average precision against the IoU threshold"
-        write_around(drawing, heading, _provenance(plan, table, frame, bars), missing)
+        write_around(drawing, heading, provenance(plan, table, said), missing)
         save_both(drawing, folder, AP_BY_IOU)
-    save_data(_named(table, frame), folder, AP_BY_IOU)
+    save_data(named(table, frame), folder, AP_BY_IOU)
 
 
 def _look(table: TableSpec, row: int) -> dict[str, object]:
     spec = table.rows[row]
     return {"label": row_name(spec), **method_look(spec.run.box, spec.decode)}
-
-
-def _provenance(plan: Plan, table: TableSpec, frame: pd.DataFrame, bars: str) -> str:
-    several = (frame["seeds"] > 1).any()
-    said: Iterable[str] = map(sentence, plan.deviations(table))
-    return " ".join([stamp(plan, table), *said]) + (f" Means over seeds.{bars}" if several else "")
-
-
-def _named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
-    named = frame.copy()
-    named.insert(1, "name", [row_name(table.rows[row]) for row in frame["row"]])
-    return named

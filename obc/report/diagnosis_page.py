@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from obc.atomic import write_text
 from obc.experiment import TableSpec
 from obc.plan import Plan
-from obc.report.captions import badge, row_name, sentence, stamp
+from obc.report.captions import badge, provenance, row_name, sentence, stamp
 from obc.report.collect import summarise
 from obc.report.diagnosis import COORDINATES, NUMBERS, Diagnosis, diagnose
-from obc.report.evaluations import measured, missing_rows
+from obc.report.evaluations import measured, missing_rows, named
 from obc.report.style import (
     blank,
     figure_style,
@@ -85,10 +85,9 @@ def table_rows(plan: Plan, table: TableSpec, found: Diagnosis, frame: pd.DataFra
         bin_width=found.bin_width,
         scale=plan.scale.name,
     )
-    rows.insert(0, "name", [row_name(table.rows[index]) for index in rows.index])
     numbers = [column for name in NUMBERS for column in (name, f"{name}_sd")]
-    order = ["name", *numbers, "seeds", "bin_width", "run_id", "decode", "status", "scale"]
-    return rows[order].rename_axis("row").reset_index()
+    order = [*numbers, "seeds", "bin_width", "run_id", "decode", "status", "scale"]
+    return named(table, rows[order].rename_axis("row").reset_index())
 
 
 def plotted(found: Diagnosis) -> pd.DataFrame:
@@ -149,14 +148,11 @@ def _draw(plan: Plan, table: TableSpec, found: Diagnosis, missing: str, folder: 
         panels["error"].set(ylim=(0, None), xlabel="coordinate", ylabel="mean error (bin widths)")
         panels["fail"].set(xlim=(-0.6, 0.6), xlabel="fail at", ylabel="share of found (%)")
         legend_in(panels["legend"], panels["error"], badge(plan, table))
-        said = [stamp(plan, table), *map(sentence, plan.deviations(table))]
-        if (found.numbers["seeds"] > 1).any():
-            said.append("Means over seeds. Bars: standard deviation over seeds.")
-        write_around(drawing, HEADING, " ".join(said), missing)
+        several = (found.numbers["seeds"] > 1).any()
+        said = "Means over seeds; bars: standard deviation." if several else ""
+        write_around(drawing, HEADING, provenance(plan, table, said), missing)
         save_both(drawing, folder, NAME)
-    drawn = plotted(found)
-    drawn.insert(1, "name", [row_name(table.rows[row]) for row in drawn["row"]])
-    save_data(drawn, folder, NAME)
+    save_data(named(table, plotted(found)), folder, NAME)
 
 
 def _draw_histogram(axes: Axes, table: TableSpec, found: Diagnosis) -> None:

@@ -143,6 +143,14 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Da
     return joined[[*order, "seeds"]].reset_index()
 
 
+def named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
+    """The same lines with a column `name` behind `row`: what the table calls that row."""
+    copied = frame.copy()
+    names = [row_name(table.rows[row]) for row in frame["row"]]
+    copied.insert(frame.columns.get_loc("row") + 1, "name", names)
+    return copied
+
+
 def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
     """Which rows have no number or not from all seeds, e.g. `not run: Bin Classification`.
 

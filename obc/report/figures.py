@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from obc.experiment import FigureSpec, Plot
 from obc.plan import Plan
-from obc.report.captions import badge, sentence, stamp, title
+from obc.report.captions import badge, provenance, title
 from obc.report.collect import summarise
 from obc.report.style import blank, figure_style, save_both, write_around
 from obc.spec_errors import ConfigError
@@ -61,10 +61,9 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         axes = drawing.add_subplot()
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
-        bars = "" if points["sd"].isna().all() else " Bars: standard deviation over seeds."
-        deviations = map(sentence, plan.deviations(table))
-        provenance = " ".join([stamp(plan, table), *deviations]) + bars
-        write_around(drawing, title(table), provenance, missing_points(table, points))
+        bars = "" if points["sd"].isna().all() else "Bars: standard deviation over seeds."
+        under = provenance(plan, table, bars)
+        write_around(drawing, title(table), under, missing_points(table, points))
         save_both(drawing, folder, name)
 
 
