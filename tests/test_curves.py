@@ -96,7 +96,7 @@ def test_the_command_writes_figures_and_their_numbers(plan: Plan, tmp_path: Path
     for name in ("ap_by_iou", "precision_recall"):
         assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
         numbers = pd.read_csv(folder / f"{name}.csv")
-        assert numbers["name"].unique().tolist() == ["Regression", "Bins", "Bins + Expectation"]
+        assert numbers["name"].unique().tolist() == ["Regression", "Bins", "Bins (Expectation ✓)"]
         assert (numbers["seeds"] == 2).all()
 
 

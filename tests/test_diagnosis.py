@@ -150,7 +150,7 @@ def test_where_nothing_is_found_there_is_no_error_to_average(tmp_path: Path) -> 
 
 def test_rows_that_are_not_measured_say_so(plan: Plan, found: Diagnosis) -> None:
     rows = table_rows(plan, plan.tables["table1"], found, measured(plan, ["table1"]))
-    assert rows["name"].tolist() == ["Regression", "Bins", "Bins + Expectation"]
+    assert rows["name"].tolist() == ["Regression", "Bins", "Bins (Expectation ✓)"]
     assert rows["status"].tolist() == ["ok", "not evaluated", "ok"]
     assert rows["seeds"].tolist() == [2, 0, 2] and np.isnan(rows["mean_iou"][1])
 

@@ -89,12 +89,12 @@ def test_a_missing_index_names_the_step_that_makes_it(tmp_path: Path) -> None:
 def test_rows_without_all_numbers_are_named_by_reason(tmp_path: Path) -> None:
     plan, truth = plan_with_table(tmp_path, seeds=[0, 1]), shapes()
     assert missing_rows(plan.tables["table1"], measured(plan, ["table1"])) == (
-        "not run: Regression, Bins, Bins + Expectation"
+        "not run: Regression, Bins, Bins (Expectation ✓)"
     )
     detect(plan, 0, truth, near(truth, 0.1), seed=0)
     fail(plan, "table1", 1, seed=0)
     assert missing_rows(plan.tables["table1"], measured(plan, ["table1"])) == (
-        "some seeds not run: Regression; failed, not run: Bins, Bins + Expectation"
+        "some seeds not run: Regression; failed, not run: Bins, Bins (Expectation ✓)"
     )
 
 

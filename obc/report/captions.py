@@ -22,10 +22,10 @@ def title(table: TableSpec) -> str:
     return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
 
 
-def row_name(row: Row) -> str:
-    """Label of a row with what its other columns say, e.g. `Bin Classification + Expectation`."""
-    said = (name if value == "✓" else value for name, value in row.columns.items() if value)
-    return " + ".join([row.label, *said])
+def row_label(row: Row) -> str:
+    """A row's label with its further columns, e.g. `Bin Classification (Expectation ✓)`."""
+    columns = [f"{name} {value}" for name, value in row.columns.items() if value]
+    return f"{row.label} ({', '.join(columns)})" if columns else row.label
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:
@@ -40,16 +40,6 @@ def stamp(plan: Plan, table: TableSpec) -> str:
         _test_dev(table, data),
     ]
     return " ".join(filter(None, sentences))
-
-
-def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
-    """What stands under a figure: `stamp`, how the trainings leave the paper's, and what is said.
-
-    Args:
-        said: further sentences; empty ones are left out.
-    """
-    deviations = map(sentence, plan.deviations(table))
-    return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
 
 
 def sentence(note: str) -> str:
@@ -89,6 +79,16 @@ def describe_data(data: Data) -> str:
         counted = {"gt": "counted as ground truth", "ignore": "ignored"}[data.difficult]
         difficult = f", objects marked difficult {counted}"
     return f"{source}, trained on {train}, evaluated on {val}{difficult}"
+
+
+def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
+    """What stands under a figure: `stamp`, how the trainings leave the paper's, and what is said.
+
+    Args:
+        said: further sentences; empty ones are left out.
+    """
+    deviations = map(sentence, plan.deviations(table))
+    return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
 
 
 def _scale(plan: Plan) -> str:

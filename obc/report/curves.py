@@ -14,7 +14,7 @@ from obc.experiment import TableSpec
 from obc.matching import precision_at_recalls
 from obc.metrics import IOU_THRESHOLDS
 from obc.plan import Plan
-from obc.report.captions import badge, provenance, row_name
+from obc.report.captions import badge, provenance, row_label
 from obc.report.evaluations import (
     evaluations,
     lines_of,
@@ -163,4 +163,4 @@ def _draw_ap_by_iou(
 
 def _look(table: TableSpec, row: int) -> dict[str, object]:
     spec = table.rows[row]
-    return {"label": row_name(spec), **method_look(spec.run.box, spec.decode)}
+    return {"label": row_label(spec), **method_look(spec.run.box, spec.decode)}

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from obc.atomic import write_text
 from obc.experiment import TableSpec
 from obc.plan import Plan
-from obc.report.captions import badge, provenance, row_name, sentence, stamp
+from obc.report.captions import badge, provenance, row_label, sentence, stamp
 from obc.report.collect import summarise
 from obc.report.diagnosis import COORDINATES, NUMBERS, Diagnosis, diagnose
 from obc.report.evaluations import measured, missing_rows, named
@@ -178,7 +178,7 @@ def _draw_points(
             places + 0.16 * (index - (len(found.numbers) - 1) / 2),
             line[list(names)].to_numpy(float),
             yerr=None if np.isnan(deviations).all() else deviations,
-            label=row_name(spec),
+            label=row_label(spec),
             color=color,
             marker="o",
             markersize=5,

@@ -20,7 +20,7 @@ from obc.detections import DetectionsFileError, load_detections
 from obc.experiment import TableSpec
 from obc.metrics import difficult_ignored
 from obc.plan import Plan
-from obc.report.captions import row_name
+from obc.report.captions import row_label
 from obc.report.collect import DONE, collect, summarise
 from obc.scale import DatasetName
 
@@ -146,7 +146,7 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Da
 def named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
     """The same lines with a column `name` behind `row`: what the table calls that row."""
     copied = frame.copy()
-    names = [row_name(table.rows[row]) for row in frame["row"]]
+    names = [row_label(table.rows[row]) for row in frame["row"]]
     copied.insert(frame.columns.get_loc("row") + 1, "name", names)
     return copied
 
@@ -168,7 +168,7 @@ def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
         reasons = [word for word in status.split(", ") if word not in DONE]
         if reasons:
             some = "some seeds " if "ok" in status.split(", ") else ""
-            names.setdefault(some + ", ".join(reasons), []).append(row_name(table.rows[index]))
+            names.setdefault(some + ", ".join(reasons), []).append(row_label(table.rows[index]))
     return "; ".join(f"{reason}: {', '.join(rows)}" for reason, rows in names.items())
 
 
