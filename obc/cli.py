@@ -320,6 +320,20 @@ def _import(options: argparse.Namespace) -> None:
     import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
 
 
+def _curves(options: argparse.Namespace) -> None:
+    from obc.report.curves import draw
+
+    plan = Plan.load(options.plan)
+    draw(plan, options.table, plan.results / "figures")
+
+
+def _diagnosis(options: argparse.Namespace) -> None:
+    from obc.report.diagnosis_page import write
+
+    plan = Plan.load(options.plan)
+    write(plan, options.table, plan.results)
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -482,6 +496,16 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--again", action="store_true", help="replace weights that were trained here")
     own.set_defaults(run=_import)
+
+    for name, run, text in (
+        ("curves", _curves, "draw precision against recall, and AP against IoU (svg, png, csv)"),
+        ("diagnosis", _diagnosis, "how far found boxes are off, as a table and as a figure"),
+    ):
+        step = commands.add_parser(name, help=text)
+        _add_plan(step)
+        step.add_argument("table", nargs="?", default="table1", metavar="TABLE",
+                          help="whose rows; default: table1")  # fmt: skip
+        step.set_defaults(run=run)
     return parser
 
 

@@ -67,6 +67,7 @@ def test_a_dry_run_lists_every_training_in_under_5_seconds(
     jobs = planned_jobs(done.stdout + done.stderr)
     assert (jobs["train"], jobs["evaluate"], jobs["table"]) == (train, evaluate, 6)
     assert (jobs["figure"], jobs["claims_report"], jobs["losses"]) == (1, 1, 1)
+    assert (jobs["curves"], jobs["diagnosis"]) == (1, 1)
     assert jobs.get("fetch", 0) == fetch
 
 
@@ -81,6 +82,8 @@ def test_a_dry_run_lists_every_training_in_under_5_seconds(
         ("table5", 12 + 0 + 3),
         ("figure5", 15 + 1 + 1),
         ("claims", 39 + 3 + 3),
+        ("curves", 3 + 3 + 1),
+        ("diagnosis", 3 + 3 + 1),
     ],
 )
 def test_each_table_and_figure_is_a_target_that_trains_what_it_needs(

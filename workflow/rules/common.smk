@@ -16,6 +16,7 @@ from obc.provenance import (
     DATA_CODE,
     EVALUATION_CODE,
     INDEX_CODE,
+    MATCHING_CODE,
     REPORT_CODE,
     TRAINING_CODE,
     code_digest,
@@ -50,6 +51,8 @@ onstart:
 
 RESULTS = PLAN.results
 PLAN_FILE = RESULTS / "plan.json"
+# Whose rows are drawn as curves and diagnosed.
+DETECTIONS_TABLE = "table1"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
@@ -150,6 +153,26 @@ def metrics_files(table):
         if not row.cited
         for seed in PLAN.seeds_of(PLAN.run_of(row).run_id)
     ]
+
+
+def evaluation_files(table):
+    """Everything that the evaluations of a table left: metrics, detections, and their test set."""
+    metrics = metrics_files(table)
+    return [
+        PLAN.index_folder(PLAN.tables[table].dataset) / "val.json",
+        *metrics,
+        *(
+            path.with_name(path.name.replace("metrics.", "detections.")).with_suffix(".npz")
+            for path in metrics
+        ),
+    ]
+
+
+def detections_files():
+    """What is said of one table's detections; nothing where the plan has no such table."""
+    if DETECTIONS_TABLE not in PLAN.tables:
+        return []
+    return [*rules.curves.output, *rules.diagnosis.output]
 
 
 def claims_evaluations():
