@@ -318,6 +318,12 @@ def _import(options: argparse.Namespace) -> None:
     import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
 
 
+def _figure4(options: argparse.Namespace) -> None:
+    from obc.report.bin_construction import draw
+
+    draw(options.folder)
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -480,6 +486,10 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--again", action="store_true", help="replace weights that were trained here")
     own.set_defaults(run=_import)
+
+    figure4 = commands.add_parser("figure4", help="draw how bins are made (svg, png, csv)")
+    figure4.add_argument("folder", type=Path, metavar="FOLDER", help="where figure4.svg is to lie")
+    figure4.set_defaults(run=_figure4)
     return parser
 
 
