@@ -67,7 +67,7 @@ def test_special_characters_and_missing_seeds_compile_fit_and_can_be_read(tmp_pa
         measure(plan, "table7", 1, {"AP": 40.0 + seed, "AP_S": 9.0}, seed=seed)
     folder = tmp_path / "tables"
     assert complaints(compiled(folder, plan)) == []
-    text = page_text(folder)
+    text = " ".join(page_text(folder).split())
     for part in ("50% & $5 #1", "{c} \\d", "<g> – β", "[either kind]", "[1 of 2 seeds,", "40.5 ± 0.7"):
         assert part in text
     assert "Table 1: Losses (section 4.1)." in text
