@@ -19,6 +19,7 @@ rule all:
         claims_files(),
         rules.losses.output,
         rules.figure4.output,
+        example_files(),
 
 
 rule claims:

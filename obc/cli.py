@@ -324,6 +324,13 @@ def _figure4(options: argparse.Namespace) -> None:
     draw(options.folder)
 
 
+def _figure6(options: argparse.Namespace) -> None:
+    from obc.report.examples import figure6
+
+    plan = Plan.load(options.plan)
+    figure6(plan, plan.results / "figures")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -490,6 +497,9 @@ def _parser() -> argparse.ArgumentParser:
     figure4 = commands.add_parser("figure4", help="draw how bins are made (svg, png, csv)")
     figure4.add_argument("folder", type=Path, metavar="FOLDER", help="where figure4.svg is to lie")
     figure4.set_defaults(run=_figure4)
+    figure6 = commands.add_parser("figure6", help="draw what two rows find in single test images")
+    _add_plan(figure6)
+    figure6.set_defaults(run=_figure6)
     return parser
 
 

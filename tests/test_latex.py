@@ -68,7 +68,14 @@ def test_special_characters_and_missing_seeds_compile_fit_and_can_be_read(tmp_pa
     folder = tmp_path / "tables"
     assert complaints(compiled(folder, plan)) == []
     text = " ".join(page_text(folder).split())
-    for part in ("50% & $5 #1", "{c} \\d", "<g> – β", "[either kind]", "[1 of 2 seeds,", "40.5 ± 0.7"):
+    for part in (
+        "50% & $5 #1",
+        "{c} \\d",
+        "<g> – β",
+        "[either kind]",
+        "[1 of 2 seeds,",
+        "40.5 ± 0.7",
+    ):
         assert part in text
     assert "Table 1: Losses (section 4.1)." in text
     assert "Not comparable with the paper’s numbers." in text

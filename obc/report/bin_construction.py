@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from obc.atomic import write_text
 from obc.bins import OffsetBins
-from obc.report.figures import DPI, SIZE_INCHES, save_figure, write_around
+from obc.report import style
 
 FIGURE = "figure4"
 BINS = OffsetBins(num_bins=5, max_offset=5.0)
@@ -28,7 +25,7 @@ CAPTION = (
     "a bin stands for its middle. Label {below} takes all below and stands for {low}, label "
     "{above} all above and stands for {high}: n = m + 2 = {n} bins in all."
 )
-INNER, OVERFLOW = ("#56b4e9", "#e69f00")
+INNER, OVERFLOW = style.SQUARED, style.ARGMAX  # as colours only
 MARGIN = 0.35  # of the range: how much of an overflow bin, which has no end, is shown
 
 
@@ -55,15 +52,14 @@ def bin_table(bins: OffsetBins) -> pd.DataFrame:
 def draw(folder: Path, bins: OffsetBins = BINS) -> None:
     """Draw `figure4.svg` and `.png` into `folder`, and write `figure4.csv`, what is drawn."""
     table = bin_table(bins)
-    write_text(folder / f"{FIGURE}.csv", table.to_csv(index=False))
-    width, height = SIZE_INCHES
-    with matplotlib.rc_context({"svg.hashsalt": FIGURE, "font.size": 10}):
-        drawing = Figure(figsize=(width, 0.6 * height), dpi=DPI, layout="constrained")
+    style.save_data(table, folder, FIGURE)
+    width, height = style.SIZE_INCHES
+    with style.figure_style(FIGURE):
+        drawing = style.blank((width, 0.6 * height))
         _draw_axis(drawing.add_subplot(), table, bins)
         heading = HEADING.format(a=bins.ranges[0].item(), m=bins.num_inner)
-        write_around(drawing, heading, _caption(table, bins), missing="")
-        save_figure(drawing, folder / f"{FIGURE}.svg", metadata={"Date": None})
-        save_figure(drawing, folder / f"{FIGURE}.png", metadata={"Software": None})
+        style.write_around(drawing, heading, _caption(table, bins))
+        style.save_both(drawing, folder, FIGURE)
 
 
 def _caption(table: pd.DataFrame, bins: OffsetBins) -> str:
@@ -111,7 +107,8 @@ def _draw_axis(axes: Axes, table: pd.DataFrame, bins: OffsetBins) -> None:
     axes.set_xlim(-limit, limit)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.grid(False)
+    axes.spines["left"].set_visible(False)
     axes.tick_params(labelsize=9)
 
 

@@ -169,6 +169,26 @@ def claims_evaluations():
     ]
 
 
+def example_evaluations():
+    """What Figure 6 is chosen from and drawn of: two evaluations and the test images' index."""
+    table = PLAN.tables[PLAN.config.examples.table]
+    runs = [(PLAN.run_of(row).run_id, row.decode) for row in PLAN.example_rows.values()]
+    return [
+        PLAN.index_folder(table.dataset) / "val.json",
+        *(
+            PLAN.run_folder(run_id, PLAN.seeds_of(run_id)[0]) / name
+            for run_id, decode in runs
+            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+        ),
+    ]
+
+
+def example_files():
+    """What the target `figure6` makes; nothing where the plan lacks the table that it is of."""
+    names = [f"figure6.{kind}" for kind in ("svg", "png", "csv")] if PLAN.example_rows else []
+    return [RESULTS / "figures" / name for name in names]
+
+
 def claims_files():
     """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
     return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []

@@ -1,5 +1,6 @@
 localrules:
     figure4,
+    figure6,
 
 
 # From the bins' own code: no run and no data, so no plan either.
@@ -19,6 +20,32 @@ rule figure4:
         ENVIRONMENT
     params:
         folder=RESULTS / "figures",
-        code=code_digest(("bins.py", "report/bin_construction.py", "report/figures.py")),
+        code=code_digest(("bins.py", "report/bin_construction.py", "report/style.py")),
     shell:
         "obc figure4 {params.folder:q} > {log} 2>&1"
+
+
+if PLAN.example_rows:
+
+    rule figure6:
+        input:
+            example_evaluations(),
+        output:
+            report(
+                RESULTS / "figures" / "figure6.svg",
+                caption="../report/figure6.rst",
+                category="Figures",
+                labels={"figure": "Figure 6: detections in single images"},
+            ),
+            RESULTS / "figures" / "figure6.png",
+            RESULTS / "figures" / "figure6.csv",
+        log:
+            RESULTS / "logs" / "figure6.log",
+        conda:
+            ENVIRONMENT
+        params:
+            plan=PLAN_FILE,
+            spec=PLAN.table_digest(PLAN.config.examples.table),
+            code=code_digest(REPORT_CODE),
+        shell:
+            "obc figure6 {params.plan} > {log} 2>&1"
