@@ -20,6 +20,7 @@ rule all:
         rules.losses.output,
         rules.figure4.output,
         example_files(),
+        training_curve_files(),
 
 
 rule claims:

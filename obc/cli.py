@@ -331,6 +331,14 @@ def _figure6(options: argparse.Namespace) -> None:
     figure6(plan, plan.results / "figures")
 
 
+def _training_curves(options: argparse.Namespace) -> None:
+    from obc.report.training_curves import draw
+
+    plan = Plan.load(options.plan)
+    (name,) = _known_tables(plan, [options.table])
+    draw(plan, plan.tables[name], plan.results / "figures")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -500,6 +508,10 @@ def _parser() -> argparse.ArgumentParser:
     figure6 = commands.add_parser("figure6", help="draw what two rows find in single test images")
     _add_plan(figure6)
     figure6.set_defaults(run=_figure6)
+    training = commands.add_parser("training-curves", help="draw losses against iterations")
+    _add_plan(training)
+    training.add_argument("table", nargs="?", default="table1", help="whose runs; default: table1")
+    training.set_defaults(run=_training_curves)
     return parser
 
 

@@ -151,12 +151,13 @@ class Plan(Strict):
     def example_rows(self) -> dict[int, Row]:
         """The two rows that Figure 6 compares, the baseline first, by their index in its table.
 
-        Empty where the plan lacks the table.
+        Empty where the plan lacks the table, or the table such rows: then there is no Figure 6.
         """
         chosen = self.config.examples
         rows = self.tables[chosen.table].rows if chosen.table in self.tables else ()
-        index = {row.key: (at, row) for at, row in enumerate(rows)}
-        return dict(index[key] for key in (chosen.baseline, chosen.method)) if rows else {}
+        trained = {row.key: (at, row) for at, row in enumerate(rows) if not row.cited}
+        keys = (chosen.baseline, chosen.method)
+        return dict(trained[key] for key in keys) if trained.keys() >= set(keys) else {}
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -277,14 +278,15 @@ def _check_seeds_name_tables(
 def _check_examples_name_rows(
     config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
 ) -> None:
+    """Rows that were asked for; without the default's there is only no Figure 6."""
+    if "examples" not in config.model_fields_set:
+        return
     examples = config.examples
     if examples.table not in tables:
-        if "examples" in config.model_fields_set:
-            raise ConfigError(
-                f"examples: {examples.table!r} is no table in config/experiments; "
-                f"allowed: {', '.join(tables)}"
-            )
-        return  # a suite without Table 1 has no Figure 6
+        raise ConfigError(
+            f"examples: {examples.table!r} is no table in config/experiments; "
+            f"allowed: {', '.join(tables)}"
+        )
     rows = {key for key, row in tables[examples.table].keyed_rows.items() if not row.cited}
     unknown = sorted({examples.baseline, examples.method} - rows)
     if unknown:

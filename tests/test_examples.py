@@ -211,10 +211,13 @@ def test_an_evaluation_that_is_missing_is_named(plan: Plan, tmp_path: Path) -> N
         figure6(plan, tmp_path / "out")
 
 
-def test_a_plan_without_the_table_has_no_figure_6(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, {"table7": TABLE})
+@pytest.mark.parametrize(
+    "tables", [{"table7": TABLE}, {"table1": TABLE.replace("key: full, ", "")}]
+)
+def test_a_plan_without_the_rows_has_no_figure_6(tmp_path: Path, tables: dict) -> None:
+    plan = plan_of(tmp_path, tables)
     assert plan.example_rows == {}
-    with pytest.raises(ConfigError, match="rows of table1, which is no table of this plan"):
+    with pytest.raises(ConfigError, match="full of table1, and this plan has no such rows"):
         figure6(plan, tmp_path / "out")
 
 

@@ -206,8 +206,8 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
     examples = plan.config.examples
     if not plan.example_rows:
         raise ConfigError(
-            f"{FIGURE} compares rows of {examples.table}, which is no table of this plan; "
-            f"it has: {', '.join(plan.tables)}"
+            f"{FIGURE} compares {examples.baseline} and {examples.method} of {examples.table}, "
+            f"and this plan has no such rows; its tables: {', '.join(plan.tables)}"
         )
     frame = measured(plan, [examples.table])
     detections, sources = {}, {}

@@ -189,6 +189,24 @@ def example_files():
     return [RESULTS / "figures" / name for name in names]
 
 
+def training_records(table):
+    """What says that the trainings behind a table are done; their logs lie beside it."""
+    run_ids = dict.fromkeys(
+        PLAN.run_of(row).run_id for row in PLAN.tables[table].rows if not row.cited
+    )
+    return [
+        PLAN.run_folder(run_id, seed) / "run.json"
+        for run_id in run_ids
+        for seed in PLAN.seeds_of(run_id)
+    ]
+
+
+def training_curve_files():
+    """What the target `training_curves` makes; nothing where the plan lacks Table 1."""
+    names = [f"training_curves.{kind}" for kind in ("svg", "png", "csv")]
+    return [RESULTS / "figures" / name for name in names] if "table1" in PLAN.tables else []
+
+
 def claims_files():
     """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
     return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []

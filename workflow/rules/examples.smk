@@ -1,6 +1,7 @@
 localrules:
     figure4,
     figure6,
+    training_curves,
 
 
 # From the bins' own code: no run and no data, so no plan either.
@@ -49,3 +50,29 @@ if PLAN.example_rows:
             code=code_digest(REPORT_CODE),
         shell:
             "obc figure6 {params.plan} > {log} 2>&1"
+
+
+if "table1" in PLAN.tables:
+
+    rule training_curves:
+        input:
+            training_records("table1"),
+        output:
+            report(
+                RESULTS / "figures" / "training_curves.svg",
+                caption="../report/training_curves.rst",
+                category="Figures",
+                labels={"figure": "Training curves"},
+            ),
+            RESULTS / "figures" / "training_curves.png",
+            RESULTS / "figures" / "training_curves.csv",
+        log:
+            RESULTS / "logs" / "training_curves.log",
+        conda:
+            ENVIRONMENT
+        params:
+            plan=PLAN_FILE,
+            spec=PLAN.table_digest("table1"),
+            code=code_digest(REPORT_CODE),
+        shell:
+            "obc training-curves {params.plan} table1 > {log} 2>&1"
