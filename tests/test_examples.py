@@ -120,8 +120,12 @@ def test_of_equal_gains_and_losses_the_smaller_image_id_comes_first() -> None:
     assert list(choose(table, images=2)["image_id"]) == [2, 3, 4]
 
 
-def test_nothing_is_chosen_where_nothing_differs() -> None:
-    assert choose(gains(0.0, 0.0), images=2).empty
+def test_where_nothing_differs_the_first_images_are_shown_as_such() -> None:
+    chosen = choose(gains(0.0, 0.0, 0.0), images=2)
+    assert chosen[["choice", "image_id"]].values.tolist() == [
+        ["no difference", 1],
+        ["no difference", 2],
+    ]
 
 
 def test_the_boxes_drawn_say_which_fit_best_and_their_iou() -> None:
@@ -197,6 +201,14 @@ def test_difficult_objects_that_are_ignored_are_not_looked_for(plan: Plan, tmp_p
     figure6(ignoring, tmp_path / "out")
     boxes = pd.read_csv(tmp_path / "out/figure6.csv")
     assert set(boxes["choice"]) == {"gain in fit 1", "loss in fit"}
+
+
+def test_nothing_found_above_the_score_is_drawn_too(plan: Plan, tmp_path: Path) -> None:
+    for row in (0, 1):
+        evaluate(plan, row, [box(1, 0, score=0.2)])
+    figure6(plan, tmp_path / "out")
+    boxes = pd.read_csv(tmp_path / "out/figure6.csv")
+    assert set(boxes["of"]) == {"truth"} and set(boxes["choice"]) == {"no difference"}
 
 
 def test_an_image_that_is_gone_is_named_with_the_remedy(plan: Plan, tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ RULE = (
     "best-fitting detection of its class that scores at least {min_score:g}, 0 if none; of an "
     "image: the mean over its objects. Dashed: the objects; bold, with IoU: best-fitting "
     "detections; thin: all others of that score. Over all {images} images with objects the mean "
-    "goes from {baseline_mean:.3f} to {method_mean:.3f}, {better} gain and {worse} lose; where "
-    "both find all, {fits}, from {baseline_fit:.3f} to {method_fit:.3f}. "
+    "goes from {baseline_mean:.3f} to {method_mean:.3f}, {better} gain and {worse} lose{fit}. "
     "Baseline: {baseline}. Ours: {method}."
 )
+FIT = "; where both find all, in {images}, from {baseline:.3f} to {method:.3f}"
 FOUND_IOU = 0.5
 BASELINE, METHOD = "baseline", "method"
 NAMES = {BASELINE: "Baseline", METHOD: "Ours"}
@@ -77,14 +77,12 @@ def figure6(plan: Plan, folder: Path) -> None:
     style.save_data(boxes, folder, FIGURE)
     root, images = _image_paths(plan, found.truth)
     with style.figure_style(FIGURE):
-        rows = max(1, -(-len(chosen) // PAIRS_IN_A_ROW))
+        rows = -(-len(chosen) // PAIRS_IN_A_ROW)
         drawing = style.blank((style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35)))
         parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
         for part, line in zip(parts, chosen.itertuples(), strict=False):
             image = _open_image(root / images[line.image_id], line.image_id)
             _draw_pair(part, line, image, boxes[boxes["image_id"] == line.image_id])
-        if chosen.empty:
-            drawing.text(0.5, 0.5, "matched IoU differs in no image", ha="center")
         style.write_around(drawing, HEADING, _caption(plan, table, sources))
         style.save_both(drawing, folder, FIGURE)
 
@@ -125,7 +123,8 @@ def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
             first. What gains nothing is no gain, and what loses nothing no loss.
 
     Returns:
-        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding`.
+        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding`;
+        the first images, as `no difference`, where no image gains or loses.
     """
     gains, losses = [], []
     for kind in KINDS.values():
@@ -137,6 +136,8 @@ def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
         gains.append(best.assign(choice=[f"gain in {kind} {rank}" for rank in ranks]))
         losses.append(rising[rising["gain"] < 0].head(1).assign(choice=f"loss in {kind}"))
     chosen = pd.concat([*gains, *losses], ignore_index=True)
+    if chosen.empty:
+        chosen = table.head(images).assign(choice="no difference")
     return chosen[["choice", *table.columns]]
 
 
@@ -305,9 +306,9 @@ def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str]) -> str:
         method_mean=table[METHOD].mean(),
         better=(table["gain"] > 0).sum(),
         worse=(table["gain"] < 0).sum(),
-        fits=len(fits),
-        baseline_fit=fits[BASELINE].mean(),
-        method_fit=fits[METHOD].mean(),
+        fit=FIT.format(images=len(fits), baseline=fits[BASELINE].mean(), method=fits[METHOD].mean())
+        if len(fits)
+        else "; in none do both find all",
         **sources,
     )
     return f"{rule} {stamp(plan, plan.tables[plan.config.examples.table])}"

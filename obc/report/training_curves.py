@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from obc.errors import SuiteError
 from obc.experiment import OffsetBin, Row, TableSpec
@@ -119,6 +120,7 @@ def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
             if quantity != "lr":
                 panels[quantity].set_ylim(bottom=0)
         panels["lr"].set_yscale("log")
+        panels["lr"].yaxis.set_minor_formatter(NullFormatter())
         panels["legend"].axis("off")
         handles, labels = panels["loss"].get_legend_handles_labels()
         panels["legend"].legend(handles, labels, loc="center", ncols=2, fontsize=8)
