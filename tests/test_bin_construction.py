@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from obc.bins import OffsetBins
+from obc.cli import main
 from obc.report.bin_construction import BINS, bin_table, draw
 
 
@@ -66,3 +67,8 @@ def test_the_figure_is_drawn_with_the_data_beside_it_and_the_same_each_time(
     assert root.tag.endswith("svg")
     written = pd.read_csv(tmp_path / "first/figure4.csv")
     pd.testing.assert_frame_equal(written, bin_table(BINS), check_dtype=False)
+
+
+def test_the_command_draws_into_the_folder_named(tmp_path: Path) -> None:
+    assert main(["figure4", str(tmp_path / "figures")]) == 0
+    assert (tmp_path / "figures/figure4.csv").exists()

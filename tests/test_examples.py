@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from report_fixtures import measure, plan_of, run_folder
 
+from obc.cli import main
 from obc.datasets.errors import DatasetError
 from obc.detections import save_detections
 from obc.plan import ConfigError, Plan
@@ -190,6 +191,12 @@ def test_the_figure_is_drawn_with_its_boxes_beside_it_and_the_same_each_time(
     assert boxes.loc[boxes["choice"] == "gain in finding 1", "gain"].iloc[0] == pytest.approx(
         (1 - 16 / 24) / 2
     )
+
+
+def test_the_command_draws_into_the_plan_s_figures(plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "plan.json")
+    assert main(["figure6", str(tmp_path / "plan.json")]) == 0
+    assert (plan.results / "figures/figure6.csv").exists()
 
 
 def test_difficult_objects_that_are_ignored_are_not_looked_for(plan: Plan, tmp_path: Path) -> None:

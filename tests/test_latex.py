@@ -31,7 +31,12 @@ SPECIAL = TABLE.replace("L2 | squared", r"'50% & $5 #1 a_b {c} \d ~e ^f <g> – 
 def compiled(folder: Path, plan: Plan) -> str:
     """What LaTeX says of a document with every table of a plan; its PDF lies in `folder`."""
     write(plan, plan.tables, folder, strict=False)
-    inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in plan.tables)
+    return compiled_files(folder)
+
+
+def compiled_files(folder: Path) -> str:
+    names = sorted(path.stem for path in folder.glob("*.tex"))
+    inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in names)
     (folder / "all.tex").write_text(DOCUMENT % inputs)
     for _ in range(2):  # the list of tables is there from the second time on
         done = subprocess.run(
@@ -57,6 +62,13 @@ def test_the_papers_tables_without_a_number_compile_and_fit(tmp_path: Path) -> N
     texts = {name: Path(f"config/experiments/{name}.yaml").read_text() for name in PAPER_TABLES}
     plan = plan_of(tmp_path, texts)
     assert complaints(compiled(tmp_path / "tables", plan)) == []
+
+
+@pytest.mark.parametrize("reference", ["mini", "mini-3-seeds"])
+def test_the_reference_tables_compile_and_fit(tmp_path: Path, reference: str) -> None:
+    folder = tmp_path / "tables"
+    shutil.copytree(f"results/reference/{reference}/tables", folder)
+    assert complaints(compiled_files(folder)) == []
 
 
 def test_special_characters_and_missing_seeds_compile_fit_and_can_be_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from report_fixtures import fail, plan_of, run_folder, trained
 
+from obc.cli import main
 from obc.plan import Plan
 from obc.report.training_curves import LogError, curves, draw, read_curve
 
@@ -133,6 +134,16 @@ def test_the_figure_is_drawn_with_its_points_beside_it(plan: Plan, tmp_path: Pat
     written = pd.read_csv(tmp_path / "out/training_curves.csv")
     frame, _ = curves(plan, plan.tables["table1"])
     pd.testing.assert_frame_equal(written, frame.reset_index(drop=True), check_dtype=False)
+
+
+def test_the_command_draws_those_of_a_table_into_the_plan_s_figures(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.save(tmp_path / "plan.json")
+    assert main(["training-curves", str(tmp_path / "plan.json")]) == 0
+    assert (plan.results / "figures/training_curves.csv").exists()
+    assert main(["training-curves", str(tmp_path / "plan.json"), "table9"]) == 1
+    assert "no table or figure table9; allowed: table1" in capsys.readouterr().err
 
 
 def test_the_figure_of_no_training_is_drawn_too(tmp_path: Path) -> None:
