@@ -286,7 +286,7 @@ def _outline(axes: Axes, box: Any, **look: Any) -> None:
 def _write_iou(axes: Axes, box: Any, color: str) -> None:
     axes.annotate(
         f"{box.iou:.2f}",
-        (box.x, box.y),
+        (max(box.x, 0), max(box.y, 0)),
         (2, -2),
         textcoords="offset points",
         va="top",
