@@ -9,6 +9,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/detections.smk"
+include: "workflow/rules/examples.smk"
 
 
 rule all:
@@ -19,6 +20,9 @@ rule all:
         claims_files(),
         rules.losses.output,
         detections_files(),
+        rules.figure4.output,
+        example_files(),
+        training_curve_files(),
 
 
 rule claims:

@@ -334,6 +334,27 @@ def _diagnosis(options: argparse.Namespace) -> None:
     write(plan, options.table, plan.results)
 
 
+def _figure4(options: argparse.Namespace) -> None:
+    from obc.report.bin_construction import draw
+
+    draw(options.folder)
+
+
+def _figure6(options: argparse.Namespace) -> None:
+    from obc.report.examples import figure6
+
+    plan = Plan.load(options.plan)
+    figure6(plan, plan.results / "figures")
+
+
+def _training_curves(options: argparse.Namespace) -> None:
+    from obc.report.training_curves import draw
+
+    plan = Plan.load(options.plan)
+    (name,) = _known_tables(plan, [options.table])
+    draw(plan, plan.tables[name], plan.results / "figures")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -506,6 +527,16 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("table", nargs="?", default="table1", metavar="TABLE",
                           help="whose rows; default: table1")  # fmt: skip
         step.set_defaults(run=run)
+    figure4 = commands.add_parser("figure4", help="draw how bins are made (svg, png, csv)")
+    figure4.add_argument("folder", type=Path, metavar="FOLDER", help="where figure4.svg is to lie")
+    figure4.set_defaults(run=_figure4)
+    figure6 = commands.add_parser("figure6", help="draw what two rows find in single test images")
+    _add_plan(figure6)
+    figure6.set_defaults(run=_figure6)
+    training = commands.add_parser("training-curves", help="draw losses against iterations")
+    _add_plan(training)
+    training.add_argument("table", nargs="?", default="table1", help="whose runs; default: table1")
+    training.set_defaults(run=_training_curves)
     return parser
 
 

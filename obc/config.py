@@ -29,6 +29,16 @@ from obc.spec_errors import ConfigError
 from obc.table_file import read_yaml, validate
 
 
+class Examples(Strict):
+    """What Figure 6 compares on single images: two rows of a table, by their keys."""
+
+    table: str = "table1"
+    baseline: str = "regression"
+    method: str = "full"
+    images: int = Field(2, ge=1, le=10, description="with the largest gains, of each kind")
+    min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
+
+
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: what a user chooses for one call."""
 
@@ -52,6 +62,7 @@ class SuiteConfig(Strict):
     gpus_per_run: int | None = Field(
         None, ge=0, description="GPUs that train one run together; null: the scale's runtime.gpus"
     )
+    examples: Examples = Field(Examples(), description="rows and images of Figure 6")
     difficult: Difficult = "gt"
     voc_root: Path | None = None
     voc_train: tuple[str, ...] | None = None

@@ -155,6 +155,18 @@ class Plan(Strict):
         }
 
     @property
+    def example_rows(self) -> dict[int, Row]:
+        """The two rows that Figure 6 compares, the baseline first, by their index in its table.
+
+        Empty where the plan lacks the table, or the table such rows: then there is no Figure 6.
+        """
+        chosen = self.config.examples
+        rows = self.tables[chosen.table].rows if chosen.table in self.tables else ()
+        trained = {row.key: (at, row) for at, row in enumerate(rows) if not row.cited}
+        keys = (chosen.baseline, chosen.method)
+        return dict(trained[key] for key in keys) if trained.keys() >= set(keys) else {}
+
+    @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
         counts = [len(self.seeds_of(run_id)) for run_id in self.runs] or [0]
@@ -213,6 +225,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
     _check_seeds_name_tables(config, chosen.scale, tables)
+    _check_examples_name_rows(config, tables)
     _check_batches_split(config, chosen.scale)
     claims_path = config_folder / "claims.yaml"
     claims = read_claims(claims_path, tables) if claims_path.exists() else None
@@ -271,6 +284,27 @@ def _check_seeds_name_tables(
                 f"{place}: {', '.join(unknown)} is no table in config/experiments; "
                 f"allowed: default, {', '.join(tables)}"
             )
+
+
+def _check_examples_name_rows(
+    config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    """Rows that were asked for; without the default's there is only no Figure 6."""
+    if "examples" not in config.model_fields_set:
+        return
+    examples = config.examples
+    if examples.table not in tables:
+        raise ConfigError(
+            f"examples: {examples.table!r} is no table in config/experiments; "
+            f"allowed: {', '.join(tables)}"
+        )
+    rows = {key for key, row in tables[examples.table].keyed_rows.items() if not row.cited}
+    unknown = sorted({examples.baseline, examples.method} - rows)
+    if unknown:
+        raise ConfigError(
+            f"examples: {', '.join(unknown)} is the key of no row of {examples.table} that is "
+            f"trained; allowed: {', '.join(sorted(rows)) or 'none, since no row has a key'}"
+        )
 
 
 def _check_batches_split(config: SuiteConfig, scale: Scale) -> None:

@@ -192,6 +192,44 @@ def claims_evaluations():
     ]
 
 
+def example_evaluations():
+    """What Figure 6 is chosen from and drawn of: two evaluations and the test images' index."""
+    table = PLAN.tables[PLAN.config.examples.table]
+    runs = [(PLAN.run_of(row).run_id, row.decode) for row in PLAN.example_rows.values()]
+    return [
+        PLAN.index_folder(table.dataset) / "val.json",
+        *(
+            PLAN.run_folder(run_id, PLAN.seeds_of(run_id)[0]) / name
+            for run_id, decode in runs
+            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+        ),
+    ]
+
+
+def example_files():
+    """What the target `figure6` makes; nothing where the plan lacks the table that it is of."""
+    names = [f"figure6.{kind}" for kind in ("svg", "png", "csv")] if PLAN.example_rows else []
+    return [RESULTS / "figures" / name for name in names]
+
+
+def training_records(table):
+    """What says that the trainings behind a table are done; their logs lie beside it."""
+    run_ids = dict.fromkeys(
+        PLAN.run_of(row).run_id for row in PLAN.tables[table].rows if not row.cited
+    )
+    return [
+        PLAN.run_folder(run_id, seed) / "run.json"
+        for run_id in run_ids
+        for seed in PLAN.seeds_of(run_id)
+    ]
+
+
+def training_curve_files():
+    """What the target `training_curves` makes; nothing where the plan lacks Table 1."""
+    names = [f"training_curves.{kind}" for kind in ("svg", "png", "csv")]
+    return [RESULTS / "figures" / name for name in names] if "table1" in PLAN.tables else []
+
+
 def claims_files():
     """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
     return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []
