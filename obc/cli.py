@@ -167,21 +167,25 @@ def _train(options: argparse.Namespace) -> None:
     if run_status(folder) == "trained" and not options.again:
         print(f"{folder}: trained already; --again trains it anew")
         return
+    run = (plan, options.run_id, options.seed)
+    gpus = plan.gpus_per_run
     with logged(options, folder / "log.txt") as terminal:
         from obc.devices import lease
+        from obc.sessions import claimed
 
-        run = (plan, options.run_id, options.seed)
-        gpus = plan.gpus_per_run
-        with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
-            started = time.monotonic()
-            if gpus > 1:
-                from obc.launch import train_together
+        with claimed(*run, max(1, gpus), options.wait, terminal) as lock:
+            if lock is None:
+                return
+            with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
+                started = time.monotonic()
+                if gpus > 1:
+                    from obc.launch import train_together
 
-                train_together(*run, gpus, terminal, patience=options.wait)
-            else:
-                from obc.train import train
+                    train_together(*run, gpus, terminal, lock)
+                else:
+                    from obc.train import train
 
-                train(*run, terminal, patience=options.wait)
+                    train(*run, terminal)
         seconds = time.monotonic() - started
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
 

@@ -49,13 +49,16 @@ def run_status(folder: Path) -> RunStatus:
 
 
 @contextmanager
-def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
+def training_lock(folder: Path, patience: float = 0.0) -> Iterator[TextIO]:
     """Hold a run's folder against a second training; the system frees it if the process dies.
 
     Args:
         folder: of the run.
         patience: seconds to wait for a process that holds it, e.g. one that was told to stop and
             is saving.
+
+    Yields:
+        The lock, an open file: a process that is given it holds the folder too.
 
     Raises:
         RunBusy: another process holds it.
@@ -72,7 +75,7 @@ def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
                 continue  # the one that held it is done and has removed it
             # Processes that load images would hold the lock on when the training itself is killed.
             os.register_at_fork(after_in_child=handle.close)
-            yield
+            yield handle
             return
 
 

@@ -87,9 +87,10 @@ def test_tables_say_which_trainings_had_another_number_of_gpus(tmp_path: Path) -
     plan = plan_of(tmp_path, {"table9": TABLE}, gpus_per_run=2)
     trained(plan, "table9", 0, processes=2)
     trained(plan, "table9", 1, processes=1)
+    trained(plan, "table9", 2, processes=2, sessions=[{"processes": 1}, {"processes": 2}])
     (note,) = weights_notes(plan, plan.tables["table9"])
     assert note.startswith(
-        "1 of 2 trainings were made with other numbers of processes than the plan's (2)"
+        "2 of 3 trainings were made with other numbers of processes than the plan's (2)"
     )
 
 

@@ -70,8 +70,8 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
         or mixed("training_code", code),
         f"data than the present one ({(data or '')[:8]})": data is not None
         and (record["data"]["sha256"] != data or mixed("data_sha256", data)),
-        f"numbers of processes than the plan's ({processes})": record.get("processes", processes)
-        != processes,
+        f"numbers of processes than the plan's ({processes})": mixed("processes", processes)
+        or record.get("processes", processes) != processes,
         "switches of precision than the plan's": record.get("numerics", precision) != precision
         or mixed("numerics", json.dumps(precision)),
         "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
