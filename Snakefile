@@ -8,6 +8,7 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/inside.smk"
 
 
 rule all:
@@ -17,6 +18,7 @@ rule all:
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
+        inside_files(),
 
 
 rule claims:
