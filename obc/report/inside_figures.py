@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import imread
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.inside import COORDINATES, HeadView, InsideError, box_ious
+from obc.inside import COORDINATES, POSITIVE_IOU, HeadView, InsideError, box_ious
 from obc.report import style
 
 SHOWN_QUANTILES = (0.1, 0.5, 0.9)
@@ -114,24 +114,45 @@ def stage_boxes(view: HeadView) -> pd.DataFrame:
 
 
 def draw_stages(view: HeadView, rule: str, stamp: str, folder: Path) -> None:
-    """Draw `stages` (svg, png, csv) of the only RoI of a view: a panel for each stage.
+    """Draw `stages` (svg, png, csv) of the only RoI of a view.
 
     Args:
         rule: how the RoI was chosen, a sentence.
         stamp: scale, data and run.
     """
+    with style.figure_style("stages"):
+        style.save_both(stages_figure(view, f"{rule} {stamp}"), folder, "stages")
+    style.save_data(stage_boxes(view), folder, "stages")
+
+
+@style.figure_style("stages")
+def stages_figure(view: HeadView, text: str) -> Figure:
+    """The boxes of the only RoI of a view, a panel for each stage; `text` stands below."""
     frame = stage_boxes(view)
     panels = view.coder.bins.num_stages
-    with style.figure_style("stages"):
-        drawing = style.blank((6.4, 6.2 / max(2, panels) + 1.7))
-        legend, body = drawing.subfigures(2, 1, height_ratios=[1, 12])
-        for stage, axes in enumerate(np.atleast_1d(body.subplots(1, panels)), start=1):
-            _draw_stage(axes, view, frame, stage)
-        _draw_legend(legend, body.axes[0])
-        heading = "From a proposal to a box, stage by stage"
-        style.write_around(drawing, heading, f"{rule} {stamp}")
-        style.save_both(drawing, folder, "stages")
-    style.save_data(frame, folder, "stages")
+    drawing = style.blank((6.4, 6.2 / max(2, panels) + 1.7))
+    legend, body = drawing.subfigures(2, 1, height_ratios=[1, 12])
+    for stage, axes in enumerate(np.atleast_1d(body.subplots(1, panels)), start=1):
+        _draw_stage(axes, view, frame, stage)
+    _draw_legend(legend, body.axes[0])
+    style.write_around(drawing, "From a proposal to a box, stage by stage", text)
+    return drawing
+
+
+@style.figure_style("proposals")
+def proposals_figure(view: HeadView, count: int) -> Figure:
+    """The first `count` proposals of an image, those that overlap an object enough highlighted."""
+    drawing = style.blank()
+    axes = drawing.add_subplot()
+    _draw_image(axes, view)
+    for box, iou in zip(view.proposals[:count].tolist(), view.ious[:count].tolist(), strict=True):
+        _draw_box(axes, box, "", PROPOSAL if iou >= POSITIVE_IOU else "0.6")
+    for box in view.objects.tolist():
+        _draw_box(axes, box, "", style.TRUTH)
+    heading = f"The first {min(count, len(view))} of {len(view)} proposals"
+    colors = f"blue: IoU of at least {POSITIVE_IOU} with an object; gray: less; black: objects"
+    style.write_around(drawing, heading, f"Image {view.image_id}; {colors}.")
+    return drawing
 
 
 def _draw_legend(part: SubFigure, axes: Axes) -> None:
@@ -144,8 +165,7 @@ def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> 
         name: (line["x1"], line["y1"], line["x2"], line["y2"])
         for name, line in frame[frame["stage"].isin([0, stage])].set_index("box").iterrows()
     }
-    height, width = view.size
-    axes.imshow(imread(view.image_path), extent=(0, width, height, 0), cmap="gray")
+    _draw_image(axes, view)
     _draw_range(axes, boxes["range outer"], boxes["range inner"])
     if stage == 1:
         _draw_box(axes, boxes["proposal"], "proposal", PROPOSAL)
@@ -159,6 +179,12 @@ def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> 
         fontsize="small",
     )
     _show_first_range(axes, frame)
+
+
+def _draw_image(axes: Axes, view: HeadView) -> None:
+    """The image in pixels of the network's input, without axes."""
+    height, width = view.size
+    axes.imshow(imread(view.image_path), extent=(0, width, height, 0), cmap="gray")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -279,29 +305,33 @@ def _edges(bins: OffsetBins, stage: int) -> tuple[list[float], list[float]]:
 def draw_distributions(
     views: Sequence[HeadView], names: Sequence[str], rule: str, stamp: str, folder: Path
 ) -> None:
-    """Draw `offset_distributions` (svg, png, csv): a row for each RoI and stage.
+    """Draw `offset_distributions` (svg, png, csv) of views of one RoI each.
 
     Args:
-        views: of one RoI each.
         names: why each is shown.
         rule: how they were chosen, a sentence.
         stamp: scale, data and run.
     """
-    frame = distributions(views)
-    stages = views[0].coder.bins.num_stages
-    rows = len(views) * stages
     with style.figure_style("offset_distributions"):
-        drawing = style.blank((6.4, 1.8 + 1.35 * rows))
-        legend, *parts = drawing.subfigures(1 + rows, 1, height_ratios=[0.25, *[1] * rows])
-        for part, ((roi, stage), lines) in zip(
-            parts, frame.groupby(["roi", "stage"], sort=False), strict=True
-        ):
-            name = f"RoI {roi}, {_described(views[roi - 1], names[roi - 1])}" if stage == 1 else ""
-            _draw_row(part, lines, views[0].coder.bins, stage, name)
-        _draw_legend(legend, parts[0].axes[0])
-        style.write_around(drawing, "What the head thinks of an offset", f"{rule} {stamp}")
+        drawing = distributions_figure(views, names, f"{rule} {stamp}")
         style.save_both(drawing, folder, "offset_distributions")
-    style.save_data(frame, folder, "offset_distributions")
+    style.save_data(distributions(views), folder, "offset_distributions")
+
+
+@style.figure_style("offset_distributions")
+def distributions_figure(views: Sequence[HeadView], names: Sequence[str], text: str) -> Figure:
+    """Bin probabilities of views of one RoI each: a row for each RoI and stage; `text` below."""
+    bins = views[0].coder.bins
+    rows = len(views) * bins.num_stages
+    drawing = style.blank((6.4, 1.8 + 1.35 * rows))
+    legend, *parts = drawing.subfigures(1 + rows, 1, height_ratios=[0.25, *[1] * rows])
+    of_rows = distributions(views).groupby(["roi", "stage"], sort=False)
+    for part, ((roi, stage), lines) in zip(parts, of_rows, strict=True):
+        name = f"RoI {roi}, {_described(views[roi - 1], names[roi - 1])}" if stage == 1 else ""
+        _draw_row(part, lines, bins, stage, name)
+    _draw_legend(legend, parts[0].axes[0])
+    style.write_around(drawing, "What the head thinks of an offset", text)
+    return drawing
 
 
 def _described(view: HeadView, name: str) -> str:
