@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, Workspace
 from inside_fixtures import OBJECT, PROPOSAL, made_up_view, save_untrained, untrained_plan
 from torch import Tensor
 
@@ -215,3 +216,20 @@ def test_one_run_and_one_image_can_be_looked_into_by_hand(
 def test_an_image_without_a_run_is_refused(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inside", str(plan.results / "plan.json"), "--image", "1"]) == 1
     assert "name it with --run" in capsys.readouterr().err
+
+
+# --- in the workflow ---------------------------------------------------------------------------
+
+
+def test_the_workflow_draws_them_of_two_trainings_and_needs_no_evaluation(tmp_path: Path) -> None:
+    for name in ("config", "workflow", "profiles"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    done = Workspace(tmp_path).snakemake("-n", "--config", "scale=smoke", "--", "inside")
+    assert done.returncode == 0, done.stderr
+    statistics = (done.stdout + done.stderr).split("Job stats:")[-1]
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", statistics, re.M))
+    # Starting weights and the two runs.
+    assert (jobs["train"], jobs["inside"]) == ("3", "1")
+    assert "evaluate" not in jobs
