@@ -10,6 +10,7 @@ include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/detections.smk"
 include: "workflow/rules/examples.smk"
+include: "workflow/rules/inside.smk"
 
 
 rule all:
@@ -23,6 +24,7 @@ rule all:
         rules.figure4.output,
         example_files(),
         training_curve_files(),
+        inside_files(),
 
 
 rule claims:

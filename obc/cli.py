@@ -359,6 +359,32 @@ def _training_curves(options: argparse.Namespace) -> None:
     draw(plan, plan.tables[name], plan.results / "figures")
 
 
+def _inside(options: argparse.Namespace) -> None:
+    if options.run_id is None and (options.image is not None or options.seed is not None):
+        raise ConfigError("--image and --seed are of one run; name it with --run")
+    plan = Plan.load(options.plan)
+    from obc.devices import lease
+    from obc.operations.why import find_run
+
+    with lease(min(1, plan.gpus_per_run), sys.stderr):  # before MMEngine is imported
+        from obc.report.look_inside import write_image, write_run, write_shown
+
+        if options.run_id is None:
+            write_shown(plan, plan.results / "figures", plan.results / "tables")
+            print(f"what trained heads think: {plan.results}/figures, "
+                  f"{plan.results}/tables/calibration.csv")  # fmt: skip
+            return
+        run_id = find_run(plan, options.run_id)
+        seed = plan.seeds_of(run_id)[0] if options.seed is None else options.seed
+        folder = plan.results / "inside" / run_id / f"seed{seed}"
+        if options.image is None:
+            write_run(plan, run_id, seed, folder)
+        else:
+            folder /= f"image{options.image}"
+            write_image(plan, run_id, seed, options.image, folder)
+        print(f"what this head thinks: {folder}")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -541,6 +567,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(training)
     training.add_argument("table", nargs="?", default="table1", help="whose runs; default: table1")
     training.set_defaults(run=_training_curves)
+    inside = commands.add_parser(
+        "inside", help="draw what trained heads think: bin probabilities, stages, calibration"
+    )
+    _add_plan(inside)
+    inside.add_argument("--run", dest="run_id", metavar="RUN",
+                        help="a run id or its beginning; default: those of Table 1")  # fmt: skip
+    inside.add_argument("--seed", type=int, help="default: the run's first")
+    inside.add_argument("--image", type=int, metavar="ID",
+                        help="of the validation set; default: many, by rule")  # fmt: skip
+    inside.set_defaults(run=_inside)
     return parser
 
 

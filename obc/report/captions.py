@@ -42,6 +42,23 @@ def stamp(plan: Plan, table: TableSpec) -> str:
     return " ".join(filter(None, sentences))
 
 
+def run_stamp(plan: Plan, *runs: tuple[str, int]) -> str:
+    """Scale, comparability, data, protocol of what is shown of single trainings, and which.
+
+    Args:
+        runs: run id and seed of each; all on one data set.
+    """
+    data = plan.scale.data[plan.dataset_of(runs[0][0])]
+    sentences = [
+        _scale(plan),
+        NOT_COMPARABLE,
+        f"Data: {describe_data(data)}.",
+        f"Protocol: {plan.scale.protocol}.",
+        f"Run {' and '.join(f'{run_id}, seed {seed}' for run_id, seed in runs)}.",
+    ]
+    return " ".join(sentences)
+
+
 def sentence(note: str) -> str:
     """A note with a capital at its start and one full stop at its end."""
     return f"{note[:1].upper()}{note[1:].rstrip('.')}."

@@ -22,6 +22,7 @@ from obc.provenance import (
     code_digest,
 )
 from obc.records import is_imported
+from obc.report.shown_runs import shown_runs
 from obc.scale import ShapesData
 from obc.slurm import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
@@ -233,6 +234,30 @@ def training_curve_files():
 def claims_files():
     """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
     return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []
+
+
+def inside_inputs():
+    """The weights that the figures look into, and the data set that they look at."""
+    runs = shown_runs(PLAN).values()
+    return [
+        *(PLAN.run_folder(run_id, seed) / "final.pth" for run_id, seed in runs),
+        *{PLAN.index_folder(PLAN.dataset_of(run_id)) / "manifest.json" for run_id, _ in runs},
+    ]
+
+
+def inside_files():
+    """Nothing where the plan has no such runs, as with a COCO folder only."""
+    return rules.inside.output if shown_runs(PLAN) else []
+
+
+def inside_figure(name, title):
+    """A figure as the report has it."""
+    return report(
+        RESULTS / "figures" / f"{name}.svg",
+        caption=f"../report/{name}.rst",
+        category="Diagnosis" if name == "calibration" else "Figures",
+        labels={"figure": title},
+    )
 
 
 def table_files(table):

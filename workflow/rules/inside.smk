@@ -1,0 +1,50 @@
+INSIDE_CODE = tuple(
+    f"report/{name}.py"
+    for name in (
+        "calibration",
+        "captions",
+        "inside_figures",
+        "look_inside",
+        "shown_runs",
+        "style",
+    )
+)
+INSIDE_FIGURES = {
+    "stages": "Figure 3 on a real example: stage by stage",
+    "offset_distributions": "Learned offset distributions",
+    "target_offsets": "Target offsets against the range a",
+    "calibration": "Entropy against actual error",
+}
+
+
+rule inside:
+    input:
+        inside_inputs(),
+    output:
+        [inside_figure(name, title) for name, title in INSIDE_FIGURES.items()],
+        [
+            RESULTS / "figures" / f"{name}.{kind}"
+            for name in INSIDE_FIGURES
+            for kind in ("png", "csv")
+        ],
+        RESULTS / "figures" / "target_offsets_beyond.csv",
+        report(
+            RESULTS / "tables" / "calibration.csv",
+            caption="../report/calibration.rst",
+            category="Diagnosis",
+            labels={"table": "Entropy against actual error"},
+        ),
+    log:
+        RESULTS / "logs" / "inside.log",
+    benchmark:
+        RESULTS / "logs" / "inside.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=min(1, PLAN.gpus_per_run),
+    params:
+        plan=PLAN_FILE,
+        code=code_digest(("inside.py", *INSIDE_CODE, *EVALUATION_CODE)),
+    shell:
+        "obc inside {params.plan} > {log} 2>&1"
