@@ -1,13 +1,17 @@
-"""What a run says about itself in its folder: `run.json`, and the notes in `work/`, read back."""
+"""What a run says of itself in its folder, read back: `run.json`, its log, the notes in `work/`."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from obc.plan import Plan
 from obc.provenance import file_sha256, hardware, package_versions
+
+LOG_LINES = 12
+LINE_WIDTH = 160
 
 
 def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
@@ -46,3 +50,10 @@ def is_imported(folder: Path) -> bool:
     """Whether the weights in a run's folder were trained elsewhere (`obc import`)."""
     record = read_record(folder / "run.json")
     return (folder / "final.pth").exists() and bool(record and record.get("imported"))
+
+
+def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+    """The end of a log, long lines cut; what is no text is shown as replacement characters."""
+    with log.open(errors="replace") as file:
+        lines = deque((line.rstrip() for line in file), maxlen=count)
+    return [line[:LINE_WIDTH] for line in lines]
