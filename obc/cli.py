@@ -352,6 +352,15 @@ def _provenance(options: argparse.Namespace) -> None:
     provenance.write(plan, plan.results / "provenance.json")
 
 
+def _report(options: argparse.Namespace) -> None:
+    from obc.report import page, provenance
+
+    plan = Plan.load(options.plan)
+    provenance.write(plan, plan.results / "provenance.json")
+    page.write(plan, plan.results / "report.html", options.captions)
+    print(f"to look at in a browser: {plan.results}/report.html")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -528,6 +537,14 @@ def _parser() -> argparse.ArgumentParser:
     provenance = commands.add_parser("provenance", help="write all of it (provenance.json)")
     _add_plan(provenance)
     provenance.set_defaults(run=_provenance)
+
+    report = commands.add_parser(
+        "report", help="one HTML file of what there is so far, and provenance.json"
+    )
+    _add_plan(report)
+    report.add_argument("--captions", type=Path, default=Path("workflow/report"), metavar="FOLDER",
+                        help="<name>.rst for each table and figure")  # fmt: skip
+    report.set_defaults(run=_report)
     return parser
 
 

@@ -204,7 +204,7 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     images = topic["test_images"]
     tested = "" if images is None else f" {images} test images."
     rows = "; ".join(f"{key} = {label}" for key, label in topic["rows"].items())
-    cells = [line for claim in topic["claims"] for line in _claim_lines(claim)]
+    cells = [line for claim in topic["claims"] for line in claim_lines(claim)]
     return [
         f"## {escape_markdown(topic['title'])}",
         escape_markdown(f"{topic['source']} {topic['stamp']}{tested}"),
@@ -214,7 +214,7 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     ]
 
 
-def _claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """A line for the claim and, where it makes several comparisons, one for each of them."""
     contrasts = claim["contrasts"]
     named = (_statement(claim), claim["section"])

@@ -51,7 +51,7 @@ def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
         The file contents by extension: `csv`, `md` and `tex`.
     """
     lines = frame[frame["table"] == table.name]
-    cells = _cells(table, summarise(lines))
+    cells = printed_cells(table, summarise(lines))
     return {
         "csv": _csv(plan, table, lines),
         "md": _markdown(plan, table, cells),
@@ -97,8 +97,8 @@ def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFram
 # --- cells -------------------------------------------------------------------------------------
 
 
-def _cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
-    """The printed cells, one list per row."""
+def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
+    """The printed cells, one list per row, from what `summarise` says of this table."""
     cells = [
         [_cell(summary.loc[(table.name, index, metric)]) for metric in table.metrics]
         for index in range(len(table.rows))
@@ -193,7 +193,7 @@ def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
             _join(row[index], lambda text: f"**{text}**", "{ours} ({paper})") for row in cells
         ]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
-    notes = "".join(f"\n- {escape_markdown(note)}" for note in _notes(plan, table))
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in table_notes(plan, table))
     caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
     return f"{caption}\n\n{body}\n\n{KEY}\n{notes}".rstrip() + "\n"
 
@@ -218,7 +218,7 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
         rf"\midrule {label}" if index and blocks[index] != blocks[index - 1] else label
         for index, label in enumerate(columns[first])
     ]
-    caption = " ".join([title(table), stamp(plan, table), KEY, *_notes(plan, table)])
+    caption = " ".join([title(table), stamp(plan, table), KEY, *table_notes(plan, table)])
     return pd.DataFrame(columns).to_latex(
         index=False,
         escape=False,
@@ -259,7 +259,8 @@ def _latex_cell(cell: Cell) -> Cell:
     )
 
 
-def _notes(plan: Plan, table: TableSpec) -> list[str]:
+def table_notes(plan: Plan, table: TableSpec) -> list[str]:
+    """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
     said = (*plan.notes, *plan.deviations(table))
     notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):

@@ -133,7 +133,7 @@ def run_facts(run: TracedRun) -> dict[str, str]:
         "weights sha256": run.weights_sha256,
         "started from": run.initial_weights_sha256
         or ("published weights" if run.resolved.network.pretrained else "random weights"),
-        "spec": json.dumps(run.resolved.spec.model_dump(mode="json", exclude_defaults=True)),
+        "spec": json.dumps(run.resolved.spec.model_dump(mode="json", exclude_none=True)),
     }
     if run.resolved.initial_run and not run.initial_weights_sha256:
         facts["started from"] = None
