@@ -3,11 +3,15 @@
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/acquire.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/page.smk"
 
 
 rule all:
@@ -17,11 +21,18 @@ rule all:
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
+        rules.page.output,
 
 
 rule claims:
     input:
         claims_files(),
+
+
+# The project's own page; Snakemake's is `snakemake --report` (docs/report.md).
+rule report:
+    input:
+        rules.page.output,
 
 
 for name in PLAN.tables:

@@ -16,6 +16,7 @@ from obc.provenance import (
     DATA_CODE,
     EVALUATION_CODE,
     INDEX_CODE,
+    PACKAGE,
     REPORT_CODE,
     TRAINING_CODE,
     code_digest,
@@ -180,3 +181,9 @@ def table_files(table):
     if table in PLAN.figures:
         files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
     return files
+
+
+def caption(name):
+    """What stands beside a table or figure in the reports; one of one's own may have none."""
+    path = Path(workflow.basedir) / "workflow" / "report" / f"{name}.rst"
+    return path.read_text() if path.exists() else ""
