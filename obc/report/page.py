@@ -20,7 +20,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from obc.atomic import write_text
-from obc.experiment import TableSpec
+from obc.experiment import METRICS, TableSpec
 from obc.plan import Plan
 from obc.records import last_lines
 from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
@@ -28,10 +28,12 @@ from obc.report.claims import HEADER, LEGEND, SYMBOLS, claim_lines
 from obc.report.collect import collect, summarise
 from obc.report.provenance import Measurement, Provenance, TracedRun, trace_back
 from obc.report.tables import Cell, printed_cells, table_notes
-from obc.report.trace import run_facts
+from obc.report.trace import UNKNOWN, run_facts
 
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
-VERDICT_COLUMN = HEADER.index("Verdict")
+# Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
+CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
+RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
 MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -72,11 +74,11 @@ class FigureView:
 
 @dataclass(frozen=True)
 class Topic:
-    """The claims about one table; a line is its cells and the verdict as a word."""
+    """The claims about one table; a line is as CLAIM_COLUMNS, with its verdict as a style."""
 
     title: str
     source: str
-    lines: list[tuple[tuple[str, ...], str]]
+    lines: list[tuple[list[str], str]]
     rows: str
 
 
@@ -85,6 +87,7 @@ class RunView:
     """All seeds of a run: a line of the list and a page of its own."""
 
     run_id: str
+    lines: list[tuple[int, list[str]]]  # of the list of runs: seed, then as RUN_COLUMNS
     use: list[tuple[str, str]]  # anchor and text of what reads it
     seeds: list[TracedRun]
     facts: list[tuple[str, list[str]]]  # one text where all seeds say the same
@@ -130,11 +133,12 @@ def render(plan: Plan, captions: Path) -> str:
         tables=[_table(plan, plan.tables[name], frame, captions) for name in names],
         claims=claims and _claims(claims),
         claims_caption=_caption(captions, "claims"),
-        verdict_header=HEADER,
+        claim_columns=CLAIM_COLUMNS,
         figures=(figures := _figures(plan, captions)),
         missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
         further=_further_tables(plan, captions),
         runs=_runs(plan, found),
+        run_columns=RUN_COLUMNS,
         environments=_environments(found.runs),
     )
 
@@ -259,16 +263,17 @@ def _claims(path: Path) -> dict[str, Any]:
                 title=topic["title"],
                 source=f"{topic['source']} {topic['stamp']}",
                 lines=[
-                    (line, _verdict(line[VERDICT_COLUMN]))
+                    ([cells[name] for name in CLAIM_COLUMNS], _verdict(cells["Verdict"]))
                     for claim in topic["claims"]
                     for line in claim_lines(claim)
+                    for cells in [dict(zip(HEADER, line, strict=True))]
                 ],
                 rows="; ".join(f"{key} = {label}" for key, label in topic["rows"].items()),
             )
             for topic in content["topics"]
         ],
         "analytic": [
-            (claim["statement"], claim["section"], claim["paper"], claim["ours"], claim["verdict"])
+            tuple(claim[name] for name in ("statement", "verdict", "ours", "paper", "section"))
             for claim in content["analytic"]
         ],
         "symbols": SYMBOLS,
@@ -332,6 +337,7 @@ def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measure
     use = dict.fromkeys((m.table, f"{title_of(plan, m.table)}: {m.label}") for m in measured)
     return RunView(
         run_id=run_id,
+        lines=[(run.seed, _listed(run)) for run in seeds],
         use=list(use),
         seeds=seeds,
         facts=[
@@ -353,6 +359,25 @@ def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measure
     )
 
 
+def _listed(run: TracedRun) -> list[str]:
+    """A line of the list of runs, as RUN_COLUMNS."""
+    if run.status != "trained":
+        return [run.status, *["–"] * (len(RUN_COLUMNS) - 1)]
+    code = run.code or {}
+    tree = {True: "clean", False: "not clean"}.get(code.get("clean"))
+    memory = (run.peak_memory_mib or {}).items()
+    texts = (
+        run.started and run.started[:16].replace("T", " "),
+        run.seconds is not None and f"{run.seconds:.1f}",
+        run.images_per_second is not None and f"{run.images_per_second:.1f}",
+        ", ".join(f"{where} {mib:.0f}" for where, mib in memory),
+        code.get("commit") and code["commit"][:10],
+        tree,
+    )
+    state = f"{run.status}, imported" if run.imported else run.status
+    return [state, *(text or UNKNOWN for text in texts)]
+
+
 def title_of(plan: Plan, table: str) -> str:
     """Only the number of a table, e.g. `Table 1`."""
     return title(plan.tables[table]).split(".")[0]
@@ -368,7 +393,9 @@ def _numbers(
         by_seed[m.seed] = m.status if m.value is None else f"{m.value:.4f}"
     return [
         (f"{metric}, {decode}", [by_seed.get(run.seed, "–") for run in seeds])
-        for (decode, metric), by_seed in texts.items()
+        for (decode, metric), by_seed in sorted(
+            texts.items(), key=lambda item: (item[0][0], METRICS.index(item[0][1]))
+        )
     ]
 
 

@@ -117,7 +117,7 @@ def run_facts(run: TracedRun) -> dict[str, str]:
         "folder": run.folder,
         "log": run.log,
         "data manifest": run.data_sha256,
-        "  now at": run.data_manifest,
+        "  which is now": run.data_manifest,
         "code": _code(run.code),
         "packages": _pairs(run.packages),
         "hardware": _hardware(run.hardware),
@@ -126,7 +126,7 @@ def run_facts(run: TracedRun) -> dict[str, str]:
         "images/s": run.images_per_second and f"{run.images_per_second:.1f}",
         "peak memory": run.peak_memory_mib
         and ", ".join(f"{where} {mib:.0f} MiB" for where, mib in run.peak_memory_mib.items()),
-        "snakemake's": run.benchmark
+        "Snakemake's job": run.benchmark
         and f"{run.benchmark.get('s')} s, max rss {run.benchmark.get('max_rss')} MB",
         "iterations": run.iterations and str(run.iterations),
         "sessions": run.sessions and str(run.sessions),
