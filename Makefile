@@ -43,6 +43,7 @@ reproduce: $(READY) ## every run, table and figure of a scale
 report: $(READY) ## results/<scale>/report.html, and Snakemake's own report beside it
 	@test -f results/$(RESULTS)/plan.json || { echo "nothing to report: results/$(RESULTS) is not there; make reproduce SCALE=$(SCALE) first"; exit 1; }
 	$(BIN)/obc report results/$(RESULTS)/plan.json
+	@rm -f results/$(RESULTS)/snakemake-report.html
 	@$(BIN)/snakemake $(TARGETS) --report results/$(RESULTS)/snakemake-report.html --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || echo "no report of Snakemake's own: it needs every file of its targets (TARGETS=\"table1\" names some); results/$(RESULTS)/report.html is whole without it"
 
