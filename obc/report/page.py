@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from docutils.core import publish_parts
@@ -29,6 +29,7 @@ from obc.report.collect import collect, summarise
 from obc.report.provenance import Measurement, Provenance, TracedRun, trace_back
 from obc.report.tables import Cell, printed_cells, table_notes
 from obc.report.trace import UNKNOWN, run_facts
+from obc.runs import RunStatus
 
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
@@ -42,6 +43,7 @@ class LinkedCell:
     """A cell as printed, the page of the run behind it, and the direction of the difference."""
 
     cell: Cell
+    measured: bool
     run_id: str | None
     direction: str  # up, down, same, or empty without a difference
 
@@ -168,7 +170,7 @@ def _warnings(plan: Plan, found: Provenance) -> list[str]:
 
 def _progress(found: Provenance) -> str:
     states = Counter(run.status for run in found.runs)
-    parts = ", ".join(f"{count} {status}" for status, count in states.most_common())
+    parts = ", ".join(f"{states[name]} {name}" for name in get_args(RunStatus) if states[name])
     cells = {(m.table, m.row, m.metric) for m in found.measurements if m.run_id}
     filled = {(m.table, m.row, m.metric) for m in found.measurements if m.value is not None}
     return f"Trainings: {parts}. Cells with a number: {len(filled)} of {len(cells)}."
@@ -194,7 +196,10 @@ def _table(plan: Plan, table: TableSpec, frame: pd.DataFrame, captions: Path) ->
         label = f"{row.label} (literature)" if row.cited else row.label
         labels = [label, *(row.columns.get(name, "") for name in columns)]
         begins = index > 0 and row.block != table.rows[index - 1].block
-        linked = [LinkedCell(cell, run_id, _direction(cell.difference)) for cell in cells]
+        linked = [
+            LinkedCell(cell, cell.ours[:1].isdigit(), run_id, _direction(cell.difference))
+            for cell in cells
+        ]
         rows.append((labels, begins, linked))
     return TableView(
         name=table.name,
