@@ -61,17 +61,18 @@ def measured_plan(folder: Path) -> tuple[Plan, Path]:
     _draw(plan.results / "figures")
     tables = plan.results / "tables"
     tables.mkdir()
-    (tables / "diagnosis.csv").write_text("row,mean IoU\nbins,0.87654321\n")
+    (tables / "diagnosis.csv").write_text("row,mark,mean IoU\nbins,,0.87654321\nl2,✓,n/a\n")
     captions = folder / "captions"
     captions.mkdir()
-    for name in ("table8", "blue", "diagnosis"):
+    for name in ("table8", "blue", "diagnosis_table"):
         (captions / f"{name}.rst").write_text(CAPTION)
     return plan, captions
 
 
 def _draw(folder: Path) -> None:
-    """A small drawing, and one whose SVG is so large that its PNG is taken."""
+    """Two small drawings, and one whose SVG is so large that its PNG is taken."""
     folder.mkdir()
-    (folder / "blue.svg").write_text(SVG)
+    for name in ("blue", "diagnosis"):
+        (folder / f"{name}.svg").write_text(SVG)
     (folder / "photographs.svg").write_text(SVG + " " * LARGE)
     Image.new("RGB", (640, 420), "white").save(folder / "photographs.png")

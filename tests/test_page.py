@@ -129,7 +129,7 @@ def test_any_figure_in_the_folder_is_shown_with_its_caption(text: str) -> None:
 
 def test_a_drawing_is_taken_as_svg_unless_it_is_mostly_pixels(page: Page) -> None:
     images = [source for source in page.sources if len(source) > len("data:,")]
-    assert [source[:14] for source in images] == ["data:image/svg", "data:image/png"]
+    assert [source[:14] for source in images] == ["data:image/svg"] * 2 + ["data:image/png"]
 
 
 def test_verdicts_are_shown_with_their_intervals(text: str) -> None:
@@ -137,9 +137,14 @@ def test_verdicts_are_shown_with_their_intervals(text: str) -> None:
     assert "✓ 1 reproduced" in said and "AP: bins − l2" in said and "+20.5 [" in said
 
 
-def test_other_tables_of_the_folder_are_shown_too(text: str) -> None:
-    assert "It is blue & plain." in section(text, "table-diagnosis")
-    assert "bins 0.8765" in section(text, "table-diagnosis")
+def test_other_tables_of_the_folder_are_shown_with_the_figure_of_their_name(text: str) -> None:
+    start, end = text.index('id="further"'), text.index('id="claims"')
+    said = re.sub(r"\s+", " ", Page(text[start:end]).text)
+    assert "It is blue & plain." in said
+    assert "bins 0.8765 l2 ✓ n/a" in said
+    assert (
+        text.count('id="figure-diagnosis"') == text[start:end].count('id="figure-diagnosis"') == 1
+    )
 
 
 # --- the whole ---------------------------------------------------------------------------------

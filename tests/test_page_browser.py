@@ -110,7 +110,7 @@ def test_tables_are_there_and_every_image_loads(
     seen: tuple[int, dict[str, Any], list[str]],
 ) -> None:
     assert seen[1]["tables"] == 3
-    assert seen[1]["images"] == [True, True]
+    assert seen[1]["images"] == [True, True, True]
 
 
 def test_the_page_does_not_scroll_sideways_but_wide_tables_do_in_their_box(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -75,6 +76,17 @@ class FigureView:
 
 
 @dataclass(frozen=True)
+class FurtherView:
+    """A table that is none of the paper's, e.g. of a diagnosis, with the figure of its name."""
+
+    name: str
+    figure: FigureView | None
+    caption: str | None
+    header: list[str]
+    lines: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Topic:
     """The claims about one table; a line is as CLAIM_COLUMNS, with its verdict as a style."""
 
@@ -124,6 +136,9 @@ def render(plan: Plan, captions: Path) -> str:
         undefined=StrictUndefined,
     )
     claims = _first(plan, "claims.json")
+    figures = _figures(plan, captions)
+    further = _further(plan, captions, figures)
+    diagnosed = [view.figure for view in further]
     names = sorted(plan.tables, key=lambda name: name in plan.figures)  # stable: tables first
     return environment.get_template("report.html.jinja").render(
         plan=plan,
@@ -136,9 +151,9 @@ def render(plan: Plan, captions: Path) -> str:
         claims=claims and _claims(claims),
         claims_caption=_caption(captions, "claims"),
         claim_columns=CLAIM_COLUMNS,
-        figures=(figures := _figures(plan, captions)),
+        figures=[figure for figure in figures if figure not in diagnosed],
         missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
-        further=_further_tables(plan, captions),
+        further=further,
         runs=_runs(plan, found),
         run_columns=RUN_COLUMNS,
         environments=_environments(found.runs),
@@ -222,23 +237,24 @@ def _direction(difference: str) -> str:
     return "up" if difference.startswith("+") else "down"
 
 
-def _further_tables(plan: Plan, captions: Path) -> list[tuple[str, str | None, list[list[str]]]]:
-    """Tables that are not the paper's, e.g. of a diagnosis: name, caption, header and lines."""
-    paths = sorted((plan.results / "tables").glob("*.csv"))
-    return [
-        (
-            path.stem,
-            _caption(captions, path.stem),
-            [list(frame.columns), *frame.map(_short).to_numpy().tolist()],
-        )
-        for path in paths
-        if path.stem not in plan.tables and path.stem != "all"
-        for frame in [pd.read_csv(path, keep_default_na=False)]
-    ]
+def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[FurtherView]:
+    by_name = {figure.name: figure for figure in figures}
+    views = []
+    for path in sorted((plan.results / "tables").glob("*.csv")):
+        name = path.stem
+        if name in plan.tables or name == "all":
+            continue
+        frame = pd.read_csv(path, keep_default_na=False, na_values=["n/a"])
+        caption = _caption(captions, f"{name}_table") or _caption(captions, name)
+        lines = frame.astype(object).map(_short).to_numpy().tolist()
+        views.append(FurtherView(name, by_name.get(name), caption, list(frame.columns), lines))
+    return views
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 # --- verdicts and figures ----------------------------------------------------------------------
