@@ -11,7 +11,6 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/page.smk"
 
 
 rule all:
@@ -21,7 +20,11 @@ rule all:
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
-        rules.page.output,
+        page_files(),
+
+
+# Waits for all of the above.
+include: "workflow/rules/page.smk"
 
 
 rule claims:

@@ -183,6 +183,11 @@ def table_files(table):
     return files
 
 
+def page_files():
+    """What the target `report` makes."""
+    return [str(RESULTS / name) for name in ("report.html", "provenance.json")]
+
+
 def caption(name):
     """What stands beside a table or figure in the reports; one of one's own may have none."""
     path = Path(workflow.basedir) / "workflow" / "report" / f"{name}.rst"

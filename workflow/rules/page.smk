@@ -2,17 +2,14 @@ localrules:
     page,
 
 
-# Whatever lies in the folder of figures is shown; what is named here is waited for.
+# Shows what lies in the folders of figures and tables, so it waits for all that a plain call makes.
 rule page:
     input:
-        [table_files(name) for name in PLAN.tables],
-        claims_files(),
-        rules.losses.output,
+        [path for path in rules.all.input if path not in page_files()],
         captions=sorted(Path(workflow.basedir).glob("workflow/report/*.rst")),
         templates=sorted((PACKAGE / "report" / "templates").iterdir()),
     output:
-        page=RESULTS / "report.html",
-        provenance=RESULTS / "provenance.json",
+        page_files(),
     log:
         RESULTS / "logs" / "page.log",
     conda:
