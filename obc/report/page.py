@@ -35,6 +35,7 @@ from obc.runs import RunStatus
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
+MANY = 12  # lines of a further table; more are folded away
 RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
 MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -154,6 +155,7 @@ def render(plan: Plan, captions: Path) -> str:
         figures=[figure for figure in figures if figure not in diagnosed],
         missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
         further=further,
+        many=MANY,
         runs=_runs(plan, found),
         run_columns=RUN_COLUMNS,
         environments=_environments(found.runs),
@@ -245,9 +247,11 @@ def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[
         if name in plan.tables or name == "all":
             continue
         frame = pd.read_csv(path, keep_default_na=False, na_values=["n/a"])
-        caption = _caption(captions, f"{name}_table") or _caption(captions, name)
+        figure = by_name.get(name)
+        # The figure above it has said what is in `<name>.rst`.
+        caption = _caption(captions, f"{name}_table" if figure else name)
         lines = frame.astype(object).map(_short).to_numpy().tolist()
-        views.append(FurtherView(name, by_name.get(name), caption, list(frame.columns), lines))
+        views.append(FurtherView(name, figure, caption, list(frame.columns), lines))
     return views
 
 
