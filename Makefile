@@ -1,6 +1,7 @@
 # make reproduce [SCALE=smoke|mini|paper] [CORES=N] [GPUS=N] [SEEDS=N] [TARGETS="table1 table2"]
 #                                   set up, then run every training, table, figure, or the targets';
 #                                   trainings that need GPUs fill N at once: all visible ones
+# make report [SCALE=mini]                            one HTML page of what there is; trains nothing
 # make test                                           set up, then run the tests
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make reference [RESULTS=mini]                       copy the results that are committed
@@ -29,13 +30,22 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce reference test test-slurm lint format env lock unlock
+.PHONY: help reproduce report reference test test-slurm lint format env lock unlock
 
 help: ## show this
-	@sed -n '1,11s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
+
+# The first page shows what there is, and says what is missing. Snakemake's own needs every file of its
+# targets, so TARGETS="table1 table3" where only these were made.
+report: $(READY) ## results/<scale>/report.html, and Snakemake's own report beside it
+	@test -f results/$(RESULTS)/plan.json || { echo "nothing to report: results/$(RESULTS) is not there; make reproduce SCALE=$(SCALE) first"; exit 1; }
+	$(BIN)/obc report results/$(RESULTS)/plan.json
+	@rm -f results/$(RESULTS)/snakemake-report.html
+	@$(BIN)/snakemake $(TARGETS) --report results/$(RESULTS)/snakemake-report.html --config scale=$(SCALE) $(SEEDS_CONFIG) \
+	  || echo "no report of Snakemake's own: it needs every file of its targets (TARGETS=\"table1\" names some); results/$(RESULTS)/report.html is whole without it"
 
 # Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
 # Verdicts on a part of the tables lie in `partial`.

@@ -3,6 +3,9 @@
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/acquire.smk"
 include: "workflow/rules/data.smk"
@@ -25,11 +28,22 @@ rule all:
         example_files(),
         training_curve_files(),
         inside_files(),
+        page_files(),
+
+
+# Waits for all of the above.
+include: "workflow/rules/page.smk"
 
 
 rule claims:
     input:
         claims_files(),
+
+
+# The project's own page; Snakemake's is `snakemake --report` (docs/report.md).
+rule report:
+    input:
+        rules.page.output,
 
 
 for name in PLAN.tables:

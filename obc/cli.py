@@ -51,6 +51,17 @@ examples:
                                          unpacks it, and so does the workflow
 """
 
+TRACE = """\
+Print a number of a table with the metrics file that it was read from and what its training was made
+with, for each seed. Without a table: read every number of every written table, and every metrics
+file behind it, and compare.
+
+examples:
+  obc trace results/smoke/plan.json table1 --row "Bin Classification" --metric AP90
+  obc trace results/smoke/plan.json table1 --row full --metric AP
+  obc trace results/smoke/plan.json
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend.
@@ -385,6 +396,38 @@ def _inside(options: argparse.Namespace) -> None:
         print(f"what this head thinks: {folder}")
 
 
+def _trace(options: argparse.Namespace) -> None:
+    from obc.report.trace import compare, trace
+
+    plan = Plan.load(options.plan)
+    cell = (options.table, options.row, options.metric)
+    if None not in cell:
+        print(trace(plan, *cell))
+    elif any(part is not None for part in cell):
+        raise ConfigError("a cell is TABLE --row ROW --metric METRIC; without them: every number")
+    else:
+        agreed = compare(plan)
+        for name, count in agreed.items():
+            print(f"{name}: {count} numbers agree with the metrics files they were made from")
+        print(f"{sum(agreed.values())} numbers of {len(agreed)} tables in {plan.results}/tables")
+
+
+def _provenance(options: argparse.Namespace) -> None:
+    from obc.report import provenance
+
+    plan = Plan.load(options.plan)
+    provenance.write(plan, plan.results / "provenance.json")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from obc.report import page, provenance
+
+    plan = Plan.load(options.plan)
+    provenance.write(plan, plan.results / "provenance.json")
+    page.write(plan, plan.results / "report.html", options.captions)
+    print(f"to look at in a browser: {plan.results}/report.html")
+
+
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
     unknown = sorted(set(names) - set(plan.tables))
     if unknown:
@@ -577,6 +620,27 @@ def _parser() -> argparse.ArgumentParser:
     inside.add_argument("--image", type=int, metavar="ID",
                         help="of the validation set; default: many, by rule")  # fmt: skip
     inside.set_defaults(run=_inside)
+    trace = commands.add_parser(
+        "trace", help="where a number comes from; without a table: compare every one",
+        description=TRACE, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_plan(trace)
+    trace.add_argument("table", nargs="?", metavar="TABLE", help="e.g. table1")
+    trace.add_argument("--row", metavar="ROW", help="its label, index (from 0) or key")
+    trace.add_argument("--metric", metavar="METRIC", help="e.g. AP90")
+    trace.set_defaults(run=_trace)
+
+    provenance = commands.add_parser("provenance", help="write all of it (provenance.json)")
+    _add_plan(provenance)
+    provenance.set_defaults(run=_provenance)
+
+    report = commands.add_parser(
+        "report", help="one HTML file of what there is so far, and provenance.json"
+    )
+    _add_plan(report)
+    report.add_argument("--captions", type=Path, default=Path("workflow/report"), metavar="FOLDER",
+                        help="<name>.rst for each table and figure")  # fmt: skip
+    report.set_defaults(run=_report)
     return parser
 
 

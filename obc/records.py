@@ -1,10 +1,11 @@
-"""What a run says about itself in its folder: `run.json`, and the notes in `work/`, read back."""
+"""What a run says of itself in its folder, read back: `run.json`, its log, the notes in `work/`."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from obc.atomic import write_json
 from obc.errors import SuiteError
 from obc.plan import Plan
 from obc.provenance import file_sha256, hardware, package_versions
+
+LOG_LINES = 12
+LINE_WIDTH = 160
 
 
 class DamagedRecord(SuiteError):
@@ -109,3 +113,10 @@ def is_imported(folder: Path) -> bool:
     """Whether the weights in a run's folder were trained elsewhere (`obc import`)."""
     record = read_record(folder / "run.json")
     return (folder / "final.pth").exists() and bool(record and record.get("imported"))
+
+
+def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+    """The end of a log, long lines cut; what is no text is shown as replacement characters."""
+    with log.open(errors="replace") as file:
+        lines = deque((line.rstrip() for line in file), maxlen=count)
+    return [line[:LINE_WIDTH] for line in lines]

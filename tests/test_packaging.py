@@ -65,3 +65,10 @@ def test_conda_users_get_every_direct_requirement_but_mmcv() -> None:
 def test_the_makefile_pins_nothing_that_the_lock_pins() -> None:
     text = Path("Makefile").read_text()
     assert not [name for name, version in LOCK.items() if f"{name}=={version}" in text]
+
+
+def test_an_installed_package_has_the_templates_of_the_report() -> None:
+    packages = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
+    (pattern,) = packages["package-data"]["obc.report"]
+    found = {path.name for path in Path("obc/report").glob(pattern)}
+    assert found == {"report.css", "report.html.jinja"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,10 @@ from obc.operations.estimate import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
 from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest
-from obc.records import evaluation_failure, read_record
+from obc.records import evaluation_failure, last_lines, read_record
 from obc.report.freshness import other_versions
 from obc.runs import run_status
 from obc.spec_errors import ConfigError
-
-LOG_LINES = 12
-LINE_WIDTH = 160
 
 
 def find_run(plan: Plan, beginning: str) -> str:
@@ -243,10 +239,3 @@ def _log(plan: Plan, run_id: str, folder: Path) -> Path | None:
     missing = not_evaluated(plan, run_id, folder) if run_status(folder) == "trained" else []
     logs = [*(folder / f"evaluate.{decode}.log" for decode in missing), folder / "log.txt"]
     return next((log for log in logs if log.exists()), None)
-
-
-def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
-    """The end of a log, long lines cut; what is no text is shown as replacement characters."""
-    with log.open(errors="replace") as file:
-        lines = deque((line.rstrip() for line in file), maxlen=count)
-    return [line[:LINE_WIDTH] for line in lines]

@@ -16,9 +16,15 @@ import pandas as pd
 
 from obc.atomic import write_json, write_text
 from obc.claims import Verdict
-from obc.experiment import Row
 from obc.plan import Plan
-from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
+from obc.report.captions import (
+    NOT_COMPARABLE,
+    is_comparable,
+    row_label,
+    sentence,
+    stamp,
+    title,
+)
 from obc.report.freshness import weights_notes
 from obc.report.tables import escape_markdown
 from obc.report.training_spread import ENOUGH_SEEDS
@@ -138,7 +144,7 @@ def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
         "source": title(table),
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
-        "rows": {key: _label(row) for key, row in table.keyed_rows.items() if key in used},
+        "rows": {key: row_label(row) for key, row in table.keyed_rows.items() if key in used},
         "notes": [*plan.deviations(table), *weights_notes(plan, table)],
         "claims": [_claim(claim) for claim in judged.claims],
     }
@@ -151,12 +157,6 @@ def _claim(judged: JudgedClaim) -> dict[str, Any]:
         "verdict": judged.verdict,
         "contrasts": [asdict(contrast) for contrast in judged.contrasts],
     }
-
-
-def _label(row: Row) -> str:
-    """A row's label with its further columns, e.g. `Bin Classification (Expectation ✓)`."""
-    columns = [f"{name} {value}" for name, value in row.columns.items() if value]
-    return f"{row.label} ({', '.join(columns)})" if columns else row.label
 
 
 # --- Markdown ----------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     images = topic["test_images"]
     tested = "" if images is None else f" {images} test images."
     rows = "; ".join(f"{key} = {label}" for key, label in topic["rows"].items())
-    cells = [line for claim in topic["claims"] for line in _claim_lines(claim)]
+    cells = [line for claim in topic["claims"] for line in claim_lines(claim)]
     return [
         f"## {escape_markdown(topic['title'])}",
         escape_markdown(f"{topic['source']} {topic['stamp']}{tested}"),
@@ -214,7 +214,7 @@ def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[st
     ]
 
 
-def _claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """A line for the claim and, where it makes several comparisons, one for each of them."""
     contrasts = claim["contrasts"]
     named = (_statement(claim), claim["section"])

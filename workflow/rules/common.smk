@@ -17,6 +17,7 @@ from obc.provenance import (
     EVALUATION_CODE,
     INDEX_CODE,
     MATCHING_CODE,
+    PACKAGE,
     REPORT_CODE,
     TRAINING_CODE,
     code_digest,
@@ -266,3 +267,14 @@ def table_files(table):
     if table in PLAN.figures:
         files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
     return files
+
+
+def page_files():
+    """What the target `report` makes."""
+    return [str(RESULTS / name) for name in ("report.html", "provenance.json")]
+
+
+def caption(name):
+    """What stands beside a table or figure in the reports; one of one's own may have none."""
+    path = Path(workflow.basedir) / "workflow" / "report" / f"{name}.rst"
+    return path.read_text() if path.exists() else ""

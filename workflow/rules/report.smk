@@ -9,7 +9,19 @@ rule table:
     input:
         lambda wildcards: metrics_files(wildcards.table),
     output:
-        multiext(str(RESULTS / "tables" / "{table}"), ".csv", ".md", ".tex"),
+        report(
+            RESULTS / "tables" / "{table}.csv",
+            caption="../report/caption.rst",
+            category="Tables",
+            labels={"table": "{table}", "format": "csv"},
+        ),
+        report(
+            RESULTS / "tables" / "{table}.md",
+            caption="../report/caption.rst",
+            category="Tables",
+            labels={"table": "{table}", "format": "text"},
+        ),
+        RESULTS / "tables" / "{table}.tex",
     log:
         RESULTS / "logs" / "table-{table}.log",
     wildcard_constraints:
@@ -19,6 +31,7 @@ rule table:
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
+        caption=lambda wildcards: caption(wildcards.table),
         code=code_digest(REPORT_CODE),
     shell:
         "obc table {params.plan} {wildcards.table} > {log} 2>&1"
@@ -45,7 +58,13 @@ rule figure:
     input:
         lambda wildcards: metrics_files(wildcards.figure),
     output:
-        multiext(str(RESULTS / "figures" / "{figure}"), ".svg", ".png"),
+        report(
+            RESULTS / "figures" / "{figure}.svg",
+            caption="../report/caption.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        RESULTS / "figures" / "{figure}.png",
     log:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
@@ -55,6 +74,7 @@ rule figure:
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
+        caption=lambda wildcards: caption(wildcards.figure),
         code=code_digest(REPORT_CODE),
     shell:
         "obc figure {params.plan} {wildcards.figure} > {log} 2>&1"
@@ -63,7 +83,13 @@ rule figure:
 # Mathematics: no run and no data, so no plan either.
 rule losses:
     output:
-        multiext(str(RESULTS / "figures" / "losses"), ".svg", ".png"),
+        report(
+            RESULTS / "figures" / "losses.svg",
+            caption="../report/losses.rst",
+            category="Figures",
+            labels={"figure": "losses and their gradients"},
+        ),
+        RESULTS / "figures" / "losses.png",
     log:
         RESULTS / "logs" / "losses.log",
     conda:
@@ -79,7 +105,13 @@ rule claims_report:
     input:
         claims_evaluations(),
     output:
-        multiext(str(RESULTS / "claims"), ".json", ".md"),
+        RESULTS / "claims.json",
+        report(
+            RESULTS / "claims.md",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"claims": "the paper's claims, judged"},
+        ),
     log:
         RESULTS / "logs" / "claims.log",
     benchmark:

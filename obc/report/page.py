@@ -1,0 +1,434 @@
+"""The report: one HTML file with every table, figure, verdict and run; it needs no network.
+
+Run pages are sections of the same file that only show when a link leads to them, by style alone:
+the file has no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+from docutils.core import publish_parts
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from obc.atomic import write_text
+from obc.experiment import METRICS, TableSpec
+from obc.plan import Plan
+from obc.records import last_lines
+from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
+from obc.report.claims import HEADER, LEGEND, SYMBOLS, claim_lines
+from obc.report.collect import collect, summarise
+from obc.report.provenance import Measurement, Provenance, TracedRun, trace_back
+from obc.report.tables import Cell, printed_cells, table_notes
+from obc.report.trace import UNKNOWN, run_facts
+from obc.runs import RunStatus
+
+LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
+# Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
+CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
+MANY = 12  # lines of a further table; more are folded away
+RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
+MIME = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+@dataclass(frozen=True)
+class LinkedCell:
+    """A cell as printed, the page of the run behind it, and the direction of the difference."""
+
+    cell: Cell
+    measured: bool
+    run_id: str | None
+    direction: str  # up, down, same, or empty without a difference
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table of the plan as the page shows it."""
+
+    name: str
+    title: str
+    stamp: str
+    caption: str | None
+    published: bool  # whether the paper prints any number of it
+    columns: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: list[tuple[list[str], bool, list[LinkedCell]]]  # labels, whether a block begins, cells
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """A figure that was drawn; `source` is a data URI and `caption` HTML."""
+
+    name: str
+    source: str
+    alt: str
+    caption: str | None
+    partial: bool
+
+
+@dataclass(frozen=True)
+class FurtherView:
+    """A table that is none of the paper's, e.g. of a diagnosis, with the figure of its name."""
+
+    name: str
+    figure: FigureView | None
+    caption: str | None
+    header: list[str]
+    lines: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The claims about one table; a line is as CLAIM_COLUMNS, with its verdict as a style."""
+
+    title: str
+    source: str
+    lines: list[tuple[list[str], str]]
+    rows: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All seeds of a run: a line of the list and a page of its own."""
+
+    run_id: str
+    lines: list[tuple[int, list[str]]]  # of the list of runs: seed, then as RUN_COLUMNS
+    use: list[tuple[str, str]]  # anchor and text of what reads it
+    seeds: list[TracedRun]
+    facts: list[tuple[str, list[str]]]  # one text where all seeds say the same
+    numbers: list[tuple[str, list[str]]]
+    files: list[tuple[str, str, str]]
+    resolved: str
+    logs: list[tuple[int, list[str]]]
+    initial_run: str | None
+
+
+def write(plan: Plan, path: Path, captions: Path) -> None:
+    """Write the report of a plan, with whatever has been measured, drawn and judged so far.
+
+    Args:
+        captions: folder with `<name>.rst` for tables and figures, as Snakemake's report has them.
+
+    Raises:
+        MetricsFileError: a metrics file is damaged or belongs to something else.
+    """
+    write_text(path, render(plan, captions))
+
+
+def render(plan: Plan, captions: Path) -> str:
+    """The page as HTML text; same input, same text. Arguments as `write`."""
+    found = trace_back(plan)
+    frame = collect(plan)
+    environment = Environment(
+        loader=PackageLoader("obc.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    claims = _first(plan, "claims.json")
+    figures = _figures(plan, captions)
+    further = _further(plan, captions, figures)
+    diagnosed = [view.figure for view in further]
+    names = sorted(plan.tables, key=lambda name: name in plan.figures)  # stable: tables first
+    return environment.get_template("report.html.jinja").render(
+        plan=plan,
+        heading=plan.results.name,
+        not_comparable="" if _comparable(plan) else NOT_COMPARABLE,
+        warnings=_warnings(plan, found),
+        progress=_progress(found),
+        period=_period(found.runs),
+        tables=[_table(plan, plan.tables[name], frame, captions) for name in names],
+        claims=claims and _claims(claims),
+        claims_caption=_caption(captions, "claims"),
+        claim_columns=CLAIM_COLUMNS,
+        figures=[figure for figure in figures if figure not in diagnosed],
+        missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
+        further=further,
+        many=MANY,
+        runs=_runs(plan, found),
+        run_columns=RUN_COLUMNS,
+        environments=_environments(found.runs),
+    )
+
+
+def _comparable(plan: Plan) -> bool:
+    return all(is_comparable(plan, table) for table in plan.tables.values())
+
+
+# --- what stands on top ------------------------------------------------------------------------
+
+
+def _warnings(plan: Plan, found: Provenance) -> list[str]:
+    """What a reader must know before believing a number, the counts of trainings first."""
+    trained = [run for run in found.runs if run.status == "trained"]
+    counts = {
+        "made from a tree with uncommitted changes": [
+            run for run in trained if (run.code or {}).get("clean") is False
+        ],
+        "with weights that were imported": [run for run in trained if run.imported],
+        "not as they would be made now (see their pages)": [run for run in trained if run.differs],
+    }
+    notes = [
+        f"{len(runs)} of {len(trained)} trainings: {what}." for what, runs in counts.items() if runs
+    ]
+    return [*notes, *(sentence(note) for note in plan.notes)]
+
+
+def _progress(found: Provenance) -> str:
+    states = Counter(run.status for run in found.runs)
+    parts = ", ".join(f"{states[name]} {name}" for name in get_args(RunStatus) if states[name])
+    cells = {(m.table, m.row, m.metric) for m in found.measurements if m.run_id}
+    filled = {(m.table, m.row, m.metric) for m in found.measurements if m.value is not None}
+    return f"Trainings: {parts}. Cells with a number: {len(filled)} of {len(cells)}."
+
+
+def _period(runs: Iterable[TracedRun]) -> str:
+    days = sorted(run.started[:10] for run in runs if run.started)
+    if not days:
+        return ""
+    return f"Trained {days[0]}." if days[0] == days[-1] else f"Trained {days[0]} to {days[-1]}."
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, table: TableSpec, frame: pd.DataFrame, captions: Path) -> TableView:
+    lines = frame[frame["table"] == table.name]
+    columns = tuple(dict.fromkeys(name for row in table.rows for name in row.columns))
+    rows = []
+    for index, cells in enumerate(printed_cells(table, summarise(lines))):
+        row = table.rows[index]
+        run_id = None if row.cited else plan.run_of(row).run_id
+        label = f"{row.label} (literature)" if row.cited else row.label
+        labels = [label, *(row.columns.get(name, "") for name in columns)]
+        begins = index > 0 and row.block != table.rows[index - 1].block
+        linked = [
+            LinkedCell(cell, cell.ours[:1].isdigit(), run_id, _direction(cell.difference))
+            for cell in cells
+        ]
+        rows.append((labels, begins, linked))
+    return TableView(
+        name=table.name,
+        title=title(table),
+        stamp=stamp(plan, table),
+        caption=_caption(captions, table.name),
+        published=bool(lines["paper"].notna().any()),
+        columns=columns,
+        metrics=table.metrics,
+        rows=rows,
+        notes=table_notes(plan, table),
+    )
+
+
+def _direction(difference: str) -> str:
+    if not difference:
+        return ""
+    if not re.search("[1-9]", difference):
+        return "same"
+    return "up" if difference.startswith("+") else "down"
+
+
+def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[FurtherView]:
+    by_name = {figure.name: figure for figure in figures}
+    views = []
+    for path in sorted((plan.results / "tables").glob("*.csv")):
+        name = path.stem
+        if name in plan.tables or name == "all":
+            continue
+        frame = pd.read_csv(path, keep_default_na=False, na_values=["n/a"])
+        figure = by_name.get(name)
+        # The figure above it has said what is in `<name>.rst`.
+        caption = _caption(captions, f"{name}_table" if figure else name)
+        lines = frame.astype(object).map(_short).to_numpy().tolist()
+        views.append(FurtherView(name, figure, caption, list(frame.columns), lines))
+    return views
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+# --- verdicts and figures ----------------------------------------------------------------------
+
+
+def _first(plan: Plan, name: str) -> Path | None:
+    """A result, or what target `partial` made of it with the runs that there were."""
+    places = (plan.results / name, plan.results / "partial" / name)
+    return next((path for path in places if path.exists()), None)
+
+
+def _claims(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text())
+    marks = {
+        contrast["spread"]
+        for topic in content["topics"]
+        for claim in topic["claims"]
+        for contrast in claim["contrasts"]
+    }
+    return {
+        "partial": path.parent.name == "partial",
+        "counts": [(verdict, SYMBOLS[verdict], n) for verdict, n in content["verdicts"].items()],
+        "method": content["method"],
+        "legend": [text for spread, text in LEGEND.items() if spread in marks],
+        "topics": [
+            Topic(
+                title=topic["title"],
+                source=f"{topic['source']} {topic['stamp']}",
+                lines=[
+                    ([cells[name] for name in CLAIM_COLUMNS], _verdict(cells["Verdict"]))
+                    for claim in topic["claims"]
+                    for line in claim_lines(claim)
+                    for cells in [dict(zip(HEADER, line, strict=True))]
+                ],
+                rows="; ".join(f"{key} = {label}" for key, label in topic["rows"].items()),
+            )
+            for topic in content["topics"]
+        ],
+        "analytic": [
+            tuple(claim[name] for name in ("statement", "verdict", "ours", "paper", "section"))
+            for claim in content["analytic"]
+        ],
+        "symbols": SYMBOLS,
+    }
+
+
+def _verdict(text: str) -> str:
+    """The verdict that a printed one starts with, as the name of a style."""
+    return next((v.replace(" ", "-") for v, s in SYMBOLS.items() if text.startswith(s)), "")
+
+
+def _figures(plan: Plan, captions: Path) -> list[FigureView]:
+    """Every figure that was drawn, those of the paper first."""
+    folders = (plan.results / "partial/figures", plan.results / "figures")
+    paths = {path.stem: path for folder in folders for path in sorted(folder.glob("*.svg"))}
+    of_paper = sorted(name for name in paths if re.fullmatch(r"figure\d+\w*", name))
+    names = [*of_paper, *sorted(set(paths) - set(of_paper))]
+    views = []
+    for name in names:
+        path = paths[name]
+        table = plan.tables.get(name)
+        caption = _caption(captions, name)
+        alt = title(table) if table else f"{name.replace('_', ' ').replace('-', ' ')}"
+        partial = path.parent.parent.name == "partial"
+        views.append(FigureView(name, _data_uri(path), alt, caption, partial))
+    return views
+
+
+def _data_uri(svg: Path) -> str:
+    png = svg.with_suffix(".png")
+    path = png if svg.stat().st_size > LARGE and png.exists() else svg
+    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _caption(folder: Path, name: str) -> str | None:
+    """A caption as HTML; None where nobody wrote one."""
+    path = folder / f"{name}.rst"
+    if not path.exists():
+        return None
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 5}
+    return publish_parts(path.read_text(), writer="html5", settings_overrides=settings)["body"]
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def _runs(plan: Plan, found: Provenance) -> list[RunView]:
+    by_id: dict[str, list[TracedRun]] = {}
+    for run in found.runs:
+        by_id.setdefault(run.run_id, []).append(run)
+    measured: dict[str, list[Measurement]] = {}
+    for measurement in found.measurements:
+        measured.setdefault(measurement.run_id or "", []).append(measurement)
+    return [_run(plan, run_id, seeds, measured.get(run_id, [])) for run_id, seeds in by_id.items()]
+
+
+def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measurement]) -> RunView:
+    facts = [run_facts(run) for run in seeds]
+    names = dict.fromkeys(name for of_seed in facts for name in of_seed)
+    lines = {name: [of_seed.get(name, "–") for of_seed in facts] for name in names}
+    use = dict.fromkeys((m.table, f"{title_of(plan, m.table)}: {m.label}") for m in measured)
+    return RunView(
+        run_id=run_id,
+        lines=[(run.seed, _listed(run)) for run in seeds],
+        use=list(use),
+        seeds=seeds,
+        facts=[
+            (name.strip(), texts[:1] if len(set(texts)) == 1 else texts)
+            for name, texts in lines.items()
+            if name not in ("run", "spec")
+        ],
+        numbers=_numbers(seeds, measured),
+        files=list(
+            dict.fromkeys(
+                (f"{m.decode}, seed {m.seed}", m.metrics_file, m.metrics_sha256 or "")
+                for m in measured
+                if m.metrics_file is not None
+            )
+        ),
+        resolved=seeds[0].resolved.model_dump_json(indent=1),
+        logs=[(run.seed, last_lines(Path(run.log))) for run in seeds if run.log],
+        initial_run=seeds[0].resolved.initial_run,
+    )
+
+
+def _listed(run: TracedRun) -> list[str]:
+    """A line of the list of runs, as RUN_COLUMNS."""
+    if run.status != "trained":
+        return [run.status, *["–"] * (len(RUN_COLUMNS) - 1)]
+    code = run.code or {}
+    tree = {True: "clean", False: "not clean"}.get(code.get("clean"))
+    memory = (run.peak_memory_mib or {}).items()
+    texts = (
+        run.started and run.started[:16].replace("T", " "),
+        run.seconds is not None and f"{run.seconds:.1f}",
+        run.images_per_second is not None and f"{run.images_per_second:.1f}",
+        ", ".join(f"{where} {mib:.0f}" for where, mib in memory),
+        code.get("commit") and code["commit"][:10],
+        tree,
+    )
+    state = f"{run.status}, imported" if run.imported else run.status
+    return [state, *(text or UNKNOWN for text in texts)]
+
+
+def title_of(plan: Plan, table: str) -> str:
+    """Only the number of a table, e.g. `Table 1`."""
+    return title(plan.tables[table]).split(".")[0]
+
+
+def _numbers(
+    seeds: Sequence[TracedRun], measured: Iterable[Measurement]
+) -> list[tuple[str, list[str]]]:
+    """Every number of the run that a table reads: decoding and metric, then one text a seed."""
+    texts: dict[tuple[str, str], dict[int, str]] = {}
+    for m in measured:
+        by_seed = texts.setdefault((m.decode, m.metric), {})
+        by_seed[m.seed] = m.status if m.value is None else f"{m.value:.4f}"
+    return [
+        (f"{metric}, {decode}", [by_seed.get(run.seed, "–") for run in seeds])
+        for (decode, metric), by_seed in sorted(
+            texts.items(), key=lambda item: (item[0][0], METRICS.index(item[0][1]))
+        )
+    ]
+
+
+def _environments(runs: Iterable[TracedRun]) -> list[tuple[int, list[tuple[str, str]]]]:
+    """Packages, machine and code of the trainings, each combination once with its count."""
+    counts: Counter[tuple[tuple[str, str], ...]] = Counter()
+    for run in runs:
+        if run.status == "trained":
+            facts = run_facts(run)
+            counts[tuple((name, facts[name]) for name in ("code", "packages", "hardware"))] += 1
+    return [(count, list(facts)) for facts, count in counts.most_common()]
