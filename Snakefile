@@ -8,6 +8,8 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/detections.smk"
+include: "workflow/rules/examples.smk"
 
 
 rule all:
@@ -17,6 +19,10 @@ rule all:
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
+        detections_files(),
+        rules.figure4.output,
+        example_files(),
+        training_curve_files(),
 
 
 rule claims:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from obc.atomic import write_text
 from obc.claims import Claims, Close, Higher, NotHigher, Peak, Topic
-from obc.config import SuiteConfig
+from obc.config import Examples, SuiteConfig
 from obc.datasets.published import Published, RemoteFile
 from obc.experiment import (
     L2,
@@ -53,7 +53,10 @@ SHOWN_RESULTS = "reference/mini"
 Section = tuple[str, type[BaseModel], str, set[str]]
 # File, then its parts: heading, model, a sentence, keys that are written elsewhere.
 FILES: dict[str, tuple[Section, ...]] = {
-    "config.yaml, and `--config key=value`": (("", SuiteConfig, "", set()),),
+    "config.yaml, and `--config key=value`": (
+        ("", SuiteConfig, "", set()),
+        ("examples", Examples, "", set()),
+    ),
     "scales/*.yaml": (
         ("", Scale, "", {"name"}),
         ("data: {kind: shapes}", ShapesData, "", {"kind"}),

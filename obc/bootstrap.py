@@ -8,8 +8,9 @@ bootstrap differences (images, trainings given) and the spread between seeds (tr
 given) are different variances, and the variance of the difference is their sum. What images and
 trainings do only together is in both: the sum errs on the side of caution.
 
-Detections are matched to objects once; a resample only counts image i w_i times instead of once.
-That equals an evaluation of a data set with w_i copies of image i (ids in the order of the images):
+Detections are matched to objects once (`obc.matching`); a resample only counts image i w_i times
+instead of once. That equals an evaluation of a data set with w_i copies of image i (ids in the
+order of the images):
 
 - Matching, and the limit of detections an image, look at one image at a time; copies match alike.
 - Copies of a detection have equal scores and so stand next to each other. Of w true positives
@@ -29,16 +30,13 @@ thresholds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from scipy.special import stdtrit
 
-from obc.errors import SuiteError
 from obc.experiment import METRICS
+from obc.matching import ClassMatches, Matches
 from obc.metrics import IOU_THRESHOLDS
 
 _AT_IOU = {f"AP{round(100 * iou)}": index for index, iou in enumerate(IOU_THRESHOLDS)}
@@ -51,43 +49,6 @@ _RECALLS = np.linspace(0, 1, 101)
 _CHUNK = 64
 
 
-class DetectionsError(SuiteError):
-    """Detections name images or categories that the ground truth does not have."""
-
-
-@dataclass(frozen=True)
-class ClassMatches:
-    """The detections of one class by falling score, up to the last true positive.
-
-    Those behind it, at whichever threshold, change no average precision.
-
-    Attributes:
-        images: (D,) int, index in `Matches.image_ids` of the image it was found in.
-        hits: (T, D) bool, true positives.
-        ignored: (T, D) bool, matched to a crowd or to an ignored object, neither true nor false.
-        objects: (I,) int, objects to be found in each image, without the ignored.
-    """
-
-    images: np.ndarray
-    hits: np.ndarray
-    ignored: np.ndarray
-    objects: np.ndarray
-
-
-@dataclass(frozen=True)
-class Matches:
-    """One evaluation, its detections matched to objects.
-
-    Attributes:
-        image_ids: I ids, ascending; the columns of `image_weights` in this order. The same for
-            all evaluations of a ground truth, with or without detections.
-        classes: one a category, in the order of their ids.
-    """
-
-    image_ids: tuple[int, ...]
-    classes: tuple[ClassMatches, ...]
-
-
 @dataclass(frozen=True)
 class Interval:
     """A confidence interval of a difference; all in the unit of the difference."""
@@ -95,44 +56,6 @@ class Interval:
     low: float
     high: float
     standard_error: float
-
-
-def match(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> Matches:
-    """Match detections to objects image by image, as the evaluator of `obc.metrics` does.
-
-    Args:
-        ground_truth: COCO-format dict (images, annotations, categories); pass it through
-            `obc.metrics.difficult_ignored` where difficult objects are ignored.
-        detections: COCO-format results: image_id, category_id, bbox (x, y, w, h), score. Among
-            equal scores their order counts.
-
-    Raises:
-        DetectionsError: a detection of an image or a category that the ground truth has not.
-    """
-    image_ids = sorted(image["id"] for image in ground_truth["images"])
-    category_ids = [category["id"] for category in ground_truth["categories"]]
-    for key, known in (("image_id", image_ids), ("category_id", category_ids)):
-        _require_known(key, (detection[key] for detection in detections), known)
-    found = [
-        {**detection, "id": index, "area": detection["bbox"][2] * detection["bbox"][3]}
-        for index, detection in enumerate(detections, start=1)
-    ]
-    evaluation = COCOeval_faster(
-        _coco(ground_truth, ground_truth["annotations"]),
-        _coco(ground_truth, found),
-        iouType="bbox",
-        separate_eval=True,
-    )
-    evaluation.params.iouThrs = IOU_THRESHOLDS
-    evaluation.params.areaRng = [[0, 1e10]]
-    evaluation.evaluate()
-    # The evaluator's C++ objects, images within classes, show their content only as pickled state.
-    states = [image.__getstate__() for image in evaluation._evalImgs_cpp]
-    size = len(image_ids)
-    return Matches(
-        tuple(image_ids),
-        tuple(_class_matches(states[at : at + size]) for at in range(0, len(states), size)),
-    )
 
 
 def image_weights(num_images: int, resamples: int, seed: int) -> np.ndarray:
@@ -231,46 +154,6 @@ def difference_interval(
     standard_error = math.sqrt(variance)
     margin = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
     return Interval(difference - margin, difference + margin, standard_error)
-
-
-def _require_known(key: str, ids: Iterable[int], known: Sequence[int]) -> None:
-    unknown = sorted(set(ids) - set(known))
-    if unknown:
-        raise DetectionsError(
-            f"detections with {key} {', '.join(map(str, unknown[:5]))}"
-            f"{', ...' if len(unknown) > 5 else ''}: not among the {len(known)} of the ground "
-            "truth; they belong to another data set, evaluate the run again"
-        )
-
-
-def _coco(ground_truth: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> COCO:
-    """Some annotations of the ground truth's images, copied since the evaluator writes on them."""
-    return COCO({**ground_truth, "annotations": [dict(each) for each in annotations]})
-
-
-def _class_matches(states: Sequence[tuple[list, ...]]) -> ClassMatches:
-    """Join what the evaluator says of the images of one class, in the order of the images.
-
-    A state is (id of the object matched or 0 (T x detections), ids of the detections matched,
-    scores, ignored objects, ignored detections (T x detections), pairs).
-    """
-    matched, _, scores, ignored_objects, ignored, _ = zip(*states, strict=True)
-    thresholds = len(IOU_THRESHOLDS)
-
-    def joined(flags: Iterable[list]) -> np.ndarray:
-        return np.hstack([np.array(image, dtype=bool).reshape(thresholds, -1) for image in flags])
-
-    images = np.repeat(np.arange(len(states)), [len(image) for image in scores])
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    passed_over = joined(ignored)[:, order]
-    hits = joined(matched)[:, order] & ~passed_over
-    end = 1 + max(np.flatnonzero(hits.any(axis=0)), default=-1)
-    return ClassMatches(
-        images=images[order][:end],
-        hits=hits[:, :end],
-        ignored=passed_over[:, :end],
-        objects=np.array([image.count(False) for image in ignored_objects]),
-    )
 
 
 def _class_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from obc.errors import SuiteError
 from obc.plan import ConfigError, Plan, load_plan
+from obc.records import failure_noted
 from obc.runs import run_status
 from obc.scale import ShapesData
 from obc.spec_errors import explain
@@ -106,7 +107,7 @@ def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fetch(options: argparse.Namespace) -> None:
     from obc.datasets.acquire import fetch, offline_list
-    from obc.datasets.published import needed, read_datasets
+    from obc.datasets.published import read_datasets
 
     datasets = read_datasets(options.config_folder / "datasets.yaml")
     unknown = sorted(set(options.names) - set(datasets))
@@ -116,12 +117,12 @@ def _fetch(options: argparse.Namespace) -> None:
     entries = [datasets[name] for name in options.names]
     if not entries:
         plan = load_plan(_raw_config(options), options.config_folder)
-        runs = (run.resolved for run in plan.trainings.values())
-        entries = needed(runs, plan.scale.data, datasets)
-        names = ", ".join(entry.name for entry in entries)
+        entries = list(plan.published.values())
+        names = ", ".join(plan.published)
         print(f"scale {plan.scale.name} needs {names or 'nothing that is published'}")
     if options.list:
-        print("\n".join(offline_list(entries)))
+        for line in offline_list(entries):
+            print(line, flush=True)
         return
     for entry in entries:
         print(f"{entry.name}: there, says {fetch(entry, Path(), sys.stderr)}")
@@ -166,21 +167,25 @@ def _train(options: argparse.Namespace) -> None:
     if run_status(folder) == "trained" and not options.again:
         print(f"{folder}: trained already; --again trains it anew")
         return
+    run = (plan, options.run_id, options.seed)
+    gpus = plan.gpus_per_run
     with logged(options, folder / "log.txt") as terminal:
         from obc.devices import lease
+        from obc.sessions import claimed
 
-        run = (plan, options.run_id, options.seed)
-        gpus = plan.gpus_per_run
-        with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
-            started = time.monotonic()
-            if gpus > 1:
-                from obc.launch import train_together
+        with claimed(*run, max(1, gpus), options.wait, terminal) as lock:
+            if lock is None:
+                return
+            with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
+                started = time.monotonic()
+                if gpus > 1:
+                    from obc.launch import train_together
 
-                train_together(*run, gpus, terminal, patience=options.wait)
-            else:
-                from obc.train import train
+                    train_together(*run, gpus, terminal, lock)
+                else:
+                    from obc.train import train
 
-                train(*run, terminal, patience=options.wait)
+                    train(*run, terminal)
         seconds = time.monotonic() - started
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
 
@@ -188,7 +193,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
-    with logged(options, folder / f"evaluate.{options.decode}.log") as terminal:
+    log = folder / f"evaluate.{options.decode}.log"
+    with logged(options, log) as terminal, failure_noted(folder, options.decode):
         from obc.devices import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
@@ -316,6 +322,41 @@ def _import(options: argparse.Namespace) -> None:
     plan = Plan.load(options.plan)
     run_id = find_run(plan, options.run_id)
     import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
+
+
+def _curves(options: argparse.Namespace) -> None:
+    from obc.report.curves import draw
+
+    plan = Plan.load(options.plan)
+    draw(plan, options.table, plan.results / "figures")
+
+
+def _diagnosis(options: argparse.Namespace) -> None:
+    from obc.report.diagnosis_page import write
+
+    plan = Plan.load(options.plan)
+    write(plan, options.table, plan.results)
+
+
+def _figure4(options: argparse.Namespace) -> None:
+    from obc.report.bin_construction import draw
+
+    draw(options.folder)
+
+
+def _figure6(options: argparse.Namespace) -> None:
+    from obc.report.examples import figure6
+
+    plan = Plan.load(options.plan)
+    figure6(plan, plan.results / "figures")
+
+
+def _training_curves(options: argparse.Namespace) -> None:
+    from obc.report.training_curves import draw
+
+    plan = Plan.load(options.plan)
+    (name,) = _known_tables(plan, [options.table])
+    draw(plan, plan.tables[name], plan.results / "figures")
 
 
 def _known_tables(plan: Plan, names: list[str]) -> list[str]:
@@ -480,6 +521,26 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--again", action="store_true", help="replace weights that were trained here")
     own.set_defaults(run=_import)
+
+    for name, run, text in (
+        ("curves", _curves, "draw precision against recall, and AP against IoU (svg, png, csv)"),
+        ("diagnosis", _diagnosis, "how far found boxes are off, as a table and as a figure"),
+    ):
+        step = commands.add_parser(name, help=text)
+        _add_plan(step)
+        step.add_argument("table", nargs="?", default="table1", metavar="TABLE",
+                          help="whose rows; default: table1")  # fmt: skip
+        step.set_defaults(run=run)
+    figure4 = commands.add_parser("figure4", help="draw how bins are made (svg, png, csv)")
+    figure4.add_argument("folder", type=Path, metavar="FOLDER", help="where figure4.svg is to lie")
+    figure4.set_defaults(run=_figure4)
+    figure6 = commands.add_parser("figure6", help="draw what two rows find in single test images")
+    _add_plan(figure6)
+    figure6.set_defaults(run=_figure6)
+    training = commands.add_parser("training-curves", help="draw losses against iterations")
+    _add_plan(training)
+    training.add_argument("table", nargs="?", default="table1", help="whose runs; default: table1")
+    training.set_defaults(run=_training_curves)
     return parser
 
 

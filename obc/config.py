@@ -29,6 +29,16 @@ from obc.spec_errors import ConfigError
 from obc.table_file import read_yaml, validate
 
 
+class Examples(Strict):
+    """What Figure 6 compares on single images: two rows of a table, by their keys."""
+
+    table: str = Field("table1", description="where the rows stand")
+    baseline: str = Field("regression", description="key of the row on the left")
+    method: str = Field("full", description="key of the row on the right")
+    images: int = Field(2, ge=1, le=10, description="with the largest gains, of each kind")
+    min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
+
+
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: what a user chooses for one call."""
 
@@ -63,6 +73,7 @@ class SuiteConfig(Strict):
         description="GPUs that train one run together, each on its share of every batch; 0: the "
         "CPU; never part of a run id; null: the scale's runtime.gpus",
     )
+    examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
     difficult: Difficult = Field(
         "gt",
         description="objects that VOC marks difficult are ground truth like others (gt), or not "

@@ -240,7 +240,9 @@ def _try(
                 locks.enter_context(handle)
                 taken.append(device)
             if len(taken) == count:
-                held.enter_context(locks.pop_all())
+                leases = held.enter_context(locks.pop_all())
+                # Processes that load images would hold them on when the training itself is killed.
+                os.register_at_fork(after_in_child=leases.close)
                 return tuple(taken)
     return ()
 

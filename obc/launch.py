@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from obc.errors import SuiteError
 from obc.plan import Plan
-from obc.runs import run_status
+from obc.records import read_record
 from obc.sessions import note_failure
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -45,20 +45,27 @@ class RankFailed(SuiteError):
 
 
 def train_together(
-    plan: Plan, run_id: str, seed: int, processes: int, terminal: TextIO, patience: float = 0.0
+    plan: Plan, run_id: str, seed: int, processes: int, terminal: TextIO, lock: TextIO
 ) -> None:
     """Train a run on several processes, each on its share of every batch; see `obc.train.train`.
+
+    Args:
+        plan: as there, like `run_id`, `seed` and `terminal`.
+        processes: how many; they divide the batch.
+        lock: of the claimed run. The first process holds it too: it outlives this one for a moment
+            if this one is killed.
 
     Raises:
         RankFailed: a process failed, and the others were ended.
         SystemExit: 128 + signal, when a signal asked it to stop.
     """
     folder = plan.run_folder(run_id, seed)
-    arguments = (plan, run_id, seed, InheritedStream(terminal), patience)
+    before = read_record(folder / "run.json")
+    arguments = (plan, run_id, seed, InheritedStream(terminal), InheritedStream(lock))
     try:
         launch(_train, arguments, processes, folder / "work")
     except SystemExit:
-        if run_status(folder) != "trained" or (folder / "work" / "sessions.json").exists():
+        if read_record(folder / "run.json") in (None, before):
             raise  # otherwise the first rank had written its results when the signal came
     except RankFailed as error:
         if error.rank > 0:  # the first rank notes its own errors; of others' it sees the connection
@@ -66,12 +73,14 @@ def train_together(
         raise
 
 
-def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float) -> None:
+def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, lock: TextIO) -> None:
     from obc.train import follow, train
 
     if distributed.get_rank() == 0:
-        train(plan, run_id, seed, terminal, patience)
+        os.register_at_fork(after_in_child=lock.close)  # see obc/runs.py
+        train(plan, run_id, seed, terminal)
     else:
+        lock.close()
         follow(plan, run_id, seed)
 
 
@@ -82,7 +91,8 @@ def launch(
 
     A stop signal to this process reaches all ranks: rank 0 handles it as it would alone, the others
     go on until rank 0 is gone, because it cannot finish its step without them. What still runs 30
-    seconds later is killed.
+    seconds later is killed, which is torch's limit. If this process is killed, the system sends all
+    ranks SIGINT.
 
     Args:
         function: of a module, so that a fresh process can import it.
@@ -149,7 +159,9 @@ def _rank(function: Callable[..., object], arguments: tuple[Any, ...], logs: Pat
     if rank > 0:
         _print_to(rank_log(logs, rank))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # What the system sends when the launcher was killed; it must end a rank that waits in CUDA.
+        # SIGINT is Ctrl-C, or the system's word that the launcher was killed. Until the function
+        # handles it, it must end this process, also where a shell had it ignored and while torch
+        # waits for other ranks: Python's own handler would only run when that wait is over.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     on_gpus = torch.cuda.is_available()
     if on_gpus:

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from obc.atomic import write_text
 from obc.claims import Claims, read_claims
 from obc.config import ChosenData, SuiteConfig, choose_data
+from obc.datasets.published import Published, needed, read_datasets
 from obc.drift import deviations
 from obc.experiment import (
     FigureSpec,
@@ -56,6 +57,9 @@ class Plan(Strict):
     runs: dict[str, PlannedRun]
     initial_runs: dict[str, PlannedRun]
     claims: Claims | None = None
+    published: dict[str, Published] = Field(
+        {}, description="what config/datasets.yaml has of what the runs need"
+    )
     notes: tuple[str, ...] = ()
 
     def run_of(self, row: Row) -> PlannedRun:
@@ -76,11 +80,14 @@ class Plan(Strict):
         """The seeds that a run is trained with: those of every table that it is in."""
         if run_id in self.initial_runs:
             return (INITIAL_SEED,)
+        tables = self.runs[run_id].tables
+        return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
+
+    def seeds_of_table(self, table: str) -> tuple[int, ...]:
+        """The seeds that a table asks for; its runs have more where they are in others too."""
         chosen = self.config.seeds or self.scale.seeds
         by_table = chosen if isinstance(chosen, dict) else {"default": chosen}
-        tables = self.runs[run_id].tables
-        seeds = (by_table.get(table, by_table["default"]) for table in tables)
-        return tuple(sorted({seed for of_table in seeds for seed in of_table}))
+        return by_table.get(table, by_table["default"])
 
     def dataset_of(self, run_id: str) -> DatasetName:
         """The data set that a run is trained and evaluated on."""
@@ -148,6 +155,18 @@ class Plan(Strict):
         }
 
     @property
+    def example_rows(self) -> dict[int, Row]:
+        """The two rows that Figure 6 compares, the baseline first, by their index in its table.
+
+        Empty where the plan lacks the table, or the table such rows: then there is no Figure 6.
+        """
+        chosen = self.config.examples
+        rows = self.tables[chosen.table].rows if chosen.table in self.tables else ()
+        trained = {row.key: (at, row) for at, row in enumerate(rows) if not row.cited}
+        keys = (chosen.baseline, chosen.method)
+        return dict(trained[key] for key in keys) if trained.keys() >= set(keys) else {}
+
+    @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
         counts = [len(self.seeds_of(run_id)) for run_id in self.runs] or [0]
@@ -164,8 +183,8 @@ class Plan(Strict):
 
     @cached_property
     def content_digest(self) -> str:
-        """8 hex digits that change when anything of the plan does."""
-        return digest(self.model_dump(mode="json"))
+        """8 hex digits that change when anything of the plan does that a number can depend on."""
+        return digest(self.model_dump(mode="json", exclude={"published"}))
 
     def table_digest(self, name: str) -> str:
         """8 hex digits of a table's spec and of what its caption says beside it."""
@@ -196,7 +215,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     Args:
         raw_config: the merged content of config.yaml and the command line.
         config_folder: holds scales/*.yaml, experiments/*.yaml and, if claims are to be judged,
-            claims.yaml.
+            claims.yaml, and, if anything is to be fetched, datasets.yaml.
 
     Raises:
         ConfigError: any file or key is wrong; the message says which and what is allowed.
@@ -206,6 +225,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     chosen = choose_data(config, config_folder / "scales")
     tables = _tables(config_folder / "experiments")
     _check_seeds_name_tables(config, chosen.scale, tables)
+    _check_examples_name_rows(config, tables)
     _check_batches_split(config, chosen.scale)
     claims_path = config_folder / "claims.yaml"
     claims = read_claims(claims_path, tables) if claims_path.exists() else None
@@ -222,6 +242,9 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         changes = ", ".join(f"{key} = {value}" for key, value in config.change.items())
         notes += (f"not scale {chosen.scale.name} as it comes, but with {changes}",)
     runs, initial_runs = _runs(tables, chosen.scale, chosen.identities)
+    datasets_path = config_folder / "datasets.yaml"
+    datasets = read_datasets(datasets_path) if datasets_path.exists() else {}
+    resolved = [run.resolved for run in (*initial_runs.values(), *runs.values())]
     return Plan(
         config=config,
         scale=chosen.scale,
@@ -231,6 +254,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         runs=runs,
         initial_runs=initial_runs,
         claims=claims and claims.about(tables),
+        published={one.name: one for one in needed(resolved, chosen.scale.data, datasets)},
         notes=notes,
     )
 
@@ -260,6 +284,27 @@ def _check_seeds_name_tables(
                 f"{place}: {', '.join(unknown)} is no table in config/experiments; "
                 f"allowed: default, {', '.join(tables)}"
             )
+
+
+def _check_examples_name_rows(
+    config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    """Rows that were asked for; without the default's there is only no Figure 6."""
+    if "examples" not in config.model_fields_set:
+        return
+    examples = config.examples
+    if examples.table not in tables:
+        raise ConfigError(
+            f"examples: {examples.table!r} is no table in config/experiments; "
+            f"allowed: {', '.join(tables)}"
+        )
+    rows = {key for key, row in tables[examples.table].keyed_rows.items() if not row.cited}
+    unknown = sorted({examples.baseline, examples.method} - rows)
+    if unknown:
+        raise ConfigError(
+            f"examples: {', '.join(unknown)} is the key of no row of {examples.table} that is "
+            f"trained; allowed: {', '.join(sorted(rows)) or 'none, since no row has a key'}"
+        )
 
 
 def _check_batches_split(config: SuiteConfig, scale: Scale) -> None:

@@ -4,7 +4,8 @@ final.pth              weights, a plain state dict
 run.json               spec, seed, data, code, packages, hardware, time; written last
 config.py              the resolved MMDetection config
 log.txt                everything the training printed
-metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log
+metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log;
+                       evaluate.<decode>.failed.json why the last one failed
 work/                  of a training that is not done: lock, sessions.json (its starts),
                        progress.json (how far it is), iteration_<n>.pth (checkpoints), and
                        failed.json or interrupted.json (why it ended)
@@ -12,6 +13,7 @@ work/                  of a training that is not done: lock, sessions.json (its 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -21,6 +23,10 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from obc.errors import SuiteError
+
+# Of a file system whose locks this machine cannot ask for; the one that trains may well.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+HEARD_SECONDS = 300.0
 
 RunStatus = Literal["trained", "running", "failed", "interrupted", "not run"]
 
@@ -43,13 +49,16 @@ def run_status(folder: Path) -> RunStatus:
 
 
 @contextmanager
-def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
+def training_lock(folder: Path, patience: float = 0.0) -> Iterator[TextIO]:
     """Hold a run's folder against a second training; the system frees it if the process dies.
 
     Args:
         folder: of the run.
         patience: seconds to wait for a process that holds it, e.g. one that was told to stop and
             is saving.
+
+    Yields:
+        The lock, an open file: a process that is given it holds the folder too.
 
     Raises:
         RunBusy: another process holds it.
@@ -66,7 +75,7 @@ def training_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
                 continue  # the one that held it is done and has removed it
             # Processes that load images would hold the lock on when the training itself is killed.
             os.register_at_fork(after_in_child=handle.close)
-            yield
+            yield handle
             return
 
 
@@ -97,4 +106,17 @@ def _is_locked(path: Path) -> bool:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return _heard_from(path.parent)
     return False
+
+
+def _heard_from(work: Path) -> bool:
+    """Whether a training that has not ended left a note lately: all to go by without locks."""
+    if any((work / f"{end}.json").exists() for end in ("failed", "interrupted")):
+        return False
+    notes = [path for path in map(work.joinpath, ("progress.json", "sessions.json"))
+             if path.exists()]  # fmt: skip
+    return any(time.time() - note.stat().st_mtime < HEARD_SECONDS for note in notes)

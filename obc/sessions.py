@@ -1,9 +1,11 @@
 """The sessions of one training: each start, and how far it came before it ended or was killed.
 
 Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if code, data, starting weights and
-precision are the same, unless the scale keeps weights at any price; then the record in
-run.json names every version.
+So a session goes on from an earlier one's checkpoint only if code, data, starting weights,
+precision and the number of processes are the same, unless the scale keeps weights at any price;
+then the record in run.json names every version.
+
+Nothing here starts CUDA: a run is claimed before a GPU is leased for it (obc/devices.py).
 """
 
 from __future__ import annotations
@@ -11,26 +13,133 @@ from __future__ import annotations
 import json
 import os
 import platform
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from obc.atomic import write_json
 from obc.checkpoints import drop_damaged, iteration_of, newest_checkpoint
-from obc.interruption import Interrupted
+from obc.errors import SuiteError
+from obc.plan import Plan
+from obc.provenance import TRAINING_CODE, code_digest, file_sha256
+from obc.records import read_record
+from obc.runs import training_lock
+
+if TYPE_CHECKING:
+    from obc.interruption import Interrupted  # imports MMEngine, which starts CUDA
+
+Version = dict[str, str | int | None]
+
+
+class NotIndexed(SuiteError):
+    """A training or an evaluation was started before its data set was checked."""
+
+
+class NoInitialWeights(SuiteError):
+    """The weights that a run starts from have not been trained."""
+
+
+@contextmanager
+def claimed(
+    plan: Plan, run_id: str, seed: int, processes: int, patience: float, terminal: TextIO
+) -> Iterator[TextIO | None]:
+    """Hold a run while it is trained, unless another process trains it before this one gets it.
+
+    Comes first of all in a training: what waits for a run should hold no GPU meanwhile.
+
+    Args:
+        plan: the resolved plan that names the run.
+        seed: of the training.
+        processes: that would train it.
+        patience: seconds to wait for another process that holds the run.
+        terminal: where it is said that the run is trained.
+
+    Yields:
+        The lock, an open file; None when the run was trained meanwhile, and of a version that this
+        process would go on from.
+
+    Raises:
+        RunBusy: another process holds the run.
+    """
+    folder = plan.run_folder(run_id, seed)
+    before = read_record(folder / "run.json")
+    with training_lock(folder, patience) as lock:
+        now = read_record(folder / "run.json")
+        if now is not None and now != before:
+            version = training_version(plan, run_id, processes)
+            # Imported weights have no sessions.
+            if _fit(now.get("sessions") or [], version, plan.scale.runtime.keep_weights):
+                shutil.rmtree(folder / "work", ignore_errors=True)
+                print(f"{run_id} seed {seed}: trained by another process meanwhile", file=terminal)
+                yield None
+                return
+        for note in ("failed.json", "interrupted.json", "progress.json"):  # of the last session
+            (folder / "work" / note).unlink(missing_ok=True)
+        yield lock
+
+
+def training_version(plan: Plan, run_id: str, processes: int) -> Version:
+    """What decides a run's weights besides its spec and its seed, which its folder is named after.
+
+    Args:
+        processes: that train together; what each of them draws is its own.
+
+    Returns:
+        training_code (digest of the code that decides weights), data_sha256 (of the indexed data
+        set), initial_weights_sha256, numerics (the switches of precision), processes.
+
+    Raises:
+        NotIndexed: the data set was not checked yet.
+        NoInitialWeights: the run that this one starts from is not trained.
+    """
+    initial_weights = starting_weights(plan, run_id)
+    return {
+        "training_code": code_digest(TRAINING_CODE),
+        "data_sha256": read_manifest(plan.index_folder(plan.dataset_of(run_id)))["sha256"],
+        "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
+        "numerics": json.dumps(plan.scale.runtime.numerics),
+        "processes": processes,
+    }
+
+
+def read_manifest(index_folder: Path) -> dict[str, Any]:
+    """What `obc index` found in a data set.
+
+    Raises:
+        NotIndexed: the folder has no manifest.
+    """
+    path = index_folder / "manifest.json"
+    if not path.exists():
+        raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
+    return json.loads(path.read_text())
+
+
+def starting_weights(plan: Plan, run_id: str) -> Path | None:
+    """The trained weights that a run starts from; None for a run that starts from none.
+
+    Raises:
+        NoInitialWeights: they are not there.
+    """
+    path = plan.initial_weights(run_id)
+    if path is not None and not path.exists():
+        raise NoInitialWeights(
+            f"{path}: not there; {run_id} starts from the weights of "
+            f"{plan.trainings[run_id].resolved.initial_run}, train that one first (`obc train`)"
+        )
+    return path
 
 
 def begin_session(
-    work: Path, version: dict[str, str | None], keep_weights: bool, terminal: TextIO
+    work: Path, version: Version, keep_weights: bool, terminal: TextIO
 ) -> list[dict[str, Any]]:
     """Add a session to the record in a work folder, deleting checkpoints that it cannot go on from.
 
     Args:
         work: the training's work folder, with the checkpoints of earlier sessions if any.
-        version: what a training must not mix: training_code (digest of the code that decides
-            weights), data_sha256 (of the indexed data set), initial_weights_sha256, numerics (the
-            switches of precision).
+        version: what a training must not mix, as training_version says.
         keep_weights: go on from earlier checkpoints whatever they were trained with.
         terminal: where it is said that a training starts over, or goes back to an older checkpoint.
 
@@ -40,11 +149,10 @@ def begin_session(
     """
     path = work / "sessions.json"
     earlier = json.loads(path.read_text()) if path.exists() else []
-    fits = all({key: session.get(key) for key in version} == version for session in earlier)
-    if not (fits or keep_weights):
+    if earlier and not _fit(earlier, version, keep_weights):
         print(
-            f"{work}: code, data, starting weights or precision changed since this training began; "
-            "it starts over",
+            f"{work}: code, data, starting weights, precision or number of processes changed since "
+            "this training began; it starts over",
             file=terminal,
         )
         earlier = []
@@ -66,6 +174,12 @@ def begin_session(
     sessions = [*earlier, session]
     save_sessions(work, sessions)
     return sessions
+
+
+def _fit(sessions: list[dict[str, Any]], version: Version, keep_weights: bool) -> bool:
+    """Whether what some sessions trained may stand for, or be a part of, what a version trains."""
+    same = all({key: session.get(key) for key in version} == version for session in sessions)
+    return bool(sessions) and (same or keep_weights)
 
 
 def process_identity() -> dict[str, Any]:

@@ -7,6 +7,7 @@ result format.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -63,7 +64,7 @@ def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dic
     """The test-dev images in COCO folder `root`, as entries of an index.
 
     Raises:
-        DatasetError: list or images are missing, or `categories` are not the list's.
+        DatasetError: the list or an image in it is missing, or `categories` are not the list's.
     """
     path = root / IMAGE_INFO
     if not path.is_file() or not (root / IMAGES).is_dir():
@@ -79,6 +80,14 @@ def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dic
         raise DatasetError(
             f"{path}: has {len(published)} categories, the run was trained on {len(trained)}, not "
             f"among them: {', '.join(other[:5]) or 'none'}; the server takes COCO's 80 only"
+        )
+    there = {file.name for file in os.scandir(root / IMAGES)}  # and others: test-dev is half of it
+    absent = [one["file_name"] for one in info["images"] if one["file_name"] not in there]
+    if absent:
+        raise DatasetError(
+            f"{root / IMAGES}: {len(absent)} of the {len(info['images'])} images that {path.name} "
+            f"lists are not there: {', '.join(absent[:5])}{', ..' if absent[5:] else ''}; the "
+            "server wants all of them: complete the folder, or move it away and have it fetched"
         )
     keys = ("id", "width", "height")
     return [

@@ -21,7 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # Target names of the workflow; a table of that name would be a second rule of it.
 RESERVED_NAMES = {
     "all", "partial", "plan", "fetch", "draw", "index", "train", "evaluate", "table", "figure",
-    "claims", "claims_report", "losses",
+    "claims", "claims_report", "losses", "figure4", "figure6",
+    "training_curves",
 }  # fmt: skip
 
 

@@ -6,7 +6,6 @@ it writes checkpoints there, and a later call goes on from the newest one to the
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 from functools import cached_property
@@ -29,22 +28,21 @@ from obc.errors import SuiteError
 from obc.interruption import Interrupted, StopRequest, stop_requests
 from obc.plan import Plan
 from obc.precision import out_of_memory_explained, prepare, with_amp
-from obc.provenance import code_version, file_sha256
+from obc.provenance import code_version
 from obc.records import weights_record
-from obc.runs import training_lock
 from obc.scale import Runtime
-from obc.sessions import begin_session, note_failure, note_interruption, save_sessions
+from obc.sessions import (
+    begin_session,
+    note_failure,
+    note_interruption,
+    read_manifest,
+    save_sessions,
+    starting_weights,
+    training_version,
+)
 from obc.train_hooks import ProgressHook, SessionHook, StopHook
 
 FINAL_FILES = ("final.pth", "config.py", "run.json")
-
-
-class NotIndexed(SuiteError):
-    """A training or an evaluation was started before its data set was checked."""
-
-
-class NoInitialWeights(SuiteError):
-    """The weights that a run starts from have not been trained."""
 
 
 class MissingPackage(SuiteError):
@@ -57,10 +55,7 @@ def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
     Raises:
         NotIndexed: the folder has no manifest.
     """
-    path = index_folder / "manifest.json"
-    if not path.exists():
-        raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
-    manifest = json.loads(path.read_text())
+    manifest = read_manifest(index_folder)
     files = DataFiles(
         root=Path(manifest["root"]).absolute(),
         train=(index_folder / "train.json").absolute(),
@@ -70,10 +65,11 @@ def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
     return files, manifest
 
 
-def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float = 0.0) -> Path:
+def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
     """Train a run, or go on with it, and write its final files.
 
-    Of several processes that train it together (obc/launch.py) the first calls this one.
+    The caller has claimed the run (obc/sessions.py). Of several processes that train it together
+    (obc/launch.py) the first calls this one.
 
     SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
     final files are written they are written to the end.
@@ -82,39 +78,33 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO, patience: float 
         plan: the resolved plan that names the run.
         seed: of weights, data order and sampling.
         terminal: where progress lines go; everything else is printed to stdout.
-        patience: seconds to wait for another process that trains this run.
 
     Returns:
         The run's folder.
 
     Raises:
         TrainingDiverged: the loss became nan or infinite.
-        RunBusy: another process is training this run.
         CheckpointNotWritten: the disk is full.
         Interrupted: a signal came; a SystemExit, with status 143 for SIGTERM and 130 for SIGINT.
     """
     folder = plan.run_folder(run_id, seed)
-    work = folder / "work"
-    with training_lock(folder, patience):
-        for note in ("failed.json", "interrupted.json", "progress.json"):
-            (work / note).unlink(missing_ok=True)
-        try:
-            with stop_requests() as stop:
-                _train(plan, run_id, seed, terminal, stop)
-                # Checkpoints are not needed once the final weights are written. NFS keeps the names
-                # of open files, lock and log, for a while; that is no reason to fail.
-                shutil.rmtree(work, ignore_errors=True)
-        except Interrupted as interruption:
-            iteration = note_interruption(folder, interruption)
-            print(
-                f"{run_id} seed {seed}: stopped by {interruption.signal.name} after iteration "
-                f"{iteration}; started again, it goes on from there",
-                file=terminal,
-            )
-            raise
-        except Exception as error:
-            note_failure(folder, error)
-            raise
+    try:
+        with stop_requests() as stop:
+            _train(plan, run_id, seed, terminal, stop)
+            # Checkpoints are not needed once the final weights are written. NFS keeps the names of
+            # open files, lock and log, for a while; that is no reason to fail.
+            shutil.rmtree(folder / "work", ignore_errors=True)
+    except Interrupted as interruption:
+        iteration = note_interruption(folder, interruption)
+        print(
+            f"{run_id} seed {seed}: stopped by {interruption.signal.name} after iteration "
+            f"{iteration}; started again, it goes on from there",
+            file=terminal,
+        )
+        raise
+    except Exception as error:
+        note_failure(folder, error)
+        raise
     return folder
 
 
@@ -144,17 +134,11 @@ def require_weights_source(pretrained: str | None) -> None:
 
 
 def _config(plan: Plan, run_id: str, seed: int) -> Config:
-    run = with_fetched_weights(plan.trainings[run_id].resolved)
+    run = with_fetched_weights(plan.trainings[run_id].resolved, plan.published)
     files, _ = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
-    initial_weights = plan.initial_weights(run_id)
-    if initial_weights is not None and not initial_weights.exists():
-        raise NoInitialWeights(
-            f"{initial_weights}: not there; {run_id} starts from the weights of "
-            f"{run.initial_run}, train that one first (`obc train`)"
-        )
-    processes = get_world_size()
-    config = build_config(run, seed, files, plan.scale.runtime, initial_weights, processes)
+    weights = starting_weights(plan, run_id)
+    config = build_config(run, seed, files, plan.scale.runtime, weights, get_world_size())
     config.work_dir = str(plan.run_folder(run_id, seed) / "work")
     return config
 
@@ -163,15 +147,9 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
     folder = plan.run_folder(run_id, seed)
     work = folder / "work"
     config = _config(plan, run_id, seed)
-    _, manifest = data_files(plan.index_folder(plan.trainings[run_id].resolved.spec.dataset))
-    initial_weights = plan.initial_weights(run_id)
+    manifest = read_manifest(plan.index_folder(plan.dataset_of(run_id)))
     code = code_version()
-    version = {
-        "training_code": code["training_code"],
-        "data_sha256": manifest["sha256"],
-        "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
-        "numerics": json.dumps(plan.scale.runtime.numerics),
-    }
+    version = training_version(plan, run_id, get_world_size())
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
     for name in FINAL_FILES:
         remove_leftovers(folder / name)

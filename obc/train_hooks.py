@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from obc.atomic import write_json
 from obc.checkpoints import checkpoint_path, newest_checkpoint
 from obc.errors import SuiteError
-from obc.interruption import Interrupted, StopRequest, agreed
+from obc.interruption import Interrupted, StopRequest, agreed, group_on_cpu
 from obc.sessions import process_identity
 
 
@@ -40,6 +40,7 @@ def save_checkpoint(runner: Runner) -> None:
     if not all(bool(torch.isfinite(weight).all()) for weight in weights):
         raise _diverged(runner, "a weight is nan or infinite")
     runner.train_loop.save()
+    runner.call_hook("after_save_checkpoint")
 
 
 @HOOKS.register_module()
@@ -88,22 +89,27 @@ class StopHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """From here on a signal waits for the end of the iteration."""
         self.request.deferred = True
+        self.group = group_on_cpu()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Save, unless this iteration has been saved, and leave."""
-        number = agreed(self.request.number)
+        number = agreed(self.request.number, self.group)
         if not number:
             return
         if not checkpoint_path(Path(runner.work_dir), runner.iter + 1).exists():
             save_checkpoint(runner)
-        barrier()  # a process that left earlier would have the first one killed while it saves
+        # A process that left earlier would have the first one killed while it saves.
+        barrier(self.group)
         raise Interrupted(number)
 
 
 class SessionHook(Hook):
-    """Notes with each checkpoint how much this session has trained, for when it is killed.
+    """Notes after each checkpoint how much this session has trained, for when it is killed.
+
+    Not before: a kill between the two leaves a note of a little less than the checkpoint has, and
+    never of more, which the next session would train and count again.
 
     Args:
         session: the session's record; `seconds` and `images` are kept up to date in it.
@@ -118,10 +124,10 @@ class SessionHook(Hook):
         self.save = save
         self.progress = progress
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_save_checkpoint(self, runner: Runner) -> None:
         """Bring the record up to date."""
         self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
-        with suppress(OSError):  # on a full disk the checkpoint, which is next, says what to do
+        with suppress(OSError):  # a disk that is full now: the next checkpoint says what to do
             self.save()
 
 
@@ -155,7 +161,7 @@ class NonFiniteLossHook(Hook):
 def _diverged(runner: Runner, what: str) -> TrainingDiverged:
     checkpoint = newest_checkpoint(Path(runner.work_dir)) or "none: it failed before the first one"
     return TrainingDiverged(
-        f"{what} at iteration {runner.iter + 1} (epoch {runner.epoch + 1} of "
+        f"{what}, noticed at iteration {runner.iter + 1} (epoch {runner.epoch + 1} of "
         f"{runner.max_epochs}); last good checkpoint: {checkpoint}. "
         f"Lower schedule.lr or check the data"
     )
@@ -237,6 +243,7 @@ class ProgressHook(Hook):
             "images_per_second": round(self.images / seconds, 2),
             "seconds_left": round(left, 1),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             **process_identity(),
         }
 

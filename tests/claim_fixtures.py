@@ -13,7 +13,7 @@ from report_fixtures import measure, plan_of
 
 from obc.plan import Plan
 from obc.report.training_spread import Sampled
-from obc.report.verdicts import Evaluation, JudgedContrast, judge
+from obc.report.verdicts import JudgedContrast, Resampling, judge
 
 TABLE = """
 title: Losses
@@ -87,13 +87,14 @@ def evaluated(plan: Plan, table: str = "table7", **aps: list[float]) -> None:
     (index / "manifest.json").write_text('{"sha256": "data", "splits": {"val": {"images": 16}}}')
 
 
-def resampler(*, shared: bool = True) -> Callable[[Evaluation], Sampled]:
+def resampler(*, shared: bool = True) -> Callable[[Resampling], Sampled]:
     """Resamples that move around the metrics file's numbers: all evaluations alike, or opposed."""
 
-    def resample(evaluation: Evaluation) -> Sampled:
-        name = evaluation.detections.with_suffix(".json").name.replace("detections", "metrics")
-        metrics = json.loads(evaluation.detections.with_name(name).read_text())["metrics"]
-        sign = -1 if not shared and "-l2-" in str(evaluation.detections) else 1
+    def resample(asked: Resampling) -> Sampled:
+        detections = asked.evaluation.detections
+        name = detections.with_suffix(".json").name.replace("detections", "metrics")
+        metrics = json.loads(detections.with_name(name).read_text())["metrics"]
+        sign = -1 if not shared and "-l2-" in asked.evaluation.run_id else 1
         return {k: v + sign * np.concatenate([[0.0], NOISE]) for k, v in metrics.items()}
 
     return resample

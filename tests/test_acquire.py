@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,32 @@ def test_the_state_of_an_entry_is_seen_from_its_files(project: Path, server: Ser
     assert state(published) == "partial"
 
 
+def test_a_download_with_a_wrong_checksum_is_not_unpacked(
+    project: Path, server: Server, capsys: pytest.CaptureFixture
+) -> None:
+    content = server.files["/test.tar"]
+    server.files["/test.tar"] = content[:-1] + bytes([content[-1] ^ 1])
+    assert main(["fetch", "voc2007"]) == 1
+    assert "test.tar: what it sent has md5" in capsys.readouterr().err
+    assert not (project / "data/VOCdevkit").exists()
+    assert not (project / "data/fetched/voc2007.json").exists()
+
+
+def test_a_published_archive_that_leads_out_of_its_folder_is_refused(
+    project: Path, server: Server, capsys: pytest.CaptureFixture
+) -> None:
+    archive = io.BytesIO(server.files["/test.tar"])
+    with tarfile.open(fileobj=archive, mode="a") as tar:
+        tar.addfile(tarfile.TarInfo("VOCdevkit/../../../evil.txt"))
+    server.files["/test.tar"] = archive.getvalue()
+    write_datasets(project / "config/datasets.yaml", server)
+    assert main(["fetch", "voc2007"]) == 1
+    assert "evil.txt' leads out of the folder" in capsys.readouterr().err
+    assert not list(project.parent.rglob("evil.txt"))
+    assert not (project / "data/VOCdevkit/VOC2007").exists()
+    assert not (project / "data/fetched/voc2007.json").exists()
+
+
 # --- folders that are there already ------------------------------------------------------------
 
 
@@ -138,6 +165,18 @@ def test_nothing_is_added_to_a_folder_that_is_linked_to(own: Path) -> None:
     assert snapshot(own) == before
 
 
+def test_a_folder_of_weights_that_is_linked_to_is_used_in_place(
+    project: Path, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    (own / "tiny-12345678.pth").write_bytes(b"weights")
+    (project / "data").mkdir()
+    (project / "data/weights").symlink_to(own)
+    before = snapshot(own)
+    get("tiny")
+    assert (snapshot(own), server.asked) == (before, [])
+
+
 # --- without a network -------------------------------------------------------------------------
 
 
@@ -162,6 +201,32 @@ def test_the_list_says_what_to_put_where_and_then_no_network_is_needed(
     assert main(["fetch", *names]) == 0
     assert len(server.asked) == asked
     assert all(state(read_datasets()[name]) == "present" for name in names)
+
+
+def test_the_list_names_no_file_to_fetch_that_is_in_place(
+    project: Path, server: Server, capsys: pytest.CaptureFixture
+) -> None:
+    get("tiny")
+    (project / "data/archives").mkdir()
+    (project / "data/archives/test.tar").write_bytes(server.files["/test.tar"])
+    (project / "data/archives/trainval.tar").write_bytes(b"half")
+    assert main(["fetch", "--list", "voc2007", "tiny"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[0] == "from"] == [f"{server.url}/trainval.tar"]
+    assert [line[1] for line in lines if line[0] == "there"] == ["data/archives/test.tar"]
+    assert [line[1] for line in lines if line[0] == "wrong"] == ["data/archives/trainval.tar:"]
+
+
+def test_weights_that_are_spoilt_later_are_fetched_anew(
+    project: Path, capsys: pytest.CaptureFixture
+) -> None:
+    get("tiny")
+    path = project / "data/weights/tiny-12345678.pth"
+    path.write_bytes(b"weigths")
+    assert main(["fetch", "--list", "tiny"]) == 0
+    assert "put it   data/weights/tiny-12345678.pth" in capsys.readouterr().out
+    assert "set aside" in get("tiny")
+    assert path.read_bytes() == b"weights"
 
 
 def test_weights_put_by_hand_are_checked(project: Path) -> None:

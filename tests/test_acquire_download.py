@@ -127,13 +127,51 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(server: Server, tmp_path: P
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
 
 
-def test_what_one_mirror_began_is_not_mixed_with_another_s(server: Server, tmp_path: Path) -> None:
+def test_a_mirror_goes_on_with_what_another_began(server: Server, tmp_path: Path) -> None:
+    server.files["/new/a.tar"] = CONTENT
+    server.tags = {"/a.tar": '"1"', "/new/a.tar": '"2"'}
+    server.cut_after = [1_500_000, 0, 0, 0]
+    get(remote(server, "/a.tar", "/new/a.tar"), tmp_path)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT
+    path, asked = server.asked[-1]
+    assert path == "/new/a.tar" and asked not in (None, "bytes=0-")
+
+
+def test_mirrors_whose_bytes_do_not_fit_together_are_not_mixed(
+    server: Server, tmp_path: Path
+) -> None:
     server.files |= {"/old/a.tar": b"x" * len(CONTENT), "/new/a.tar": CONTENT}
     server.tags = {"/old/a.tar": '"1"', "/new/a.tar": '"1"'}
     server.cut_after = [1_500_000, 0, 0, 0]
-    get(remote(server, "/old/a.tar", "/new/a.tar"), tmp_path)
+    said = get(remote(server, "/old/a.tar", "/new/a.tar"), tmp_path)
+    assert "begun anew from one source" in said
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
     assert server.asked[-1] == ("/new/a.tar", None)
+
+
+def test_without_a_checksum_mirrors_are_never_mixed(server: Server, tmp_path: Path) -> None:
+    server.files |= {"/old/a.tar": b"x" * len(CONTENT), "/new/a.tar": CONTENT}
+    server.cut_after = [1_500_000, 0, 0, 0]
+    unchecked = {"checksum": None, "why": "a test"}
+    get(remote(server, "/old/a.tar", "/new/a.tar", **unchecked), tmp_path)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT
+
+
+def test_a_server_that_names_no_version_is_resumed_too(server: Server, tmp_path: Path) -> None:
+    server.tags, server.cut_after = {"/a.tar": ""}, [1_500_000]
+    get(remote(server), tmp_path)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT
+    assert server.asked[-1][1] is not None
+
+
+def test_a_bad_source_that_breaks_each_time_is_begun_anew_once(
+    server: Server, tmp_path: Path
+) -> None:
+    server.files["/a.tar"] = b"x" * len(CONTENT)
+    server.tags, server.cut_after = {"/a.tar": ""}, [1_500_000, len(CONTENT)] * 9
+    with pytest.raises(DownloadFailed, match="what it sent has md5"):
+        get(remote(server), tmp_path)
+    assert len(server.asked) == 4
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from obc.datasets.download import DiskFull
 from obc.datasets.unpack import DamagedArchive, UnsafeArchive, unpack
 
 FOLDER = PurePosixPath("kit/VOC2007")
@@ -132,6 +134,22 @@ def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
 def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     archive = tar_with(tmp_path / "a.tar", ("kit/VOC2012/a.txt", b"a"))
     assert "no kit/VOC2007/a.txt in there" in damaged([archive], tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zip_with(tmp_path / "a.zip", WANTED)
+    extract = zipfile.ZipFile.extract
+
+    def extract_the_last_that_fits(*arguments: object) -> None:
+        extract(*arguments)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", extract_the_last_that_fits)
+    with pytest.raises(DiskFull, match="what was unpacked is removed; make room"):
+        unpacked(tmp_path / "VOC2007", archive)
+    assert everything_below(tmp_path) == {"a.zip"}
 
 
 def test_what_a_killed_call_left_is_removed(tmp_path: Path) -> None:

@@ -13,13 +13,11 @@ from test_metrics import ground_truth, jittered
 
 from obc.bootstrap import (
     RESAMPLED_METRICS,
-    DetectionsError,
-    Matches,
     difference_interval,
     image_weights,
-    match,
     resampled_ap,
 )
+from obc.matching import DetectionsError, Matches, match
 from obc.metrics import average_precision, difficult_ignored
 
 Truth = dict[str, Any]

@@ -125,7 +125,12 @@ def test_a_full_disk_is_said_with_the_space_needed_and_leaves_the_others_whole(
 
 # --- sessions ----------------------------------------------------------------------------------
 
-VERSION = {"training_code": "code", "data_sha256": "data", "initial_weights_sha256": "weights"}
+VERSION = {
+    "training_code": "code",
+    "data_sha256": "data",
+    "initial_weights_sha256": "weights",
+    "processes": 2,
+}
 
 
 def begin(work: Path, keep_weights: bool = False, terminal=None, **changed: str) -> list[dict]:
@@ -149,7 +154,7 @@ def test_a_session_says_who_trains_and_where_it_goes_on(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("what", VERSION)
-def test_checkpoints_of_other_code_data_or_starting_weights_are_not_gone_on_from(
+def test_checkpoints_of_other_code_data_starting_weights_or_processes_are_not_gone_on_from(
     tmp_path: Path, what: str
 ) -> None:
     trained_a_little(tmp_path, 30)

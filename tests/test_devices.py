@@ -16,6 +16,7 @@ from obc.devices import (
     DeviceError,
     installed_devices,
     lease,
+    lease_folder,
     parse_list,
     visible_devices,
 )
@@ -32,24 +33,28 @@ GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-e86cb44c-6756-fd30-cd4a-1e6da3caf9b0)
 FIRST, SECOND, _, PART, OTHER_PART = (device.uuid for device in parse_list(LISTING))
 TWO = (Device("GPU-a", 0), Device("GPU-b", 1))
 
-# Holds leases in a process of its own: says what it got, then waits to be told to end.
+# Holds leases in a process of its own: starts a child if told, says what it got, then waits to be
+# told to end.
 HOLDER = """
-import sys
+import os, subprocess, sys
 from pathlib import Path
 from obc.devices import Device, lease
 devices = [Device(f"GPU-{name}", index) for index, name in enumerate(sys.argv[3])]
 count = int(sys.argv[2])
 with lease(count, sys.stderr, installed=lambda: devices, usable=lambda: count,
            folder=Path(sys.argv[1]), poll_seconds=0.02) as held:
+    exec(sys.argv[4])
     print(*held, flush=True)
     sys.stdin.readline()
 """
 
 
-def holder(folder: Path, count: int, devices: str = "ab") -> subprocess.Popen[str]:
+def holder(
+    folder: Path, count: int, devices: str = "ab", child: str = "pass"
+) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != VISIBLE}
     return subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder), str(count), devices],
+        [sys.executable, "-c", HOLDER, str(folder), str(count), devices, child],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -235,6 +240,23 @@ def test_a_killed_holder_frees_its_devices(tmp_path: Path) -> None:
     ended(second)
 
 
+@pytest.mark.parametrize(
+    "child",
+    ["if os.fork() == 0: sys.stdin.read(); os._exit(0)", "subprocess.Popen(['cat'])"],
+    ids=["forked", "started"],
+)
+def test_a_killed_holder_frees_its_devices_while_its_children_still_live(
+    tmp_path: Path, child: str
+) -> None:
+    first = holder(tmp_path, 2, child=child)  # which lives until its standard input ends
+    got(first)
+    first.kill()
+    first.wait()
+    second = holder(tmp_path, 2)
+    assert second.communicate("\n", timeout=30) == ("GPU-a GPU-b\n", ""), "it did not have to wait"
+    first.communicate()
+
+
 def test_jobs_that_need_all_devices_take_turns(tmp_path: Path) -> None:
     processes = [holder(tmp_path, 2) for _ in range(3)]
     for process in processes:
@@ -273,19 +295,58 @@ assert not {{"torch", "mmengine", "mmdet"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_training_that_wants_a_gpu_where_none_is_says_how_to_use_the_cpu(
-    tmp_path: Path, unset
+# --- the commands ------------------------------------------------------------------------------
+
+DECODE = ("--decode", "regression")
+
+
+def obc(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "obc.cli", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "asked"),
+    [(("train",), "2 GPUs"), (("evaluate", *DECODE), "1 GPU"), (("submit", *DECODE), "1 GPU")],
+    ids=["train", "evaluate", "submit"],
+)
+def test_a_step_that_wants_gpus_where_none_is_says_how_to_use_the_cpu(
+    tmp_path: Path, unset, step: tuple[str, ...], asked: str
+) -> None:
+    plan = load_plan({"scale": "smoke", "gpus_per_run": 2})
+    plan.save(tmp_path / "plan.json")
+    unset.setenv("PATH", str(tmp_path))  # where no nvidia-smi is
+    command, *options = step
+    process = obc(tmp_path, command, "plan.json", next(iter(plan.runs)), *options)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert f"DeviceError: {asked} a run asked for (gpus_per_run), none visible" in said
+    assert "on purpose: --config gpus_per_run=0" in said
+
+
+@pytest.mark.parametrize("step", ["evaluate", "submit"])
+def test_what_runs_a_trained_model_waits_for_a_gpu_that_a_training_holds(
+    tmp_path: Path, unset, step: str
 ) -> None:
     plan = load_plan({"scale": "smoke", "gpus_per_run": 1})
     plan.save(tmp_path / "plan.json")
-    unset.setenv("PATH", str(tmp_path))  # where no nvidia-smi is
-    done = subprocess.run(
-        [sys.executable, "-m", "obc.cli", "train", "plan.json", next(iter(plan.runs))],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-a)'\n")
+    command.chmod(0o755)
+    unset.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    unset.setenv("TMPDIR", str(tmp_path))
+    unset.setattr("tempfile.tempdir", None)  # so that it is looked up again
+    training = holder(lease_folder(), 1, "a")
+    assert got(training) == ["GPU-a"]
+    waiting = obc(tmp_path, step, "plan.json", next(iter(plan.runs)), *DECODE)
+    assert waiting.stderr.readline() == (
+        f"waiting for 1 of 1 GPUs, too few are free (GPU 0: process {training.pid})\n"
     )
-    assert done.returncode == 1
-    assert "DeviceError: 1 GPU a run asked for (gpus_per_run), none visible" in done.stderr
-    assert "on purpose: --config gpus_per_run=0" in done.stderr
+    waiting.kill()
+    waiting.communicate()
+    ended(training)

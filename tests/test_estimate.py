@@ -14,7 +14,13 @@ from report_fixtures import TABLE, measure, plan_of, run_folder, trained
 from obc.cli import main
 from obc.operations.complexity import evaluation_flops, parameters, training_flops
 from obc.operations.cost_page import report
-from obc.operations.estimate import DEVICES, START_SECONDS, bytes_to_come, costs
+from obc.operations.estimate import (
+    DEVICES,
+    START_SECONDS,
+    bytes_to_come,
+    costs,
+    finished_rates,
+)
 from obc.plan import Plan
 from obc.spec_errors import ConfigError
 
@@ -107,21 +113,35 @@ def test_records_of_older_code_and_damaged_ones_are_no_history(plan: Plan, spoil
     assert cost(plan, 1).basis == "estimated"
 
 
+def test_history_on_data_that_the_scale_has_no_more_does_not_count(plan: Plan) -> None:
+    finish(plan, 0, images_per_second=50.0, hardware={"gpu": "NVIDIA H100"})
+    without = plan.scale.model_copy(update={"data": {"coco": plan.scale.data["coco"]}})
+    assert finished_rates(plan)
+    assert finished_rates(plan.model_copy(update={"scale": without})) == []
+
+
 def test_imported_weights_cost_nothing_and_are_no_history(plan: Plan) -> None:
     finish(plan, 0, seconds=None, images_per_second=None, imported={"path": "mine.pth"})
     assert (cost(plan, 0).basis, cost(plan, 0).seconds) == ("done", 0.0)
     assert cost(plan, 1).basis == "estimated"
 
 
-def test_disk_is_weights_and_detections_and_while_training_two_checkpoints(plan: Plan) -> None:
+def test_disk_is_weights_and_detections_and_while_training_checkpoints(plan: Plan) -> None:
     run = plan.run_of(plan.tables["table1"].rows[2]).resolved
     weights = 4 * parameters(run, CLASSES)
     found = cost(plan, 2)
-    # At most 100 detections of 23 bytes on each of 4952 images; weights and momentum twice.
+    # At most 100 detections of 23 bytes on each of 4952 images. Weights and momentum three times:
+    # two checkpoints are kept, and the older one until the next is written.
     assert found.disk == weights + 4952 * 100 * 23
-    assert found.peak_disk == 4 * weights
-    total = sum(one.disk for one in costs(plan)) + max(one.peak_disk for one in costs(plan))
-    assert bytes_to_come(plan) == total
+    assert found.peak_disk == 3 * 2 * weights
+
+
+def test_disk_to_come_is_of_all_and_of_the_largest_in_progress(plan: Plan) -> None:
+    peaks = sorted(one.peak_disk for one in costs(plan))
+    stays = sum(one.disk for one in costs(plan))
+    assert bytes_to_come(plan, at_once=1) == stays + peaks[-1]
+    assert bytes_to_come(plan, at_once=2) == stays + peaks[-1] + peaks[-2]
+    assert bytes_to_come(plan, at_once=99) == stays + sum(peaks)
 
 
 def test_a_folder_of_one_s_own_is_counted_when_it_is_indexed(plan: Plan) -> None:
@@ -146,6 +166,14 @@ def test_the_page_says_what_is_shared_and_what_that_spares(plan: Plan) -> None:
     assert line(page, "together")[1:4] == ["6", "4", "0"]
     assert "one training: 4 in place of 6, " in page
     assert "4 estimated for one h100 at 24.8 TFLOP/s, 5% of its peak" in page
+
+
+def test_what_sharing_spares_is_of_the_seeds_that_each_table_asks_for(tmp_path: Path) -> None:
+    tables = {"table1": TABLE, "table2": OTHER}
+    seeds = {"default": [0], "table1": [0, 1, 2]}
+    plan = plan_of(tmp_path, tables, scale="paper", seeds=seeds)
+    # table1: 3 runs with 3 seeds. table2: one run more; two it shares, with one of their seeds.
+    assert "one training: 10 in place of 12, " in report(plan, plan.tables)
 
 
 def test_the_page_counts_what_is_done(plan: Plan) -> None:

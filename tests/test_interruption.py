@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from obc.errors import SuiteError
-from obc.interruption import SAME_REQUEST, Interrupted, agreed, stop_requests
+from obc.interruption import SAME_REQUEST, Interrupted, agreed, group_on_cpu, stop_requests
 from obc.runs import run_status, training_lock
 
 
@@ -55,9 +55,13 @@ def test_an_error_without_a_signal_and_one_of_saving_stay_what_they_are() -> Non
 def test_in_the_loop_a_signal_is_noted() -> None:
     with stop_requests() as request:
         request.deferred = True
-        assert agreed(request.number) == 0
+        assert agreed(request.number, None) == 0
         send(signal.SIGTERM)
-        assert agreed(request.number) == signal.SIGTERM
+        assert agreed(request.number, None) == signal.SIGTERM
+
+
+def test_a_training_of_one_process_asks_nobody_whether_to_stop() -> None:
+    assert group_on_cpu() is None
 
 
 def in_a_child(action) -> int:

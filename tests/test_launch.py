@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -58,37 +61,118 @@ def test_two_processes_have_the_loss_curve_of_one(
 
 # --- one run on two processes ------------------------------------------------------------------
 
+# As `obc train` with gpus_per_run=2, but for the lease of two GPUs.
 TOGETHER = """
 import sys
 from pathlib import Path
 from obc.launch import train_together
 from obc.plan import Plan
-train_together(Plan.load(Path(sys.argv[1])), sys.argv[2], 0, 2, sys.stderr)
+from obc.sessions import claimed
+run = (Plan.load(Path(sys.argv[1])), sys.argv[2], 0)
+with claimed(*run, 2, 60, sys.stderr) as lock:
+    train_together(*run, 2, sys.stderr, lock)
 """
 
 
-@pytest.mark.slow
-def test_two_processes_leave_one_run_written_by_the_first(workspace: Workspace) -> None:
-    workspace.new_scale("together", epochs=1, steps=[])
+@dataclass(frozen=True)
+class Together:
+    """A run, its folder and its undisturbed training on two processes."""
+
+    workspace: Workspace
+    command: list[str]
+    folder: Path
+    undisturbed: Path
+
+    @contextmanager
+    def training(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The same training once more, begun or gone on with, after its next iteration."""
+        progress = self.folder / "work/progress.json"
+        progress.unlink(missing_ok=True)
+        process = subprocess.Popen(self.command, cwd=self.workspace.folder, env=ENVIRONMENT)
+        try:
+            wait_until(progress.exists, process)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def note(self) -> dict:
+        """Why it was interrupted."""
+        return json.loads((self.folder / "work/interrupted.json").read_text())
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait for something that a living process does."""
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def together(workspace: Workspace) -> Together:
+    workspace.new_scale("together", epochs=2, steps=[1])
     plan = workspace.plan(scale="together")
     for made in ("data", "runs"):
         shutil.copytree(
             workspace.folder / "results/smoke" / made, workspace.folder / plan.results / made
         )
-    run = run_id(plan, "smoothl1-b1-")
-    done = workspace.run(sys.executable, "-c", TOGETHER, plan.results / "plan.json", run)
+    run = run_id(plan, "obc-a3-n20-k2")
+    command = [sys.executable, "-c", TOGETHER, str(plan.results / "plan.json"), run]
+    done = workspace.run(*command)
     assert done.returncode == 0, done.stderr
     folder = workspace.folder / plan.run_folder(run, 0)
+    undisturbed = folder.rename(folder.with_name("undisturbed"))
+    return Together(workspace, command, folder, undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_one_run_written_by_the_first(together: Together) -> None:
+    folder = together.undisturbed
     assert run_status(folder) == "trained"
     assert sorted(path.name for path in folder.iterdir()) == ["config.py", "final.pth", "run.json"]
     record = json.loads((folder / "run.json").read_text())
     assert record["processes"] == 2
-    assert record["iterations"] == 6, "48 images in batches of 8, over both"
-    assert [session["images"] for session in record["sessions"]] == [48]
+    assert record["iterations"] == 12, "2 epochs of 48 images in batches of 8, over both"
+    (session,) = record["sessions"]
+    assert (session["images"], session["processes"]) == (96, 2)
     state = torch.load(folder / "final.pth", weights_only=True)
     assert not [key for key in state if key.startswith("module.")]
-    assert done.stdout.count("Epoch(train)") == done.stdout.count("Epoch(train) [1]") >= 0
     assert "batch_size=4" in (folder / "config.py").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_interrupted_go_on_to_the_weights_of_undisturbed_ones(
+    together: Together,
+) -> None:
+    with together.training() as process:
+        process.terminate()
+        assert process.wait(timeout=120) == 143
+    stopped = together.note()
+    assert stopped["signal"] == "SIGTERM" and 1 <= stopped["iteration"] < 12
+
+    with together.training() as process:
+        process.kill()  # the launcher alone: the system tells the ranks
+        process.wait()
+        deadline = time.monotonic() + 120
+        while run_status(together.folder) == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    killed = together.note()
+    assert killed["signal"] == "SIGINT" and stopped["iteration"] < killed["iteration"] < 12
+
+    done = together.workspace.run(*together.command)
+    assert done.returncode == 0, done.stderr
+    sessions = json.loads((together.folder / "run.json").read_text())["sessions"]
+    assert [session["resumed_from"] for session in sessions] == [
+        0, stopped["iteration"], killed["iteration"],
+    ]  # fmt: skip
+    resumed, undisturbed = (
+        torch.load(folder / "final.pth", weights_only=True)
+        for folder in (together.folder, together.undisturbed)
+    )
+    assert resumed.keys() == undisturbed.keys()
+    assert all(torch.equal(resumed[key], undisturbed[key]) for key in resumed)
 
 
 def test_processes_change_their_share_of_the_batch_and_nothing_else() -> None:
@@ -144,10 +228,7 @@ def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -
     )
     try:
         files = [tmp_path / f"pid{rank}" for rank in (0, 1)]
-        deadline = time.monotonic() + 240
-        while not all(file.exists() and file.read_text() for file in files):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), process)
         process.terminate()
         assert process.wait(timeout=120) == 143
     finally:

@@ -10,6 +10,7 @@ from report_fixtures import TABLE, plan_of, trained
 
 from obc import provenance
 from obc.provenance import TRAINING_CODE, code_digest, code_version
+from obc.records import DamagedRecord
 from obc.report.freshness import weights_notes
 
 
@@ -66,13 +67,30 @@ def test_tables_say_which_trainings_began_under_other_code(tmp_path: Path) -> No
     assert note.startswith("1 of 2 trainings were made with other code")
 
 
+@pytest.mark.parametrize("spoilt", ["run", "manifest", "starting weights"])
+def test_a_record_that_is_cut_off_is_named_with_what_to_do(tmp_path: Path, spoilt: str) -> None:
+    plan = plan_of(tmp_path, {"table9": TABLE})
+    trained(plan, "table9", 0)
+    run_id = plan.run_of(plan.tables["table9"].rows[0]).run_id
+    path = {
+        "run": plan.run_folder(run_id, 0) / "run.json",
+        "manifest": plan.index_folder("voc") / "manifest.json",
+        "starting weights": plan.initial_weights(run_id).with_name("run.json"),
+    }[spoilt]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"sha256": "no')
+    with pytest.raises(DamagedRecord, match=f"{path}: not the JSON object .*; remove the file"):
+        weights_notes(plan, plan.tables["table9"])
+
+
 def test_tables_say_which_trainings_had_another_number_of_gpus(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE}, gpus_per_run=2)
     trained(plan, "table9", 0, processes=2)
     trained(plan, "table9", 1, processes=1)
+    trained(plan, "table9", 2, processes=2, sessions=[{"processes": 1}, {"processes": 2}])
     (note,) = weights_notes(plan, plan.tables["table9"])
     assert note.startswith(
-        "1 of 2 trainings were made with other numbers of processes than the plan's (2)"
+        "2 of 3 trainings were made with other numbers of processes than the plan's (2)"
     )
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 import mmengine
 import pytest
 import yaml
+from conftest import edit
 
-from obc.datasets.published import needed, of_run, read_datasets, with_fetched_weights
-from obc.plan import load_plan
+from obc.datasets.published import of_run, read_datasets, with_fetched_weights
+from obc.plan import Plan, load_plan
 from obc.spec_errors import ConfigError
 
 PAPER_DATA = ("voc2007", "voc2012", "coco_annotations", "coco_train2017", "coco_val2017")
 
 
 def needed_names(**config: object) -> list[str]:
-    plan = load_plan(config)
-    runs = (run.resolved for run in plan.trainings.values())
-    return [one.name for one in needed(runs, plan.scale.data, read_datasets())]
+    return list(load_plan(config).published)
 
 
 def test_scale_paper_needs_its_data_and_the_weights_of_its_networks() -> None:
@@ -60,19 +59,30 @@ def test_a_run_starts_from_the_fetched_file_and_keeps_its_id(
         (one.resolved.spec.backbone, one.resolved.spec.detector): one for one in trainings
     }
     runs = [one.resolved for one in by_network.values()]
-    datasets = Path("config/datasets.yaml").absolute()
+    datasets = read_datasets()
     monkeypatch.chdir(tmp_path)
     assert [with_fetched_weights(run, datasets) for run in runs] == runs
-    for published in read_datasets(datasets).values():
+    for published in datasets.values():
         for path in (published.target, published.stamp) if published.checkpoint else ():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"there")
     for run in runs:
         started = with_fetched_weights(run, datasets)
-        published = of_run(run, read_datasets(datasets))
+        published = of_run(run, datasets)
         assert started.network.checkpoint(run.spec.detector) == str(published.target)
         assert started.network.pretrained != run.network.pretrained
         assert started.spec == run.spec
+
+
+def test_a_plan_names_what_its_own_config_folder_publishes(
+    config_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(config_folder / "datasets.yaml", lambda entries: entries.pop("resnet101"))
+    config_folder.rename(tmp_path / "mine")
+    load_plan({"scale": "paper"}, tmp_path / "mine").save(tmp_path / "plan.json")
+    monkeypatch.chdir(tmp_path)  # where there is no config/datasets.yaml
+    published = Plan.load(tmp_path / "plan.json").published
+    assert "resnet50" in published and "resnet101" not in published
 
 
 def test_a_faster_and_a_cascade_resnext_start_from_their_own_weights() -> None:

@@ -160,6 +160,15 @@ def test_half_of_the_final_files_never_pass_for_a_result(reports) -> None:
     assert not any("run.json" in session["files"] for session in killed_writing)
 
 
+def test_no_image_is_counted_twice(reports, workspace: Workspace) -> None:
+    for training in reports:
+        record = json.loads((workspace.folder / "resumed" / training / "run.json").read_text())
+        images = sum(session["images"] for session in record["sessions"])
+        # Fewer: killed after a checkpoint was written and before it was noted.
+        assert 0 < images <= EPOCHS * 48, training
+        assert images == EPOCHS * 48 or len(record["sessions"]) > 1
+
+
 def test_nothing_of_the_interruptions_is_left_but_the_record(reports, workspace: Workspace) -> None:
     for training in reports:
         folder = workspace.folder / "resumed" / training

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import pytest
 from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
+from obc.cli import main
 from obc.operations.status import (
     CLEAR_SCREEN,
     RunState,
@@ -21,6 +26,7 @@ from obc.operations.status import (
     watch,
 )
 from obc.plan import Plan
+from obc.records import failure_noted
 from obc.runs import training_lock
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -126,6 +132,61 @@ def test_a_damaged_record_of_a_finished_run_is_no_error(plan: Plan) -> None:
     assert state_of(plan, 0).state == "trained"
 
 
+def fail_to_evaluate(plan: Plan, row: int, decode: str = "regression") -> None:
+    with (
+        suppress(RuntimeError),
+        failure_noted(run_folder(plan, "loss_table", row), decode),
+    ):
+        raise RuntimeError("CUDA error\nand a trace")
+
+
+def test_a_trained_one_whose_evaluation_failed_has_failed_until_it_is_evaluated(plan: Plan) -> None:
+    trained(plan, "loss_table", 0)
+    fail_to_evaluate(plan, 0)
+    state = state_of(plan, 0)
+    assert (state.state, state.note) == (
+        "failed",
+        "evaluation (regression): RuntimeError: CUDA error",
+    )
+    with failure_noted(run_folder(plan, "loss_table", 0), "regression"):
+        assert state_of(plan, 0).state == "trained"  # being evaluated again
+    measure(plan, "loss_table", 0, {"AP": 1.0})
+    assert state_of(plan, 0).state == "done"
+
+
+def test_the_command_that_evaluates_leaves_the_note(plan: Plan, tmp_path: Path) -> None:
+    trained(plan, "loss_table", 0)
+    plan.save(tmp_path / "plan.json")
+    run_id = plan.run_of(plan.tables["loss_table"].rows[0]).run_id
+    command = ["evaluate", str(tmp_path / "plan.json"), run_id, "--decode", "regression"]
+    assert main(command) == 1
+    assert state_of(plan, 0).note.startswith("evaluation (regression): NotIndexed: ")
+
+
+def test_a_failed_evaluation_of_earlier_weights_does_not_count(plan: Plan) -> None:
+    trained(plan, "loss_table", 0)
+    fail_to_evaluate(plan, 0)
+    trained(plan, "loss_table", 0, weights_sha256="others")
+    assert state_of(plan, 0).state == "trained"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_a_fresh_note_tells_that_one_runs(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder = note(plan, 0, "progress.json", PROGRESS)
+    note(plan, 0, "sessions.json", [{"resumed_from": 0}])
+    note(plan, 0, "lock", "")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert state_of(plan, 0).state == "running"
+    for name in ("progress.json", "sessions.json"):
+        os.utime(folder / "work" / name, (0, 0))
+    assert state_of(plan, 0).state == "interrupted"
+
+
 # --- time left ---------------------------------------------------------------------------------
 
 
@@ -156,6 +217,21 @@ def test_waiting_ones_take_as_long_as_the_running_one_shows(plan: Plan) -> None:
         waiting = state_of(plan, 1)
     # 48 images twice at 51.2 images/s, two processes that start in 9 s each, and an evaluation.
     assert 18 + 2 * 48 / 51.2 < waiting.seconds_left < 18 + 2 * 48 / 51.2 + 1
+
+
+def test_the_time_left_is_not_of_another_device_than_that_which_runs(plan: Plan) -> None:
+    history = {"images_per_second": 1.0, "hardware": {"gpu": "NVIDIA T4"}}
+    resolved = plan.run_of(plan.tables["loss_table"].rows[1]).resolved.model_dump(mode="json")
+    trained(plan, "loss_table", 1, resolved=resolved, **history)
+    folder = note(plan, 0, "progress.json", {**PROGRESS, "device": "NVIDIA H100"})
+    with training_lock(folder):
+        on_h100 = state_of(plan, 2).seconds_left
+    note(plan, 0, "progress.json", {**PROGRESS, "device": "NVIDIA T4"})
+    with training_lock(folder):
+        on_t4 = state_of(plan, 2).seconds_left
+    # 48 images twice at 51.2 images/s; at the mean of 51.2 and of the 1 image/s that a T4 took.
+    assert on_h100 - 18 == pytest.approx(2 * 48 / 51.2, rel=0.5)
+    assert on_t4 - 18 == pytest.approx((on_h100 - 18) * 51.2 / 26.1, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +276,15 @@ def test_watching_into_a_log_prints_a_line_for_each_change(plan: Plan) -> None:
     assert [line.endswith(": waiting") for line in lines[:4]] == [True] * 4
     assert [line.endswith(": done") for line in lines[5:9]] == [True] * 4
     assert len(lines) == 10
+
+
+def test_watching_ends_when_what_is_left_could_not_be_evaluated(plan: Plan) -> None:
+    finish(plan)
+    (run_folder(plan, "loss_table", 0) / "metrics.regression.json").unlink()
+    fail_to_evaluate(plan, 0)
+    stream = io.StringIO()
+    watch(plan, stream)
+    assert stream.getvalue().rstrip().endswith("4 trainings: 3 done, 1 failed.")
 
 
 def test_watching_ends_when_what_is_left_has_failed(plan: Plan) -> None:

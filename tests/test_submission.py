@@ -94,6 +94,18 @@ def test_a_run_on_other_categories_is_refused(root: Path) -> None:
         images_of_test_dev(root, CATEGORIES[:2])
 
 
+def test_images_of_the_list_that_are_not_there_are_named(root: Path) -> None:
+    (root / "test2017" / IMAGES[581929]).unlink()
+    with pytest.raises(DatasetError, match=r"1 of the 2 images .* not there: 000000581929\.jpg;"):
+        images_of_test_dev(root, CATEGORIES)
+
+
+def test_images_that_are_not_of_the_list_are_left_out(root: Path) -> None:
+    listed = {one["file_name"] for one in images_of_test_dev(root, CATEGORIES)}
+    assert listed == {f"test2017/{name}" for name in IMAGES.values()}
+    assert (root / "test2017/000000000007.jpg").exists()
+
+
 @pytest.mark.parametrize("missing", ["annotations/image_info_test-dev2017.json", "test2017"])
 def test_a_folder_without_test_dev_says_how_to_get_it(root: Path, missing: str) -> None:
     (root / missing).rename(root / "elsewhere")

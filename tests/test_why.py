@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 from obc.cli import main
 from obc.operations.why import explain_run, find_run, last_lines
 from obc.plan import Plan
+from obc.records import failure_noted
 from obc.runs import training_lock
 from obc.spec_errors import ConfigError
 
@@ -49,6 +52,16 @@ def test_a_run_that_never_started_says_what_it_waits_for(plan: Plan) -> None:
     assert ": waiting  (for loss_table)" in page
     assert "it waits for data voc (not checked and indexed yet" in page
     assert f"starting weights {next(iter(plan.initial_runs))} (not run)" in page
+
+
+def test_a_run_names_what_is_to_be_fetched_for_it(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    shutil.copy("config/datasets.yaml", tmp_path / "config")
+    plan = plan_of(tmp_path, {"loss_table": TABLE}, scale="paper")
+    page = why(plan, 0)
+    for name in ("voc2007", "voc2012", "resnet50"):
+        assert f"{name}, which `obc fetch {name}` gets" in page
+    assert "coco" not in page and "resnet101" not in page
 
 
 def test_a_run_that_could_start_says_so(plan: Plan) -> None:
@@ -113,18 +126,58 @@ def test_a_trained_one_without_numbers_is_to_be_evaluated(plan: Plan) -> None:
     assert "obc evaluate" in page and "--decode expectation" in page
 
 
-def test_a_stale_one_says_what_changed(plan: Plan) -> None:
+def test_a_done_one_needs_no_command(plan: Plan) -> None:
+    measure(plan, "loss_table", 0, {"AP": 1.0})
+    page = why(plan, 0)
+    assert "why: nothing is missing" in page
+    assert "try again" not in page
+
+
+def test_a_stale_one_says_what_changed_and_how_to_train_it_anew(plan: Plan) -> None:
     measure(plan, "loss_table", 0, {"AP": 1.0})
     trained(plan, "loss_table", 0, code={"training_code": "11112222"})
+    folder = run_folder(plan, "loss_table", 0)
     page = why(plan, 0)
     assert ": done" in page
     assert "stale: made with other code than the present one" in page
-    assert "snakemake trains it again" in page
+    forced = f"{folder / 'metrics.regression.json'} --forcerun {folder / 'final.pth'} --config"
+    assert forced in page
+    assert f"obc train {FILE} {folder.parent.name} --seed 0 --again" in page
 
 
-def test_metrics_of_other_weights_are_named(plan: Plan) -> None:
-    measure(plan, "loss_table", 0, {"AP": 1.0}, change={"weights_sha256": "others"})
-    assert "metrics.regression.json is of other weights" in why(plan, 0)
+def test_a_record_that_cannot_be_read_says_how_to_train_it_anew(plan: Plan) -> None:
+    measure(plan, "loss_table", 0, {"AP": 1.0})
+    (run_folder(plan, "loss_table", 0) / "run.json").write_text('{"weights_sha')
+    page = why(plan, 0)
+    assert "run.json cannot be read" in page
+    assert "--forcerun" in page and "--again" in page
+
+
+@pytest.mark.parametrize("spoilt", ['{"weights_sha256": "others"}', '{"weights_sha', ""])
+def test_metrics_of_other_weights_or_damaged_are_named_and_measured_anew(
+    plan: Plan, spoilt: str
+) -> None:
+    metrics = measure(plan, "loss_table", 0, {"AP": 1.0})
+    metrics.write_text(spoilt)
+    page = why(plan, 0)
+    assert "metrics.regression.json is of other weights or damaged" in page
+    assert f"snakemake --cores 1 {metrics} --forcerun {metrics} --config" in page
+    assert f"obc evaluate {FILE} {metrics.parent.parent.name} --seed 0 --decode regression" in page
+    assert "obc train" not in page
+
+
+def test_a_failed_evaluation_shows_error_log_and_command(plan: Plan) -> None:
+    trained(plan, "loss_table", 2, sessions=[{"host": "node1", "job": "1"}])
+    folder = run_folder(plan, "loss_table", 2)
+    (folder / "evaluate.expectation.log").write_text("the last words\n")
+    with suppress(RuntimeError), failure_noted(folder, "expectation"):
+        raise RuntimeError("CUDA error")
+    page = why(plan, 2)
+    assert "why: evaluation (expectation): RuntimeError: CUDA error" in page
+    assert "exit status: 1 (error)" in page
+    assert "SLURM job: 1 " not in page  # the training's
+    assert "| the last words" in page
+    assert "obc evaluate" in page and "obc train" not in page
 
 
 def test_the_first_seed_that_is_not_done_is_explained(tmp_path: Path) -> None:

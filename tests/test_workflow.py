@@ -67,6 +67,8 @@ def test_a_dry_run_lists_every_training_in_under_5_seconds(
     jobs = planned_jobs(done.stdout + done.stderr)
     assert (jobs["train"], jobs["evaluate"], jobs["table"]) == (train, evaluate, 6)
     assert (jobs["figure"], jobs["claims_report"], jobs["losses"]) == (1, 1, 1)
+    assert (jobs["curves"], jobs["diagnosis"]) == (1, 1)
+    assert (jobs["figure4"], jobs["figure6"], jobs["training_curves"]) == (1, 1, 1)
     assert jobs.get("fetch", 0) == fetch
 
 
@@ -80,7 +82,12 @@ def test_a_dry_run_lists_every_training_in_under_5_seconds(
         ("table4", 8 + 2 + 2),
         ("table5", 12 + 0 + 3),
         ("figure5", 15 + 1 + 1),
+        # Figure 6 is of one seed of two runs, the curves of all seeds of Table 1's.
+        ("figure6", 2 + 1),
+        ("training_curves", 3 + 3 + 1),
         ("claims", 39 + 3 + 3),
+        ("curves", 3 + 3 + 1),
+        ("diagnosis", 3 + 3 + 1),
     ],
 )
 def test_each_table_and_figure_is_a_target_that_trains_what_it_needs(
@@ -88,6 +95,11 @@ def test_each_table_and_figure_is_a_target_that_trains_what_it_needs(
 ) -> None:
     done = suite.snakemake("-n", target, "--config", "scale=mini")
     assert planned_jobs(done.stdout + done.stderr)["train"] == trainings
+
+
+def test_figure_4_needs_no_training(suite: Workspace) -> None:
+    done = suite.snakemake("-n", "figure4", "--config", "scale=mini")
+    assert planned_jobs(done.stdout + done.stderr) == {"figure4": 1, "total": 1}
 
 
 def test_seeds_multiply_the_trainings(suite: Workspace) -> None:

@@ -10,6 +10,7 @@ A folder that is there already is used as it is; nothing is ever written into it
 from __future__ import annotations
 
 import fcntl
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,6 +49,29 @@ def state(published: Published, root: Path = Path()) -> State:
     return "partial" if any(map(begun, places)) else "missing"
 
 
+def problem(published: Published, root: Path = Path()) -> str | None:
+    """What of an entry is missing or, of weights, not as published; None where nothing is.
+
+    What archives were is gone once they are unpacked; `obc index` looks at every image instead.
+    """
+    missing = published.missing(root)
+    if missing:
+        return f"lacks {missing[0]}"
+    return published.files[0].mismatch(root / published.target) if not published.folder else None
+
+
+def space_wanted(published: Published, root: Path = Path()) -> dict[Path, int]:
+    """Bytes that fetching an entry still takes, as far as they are known, by folder."""
+    wanted: Counter[Path] = Counter()
+    for file in published.files:
+        path = place(published, file, root)
+        wanted[path.parent] += missing_bytes(file, path)
+    if published.folder is not None:
+        unpacked = published.unpacked_bytes or published.download_bytes
+        wanted[(root / published.target).parent] += unpacked
+    return dict(wanted)
+
+
 def place(published: Published, file: RemoteFile, root: Path = Path()) -> Path:
     """Where a file of an entry is downloaded to, or put by hand."""
     return root / (published.target if published.folder is None else ARCHIVES / file.name)
@@ -72,16 +96,15 @@ def fetch(
     """
     target, written = root / published.target, root / published.stamp
     with _alone(written.with_suffix(".lock"), published.name, terminal):
-        found = not published.missing(root)
+        found = problem(published, root) is None
         if found and written.exists():
             return written
-        if published.folder is None:
-            found = found and published.files[0].mismatch(target) is None
-            _require_space(published, root)
+        if not found and published.folder is None:
+            require_space(space_wanted(published, root))
             download(published.files[0], target, terminal, waits)
         elif not found:
             _refuse_other_folders(published, root)
-            _require_space(published, root)
+            require_space(space_wanted(published, root))
             archives = [place(published, file, root) for file in published.files]
             for file, archive in zip(published.files, archives, strict=True):
                 download(file, archive, terminal, waits)
@@ -102,17 +125,28 @@ def fetch(
 
 
 def offline_list(entries: Iterable[Published], root: Path = Path()) -> Iterator[str]:
-    """Lines that say what to download elsewhere, how to check it and where to put it."""
+    """Lines that say what to download elsewhere, how to check it and where to put it.
+
+    Files that are in place already are checked, which takes a minute or so for all of them, and
+    named as `there`.
+    """
     for published in entries:
         yield f"{published.name}: {published.title} [{state(published, root)}]"
         yield f"  licence  {published.licence}"
-        for file in published.files if published.missing(root) else ():
+        for file in published.files if problem(published, root) else ():
+            path = place(published, file, root)
+            wrong = file.mismatch(path) if path.exists() else None
+            if path.exists() and wrong is None:
+                yield f"  there    {path}"
+                continue
+            if wrong is not None:
+                yield f"  wrong    {path}: {wrong}"
             first, *mirrors = file.urls
             yield f"  from     {first}"
             yield from (f"  or       {url}" for url in mirrors)
             yield f"  size     {_size_text(file)}"
             yield f"  check    {file.checksum or file.why}"
-            yield f"  put it   {place(published, file, root)}"
+            yield f"  put it   {path}"
 
 
 def _size_text(file: RemoteFile) -> str:
@@ -133,17 +167,6 @@ def _refuse_other_folders(published: Published, root: Path) -> None:
             f"a folder that is linked to is never written into: complete it yourself, or remove "
             f"the link to have {published.name} fetched"
         )
-
-
-def _require_space(published: Published, root: Path) -> None:
-    places = {place(published, file, root): file for file in published.files}
-    wanted = {path.parent: 0 for path in places}
-    for path, file in places.items():
-        wanted[path.parent] += missing_bytes(file, path)
-    if published.folder is not None:
-        unpacked = published.unpacked_bytes or published.download_bytes
-        wanted[(root / published.target).parent] = unpacked
-    require_space(wanted)
 
 
 @contextmanager

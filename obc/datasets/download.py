@@ -1,7 +1,9 @@
 """Downloading one published file: resumed, retried, from its mirrors, and checked.
 
-What has arrived lies in `<name>.part`, beside `<name>.part.json`, which says from which URL and of
-which version of the file it is. The file has its own name only once it is whole and as published.
+What has arrived lies in `<name>.part`, beside `<name>.part.json`, which says from where it is. The
+file has its own name only once it is whole and as published. Where a checksum is published, a
+source goes on with the bytes of another: what does not fit together is found at the end, and then
+got anew from one source alone.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import requests
 
@@ -68,19 +71,16 @@ def download(
     for url in remote.urls:
         try:
             with disk_full_explained(f"{part}: the disk is full; what has arrived is kept"):
-                _attempt(url, part, remote.bytes, terminal, waits)
+                problem = _whole(url, part, remote, terminal, waits)
         except (_Refused, requests.RequestException) as error:
             problems.append(f"{url}: {error}")
             continue
-        print(f"{path.name}: checking", file=terminal)
-        problem = remote.mismatch(part)
         if problem is None:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(path)
             _source_note(part).unlink(missing_ok=True)
             return
-        _discard(part)
         problems.append(f"{url}: what it sent {problem}; deleted")
     listed = "".join(f"\n  {problem}" for problem in problems)
     raise DownloadFailed(
@@ -103,18 +103,23 @@ def begun(path: Path) -> bool:
 
 def require_space(wanted: Mapping[Path, int]) -> None:
     """Raise DiskFull unless the bytes `wanted` in each folder fit beside each other."""
-    by_disk: dict[int, tuple[Path, int]] = {}
-    for folder, size in wanted.items():
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        device = existing.stat().st_dev
-        by_disk[device] = (existing, by_disk.get(device, (existing, 0))[1] + size)
-    for folder, size in by_disk.values():
+    for folder, size in by_disk(wanted).items():
         free = shutil.disk_usage(folder).free
         if size > free:
             raise DiskFull(
                 f"{folder.absolute()}: needs {readable_size(size)}, free are "
                 f"{readable_size(free)}; make room, or make `data` a link to a larger disk"
             )
+
+
+def by_disk(wanted: Mapping[Path, int]) -> dict[Path, int]:
+    """The bytes `wanted` in folders, by one existing folder of each disk that these are on."""
+    found: dict[int, Path] = {}
+    sums: Counter[Path] = Counter()
+    for folder, size in wanted.items():
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        sums[found.setdefault(existing.stat().st_dev, existing)] += size
+    return dict(sums)
 
 
 @contextmanager
@@ -136,15 +141,32 @@ def readable_size(size: float) -> str:
 # --- one source --------------------------------------------------------------------------------
 
 
+def _whole(
+    url: str, part: Path, remote: RemoteFile, terminal: TextIO, waits: Sequence[float]
+) -> str | None:
+    """Receive all of a file; what of it is not as published, and then it is deleted."""
+    for last in (False, True):
+        _attempt(url, part, remote, terminal, waits)
+        print(f"{part.stem}: checking", file=terminal)
+        problem = remote.mismatch(part)
+        if problem is None:
+            return None
+        note = _read_note(part)
+        _discard(part)
+        if last or (note["url"] == url and not note["mixed"]):
+            return problem
+        print(f"{part.stem}: {problem}; begun anew from one source", file=terminal)
+
+
 def _attempt(
-    url: str, part: Path, total: int | None, terminal: TextIO, waits: Sequence[float]
+    url: str, part: Path, remote: RemoteFile, terminal: TextIO, waits: Sequence[float]
 ) -> None:
     """Receive all of a file from one URL; attempts that brought bytes do not count."""
     left = list(waits)
     while True:
         before = _size(part)
         try:
-            _receive(url, part, total, terminal)
+            _receive(url, part, remote, terminal)
             return
         except requests.RequestException as error:
             if _size(part) > before:
@@ -156,14 +178,18 @@ def _attempt(
             time.sleep(wait)
 
 
-def _receive(url: str, part: Path, total: int | None, terminal: TextIO) -> None:
-    """One request: the rest of the file where the server can tell that it is the same file."""
-    start, validator = _resumable(url, part)
+def _receive(url: str, part: Path, remote: RemoteFile, terminal: TextIO) -> None:
+    """One request: the rest of the file where server or checksum can tell that it is the same."""
+    total, note = remote.bytes, _read_note(part)
+    validator = note["validator"] if note["url"] == url else None
+    start = _size(part) if validator or (note["url"] and remote.checksum) else 0
     if start and start == total:
         return
     headers = {"Accept-Encoding": "identity"}
     if start:
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+        headers["Range"] = f"bytes={start}-"
+    if start and validator:
+        headers["If-Range"] = validator
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as response:
         if response.status_code == 416 and start:  # nothing after the last byte: whole, or too long
             if response.headers.get("Content-Range") == f"bytes */{start}":
@@ -185,7 +211,8 @@ def _receive(url: str, part: Path, total: int | None, terminal: TextIO) -> None:
         total = start + int(length) if length else total
         if not goes_on:
             _discard(part)
-            _note_source(url, part, response)
+        if not (goes_on and validator):
+            _note_source(url, part, response, mixed=goes_on)
         _write(response, part, start, total, terminal)
 
 
@@ -209,21 +236,24 @@ def _write(
                       file=terminal)  # fmt: skip
 
 
-def _resumable(url: str, part: Path) -> tuple[int, str]:
-    """How much of this URL's file is there, and what its server calls that version of it."""
+def _read_note(part: Path) -> dict[str, Any]:
+    """Where a part is from.
+
+    Returns:
+        url (the last source; None: not known), validator (what its server calls this version of the
+        file), mixed (whether bytes were put together that no server said are of one file).
+    """
     try:
-        note = json.loads(_source_note(part).read_text())
+        return json.loads(_source_note(part).read_text())
     except (FileNotFoundError, ValueError):
-        return 0, ""
-    validator = note["validator"] if note["url"] == url else None
-    return (_size(part), validator) if validator else (0, "")
+        return {"url": None, "validator": None, "mixed": False}
 
 
-def _note_source(url: str, part: Path, response: requests.Response) -> None:
+def _note_source(url: str, part: Path, response: requests.Response, mixed: bool) -> None:
     tag = response.headers.get("ETag", "")
     weak = not tag or tag.startswith("W/")  # a weak tag may not be used to resume
     validator = response.headers.get("Last-Modified") if weak else tag
-    write_json(_source_note(part), {"url": url, "validator": validator})
+    write_json(_source_note(part), {"url": url, "validator": validator, "mixed": mixed})
 
 
 def _discard(part: Path) -> None:

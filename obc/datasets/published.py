@@ -155,14 +155,12 @@ def needed(
     return [one for one in datasets.values() if one.name in wanted]
 
 
-def with_fetched_weights(run: ResolvedRun, path: Path = DATASETS) -> ResolvedRun:
+def with_fetched_weights(run: ResolvedRun, datasets: dict[str, Published]) -> ResolvedRun:
     """The run with its network's `pretrained` as the fetched and checked file, where there is one.
 
     For building a config only: by the file's name it would have another run id.
     """
-    if run.network.pretrained is None or not path.exists():
-        return run
-    weights = of_run(run, read_datasets(path))
+    weights = of_run(run, datasets)
     if weights is None or weights.missing(Path()) or not weights.stamp.exists():
         return run
     network = run.network.model_copy(update={"pretrained": str(weights.target)})

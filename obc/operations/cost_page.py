@@ -98,7 +98,7 @@ def _sharing(
         for name in names
         for row in plan.tables[name].rows
         if not row.cited
-        for seed in plan.seeds_of(plan.run_of(row).run_id)
+        for seed in plan.seeds_of_table(name)
     ]
     together = {(cost.run_id, cost.seed): cost for cost in separate}.values()
     hours, all_hours = (_hours(cost.seconds for cost in part) for part in (together, separate))

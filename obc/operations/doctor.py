@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from obc.datasets.acquire import problem, space_wanted, state
+from obc.datasets.download import by_disk
 from obc.datasets.errors import DatasetError
 from obc.datasets.manifest import fingerprint
-from obc.datasets.published import needed, of_data, of_run, read_datasets
+from obc.datasets.published import Published, of_data, of_run
 from obc.errors import SuiteError
 from obc.operations.estimate import bytes_to_come
 from obc.plan import Plan
@@ -60,6 +64,7 @@ def checks(plan: Plan | None) -> Iterator[Check]:
     yield check_python(sys.version_info[:2])
     yield check_torch(_installed("torch"))
     yield from (check_package(name, _installed(name), PINNED[name]) for name in PINNED)
+    gpus: list[str] = []
     if find_spec("torch") is not None:
         import torch
 
@@ -67,11 +72,14 @@ def checks(plan: Plan | None) -> Iterator[Check]:
         yield check_cuda(gpus, torch.version.cuda, plan.gpus_per_run if plan else 0)
         for device in ("cpu", *(f"cuda:{index}" for index in range(len(gpus)))):
             yield check_operators(device)
-    folder = plan.results if plan else Path()
-    yield check_disk(folder, bytes_to_come(plan) if plan else 0)
-    if plan is not None:
+    if plan is None:
+        yield check_disk(Path(), 0)
+    else:
+        at_once = trainings_at_once(plan, len(gpus))
+        wanted = by_disk(space_to_come(plan, at_once))
+        yield from (check_disk(folder, size, at_once) for folder, size in wanted.items())
         yield from (check_data(plan, name) for name in plan.scale.data)
-        yield from _checks_of_published(plan)
+        yield from map(check_published, plan.published.values())
         yield from check_pretrained(plan)
     yield check_slurm()
 
@@ -194,18 +202,48 @@ def run_operators(device: str) -> None:
 # --- place and data ----------------------------------------------------------------------------
 
 
-def check_disk(folder: Path, needed: float, free: float | None = None) -> Check:
+def trainings_at_once(plan: Plan, gpus: int) -> int:
+    """How many trainings of a plan may run, each with checkpoints, at the same time.
+
+    Args:
+        gpus: of this machine. Where a training needs some and there are none, this is where a
+            cluster's jobs are submitted from, all of them at once.
+    """
+    if not plan.gpus_per_run:
+        return len(os.sched_getaffinity(0))
+    everything = sum(len(plan.seeds_of(run_id)) for run_id in plan.trainings)
+    return max(1, gpus // plan.gpus_per_run) if gpus else everything
+
+
+def space_to_come(plan: Plan, at_once: int) -> dict[Path, int]:
+    """Bytes that what is still to do takes, by folder: trainings, and what is to be fetched.
+
+    Args:
+        at_once: trainings in progress together.
+    """
+    wanted = Counter({plan.results: bytes_to_come(plan, at_once)})
+    for published in plan.published.values():
+        if published.missing(Path()):
+            wanted.update(space_wanted(published))
+    return dict(wanted)
+
+
+def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None = None) -> Check:
     """Whether what is still to do fits on the disk of a folder.
 
     Args:
         needed: bytes.
+        at_once: trainings in progress together, which that is for.
         free: bytes; None: as it is.
     """
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free if free is None else free
     found = f"{free / 1e9:.1f} GB free at {place}, {needed / 1e9:.1f} GB to come"
+    found += f" with {at_once} trainings at once" if at_once > 1 else ""
     if free < needed:
-        remedy = "free some, or set `results` to a folder on a larger disk (config/README.md)"
+        remedy = (
+            "free some, or have `results` (config/README.md) or `data` (a link) on a larger disk"
+        )
         return Check("disk", "FAIL", found, remedy)
     if free < needed + LEAST_FREE_BYTES:
         return Check("disk", "WARN", found, "that is tight: logs and temporary files come on top")
@@ -230,7 +268,7 @@ def check_data(plan: Plan, name: DatasetName) -> Check:
     try:
         fingerprint(data, data.root)
     except (DatasetError, OSError) as error:
-        if any(published.missing(Path()) for published in of_data(data, read_datasets())):
+        if any(published.missing(Path()) for published in of_data(data, plan.published)):
             return Check(title, "WARN", "not there as a whole", "snakemake fetches the rest")
         return Check(
             title,
@@ -257,27 +295,25 @@ def _indexed_text(manifest: dict[str, Any] | None) -> str:
     return ", checked and indexed, checksums right" if manifest is not None else ""
 
 
-def _checks_of_published(plan: Plan) -> Iterator[Check]:
-    from obc.datasets.acquire import state
-
-    runs = (run.resolved for run in plan.trainings.values())
-    for published in needed(runs, plan.scale.data, read_datasets()):
-        yield check_published(published.name, state(published))
-
-
-def check_published(name: str, state: Literal["present", "partial", "missing"]) -> Check:
-    """Whether a published data set or weights file lies where the suite fetches it to."""
-    if state == "present":
-        return Check(f"published {name}", "OK", "there")
-    found = "only a part of it is there" if state == "partial" else "not there"
-    remedy = f"`obc fetch {name}` gets it, or goes on where it stopped"
-    return Check(f"published {name}", "WARN", found, f"snakemake fetches it; {remedy}")
+def check_published(published: Published, root: Path = Path()) -> Check:
+    """Whether a published data set lies where the suite fetches it to, or weights do unspoilt."""
+    title, command = f"published {published.name}", f"`obc fetch {published.name}`"
+    found = state(published, root)
+    if found == "present":
+        wrong = problem(published, root)
+        if wrong is not None:
+            remedy = f"{command} sets it aside and gets it anew"
+            return Check(title, "FAIL", f"{published.target} {wrong}", remedy)
+        return Check(title, "OK", "there" if published.folder else "there, checksum right")
+    said = "only a part of it is there" if found == "partial" else "not there"
+    remedy = f"snakemake fetches it; {command} gets it, or goes on where it stopped"
+    return Check(title, "WARN", said, remedy)
 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
     """Whether the weights that networks start from, and nothing fetches, can be had."""
-    runs, datasets = [run.resolved for run in plan.trainings.values()], read_datasets()
-    others = [run for run in runs if of_run(run, datasets) is None]
+    runs = [run.resolved for run in plan.trainings.values()]
+    others = [run for run in runs if of_run(run, plan.published) is None]
     sources = {run.network.checkpoint(run.spec.detector) for run in others} - {None}
     for source in sorted(sources):
         if source.startswith("torchvision://") and find_spec("torchvision") is None:

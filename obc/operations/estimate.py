@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -58,7 +59,8 @@ DEFAULT_GPU = "a100"
 # Imports, building the model, reading the index, writing: 6.8 min of 45 trainings of scale mini.
 START_SECONDS = 9.0
 FLOAT_BYTES = 4
-CHECKPOINTS_KEPT = 2
+# Two are kept; they go only when the next one is written.
+CHECKPOINTS_AT_ONCE = 3
 # In detections.<decode>.npz: 18 to 23 at scale mini. At most 100 an image are kept.
 DETECTION_BYTES = 23
 DETECTIONS_PER_IMAGE = 100
@@ -106,7 +108,7 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
         ConfigError: `gpu` is not in DEVICES.
     """
     device = device_of(plan, gpu)
-    rates = [rate for rate in finished_rates(plan) if _is_device(rate.device, device, gpu)]
+    rates = [rate for rate in finished_rates(plan) if is_device(rate.device, device, gpu)]
     assumed = DEVICES[device].flops_per_second
     return [
         _cost(plan, run_id, seed, rates, assumed)
@@ -115,10 +117,15 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
     ]
 
 
-def bytes_to_come(plan: Plan) -> int:
-    """Bytes that what is still to do needs, one training in progress at a time."""
+def bytes_to_come(plan: Plan, at_once: int) -> int:
+    """Bytes that what is still to do needs in the results' folder.
+
+    Args:
+        at_once: trainings in progress together, the largest of them counted.
+    """
     to_do = [cost for cost in costs(plan) if cost.basis != "done"]
-    return sum(cost.disk for cost in to_do) + max((cost.peak_disk for cost in to_do), default=0)
+    in_progress = nlargest(at_once, (cost.peak_disk for cost in to_do))
+    return sum(cost.disk for cost in to_do) + sum(in_progress)
 
 
 def device_of(plan: Plan, gpu: str | None) -> str:
@@ -131,7 +138,10 @@ def device_of(plan: Plan, gpu: str | None) -> str:
 
 
 def finished_rates(plan: Plan) -> list[Rate]:
-    """What finished runs of this scale's results measured; runs of older code are left out."""
+    """What finished runs of this scale's results measured.
+
+    Left out are runs of older code, and those on a data set that the scale has no more.
+    """
     folders = sorted({plan.results, plan.shared})
     records = [
         record
@@ -139,7 +149,8 @@ def finished_rates(plan: Plan) -> list[Rate]:
         for path in sorted(folder.glob("runs/*/seed*/run.json"))
         if (record := read_record(path)) is not None
     ]
-    return [rate for record in records if (rate := _rate(record)) is not None]
+    rates = [rate for record in records if (rate := _rate(record)) is not None]
+    return [rate for rate in rates if rate.run.spec.dataset in plan.scale.data]
 
 
 def _rate(record: dict[str, Any]) -> Rate | None:
@@ -154,7 +165,7 @@ def _rate(record: dict[str, Any]) -> Rate | None:
     return Rate(run, images_per_second / record.get("processes", 1), device)
 
 
-def _is_device(name: str, device: str, asked: str | None) -> bool:
+def is_device(name: str, device: str, asked: str | None) -> bool:
     """Whether a record's device is the one meant; where none was asked for, any GPU is."""
     if device == "cpu" or name == "cpu":
         return name == device
@@ -219,7 +230,7 @@ def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: fl
         basis=basis,
         disk=weights + found * len(planned.decodes),
         # Weights and the optimiser's momentum.
-        peak_disk=CHECKPOINTS_KEPT * 2 * weights,
+        peak_disk=CHECKPOINTS_AT_ONCE * 2 * weights,
     )
 
 

@@ -15,13 +15,15 @@ from tabulate import tabulate
 
 from obc.operations.estimate import (
     Rate,
+    device_of,
     finished_rates,
+    is_device,
     not_evaluated,
     throughput,
     training_seconds,
 )
 from obc.plan import Plan
-from obc.records import read_json, read_record
+from obc.records import evaluation_failure, read_json, read_record
 from obc.runs import run_status
 
 State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
@@ -43,6 +45,7 @@ class Progress(BaseModel):
     images_per_second: float | None = None
     seconds_left: float | None = None
     updated: datetime
+    device: str | None = None
     host: str | None = None
     job: str | int | None = None
 
@@ -79,7 +82,7 @@ def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
     now = now or datetime.now(UTC)
     keys = [(run_id, seed) for run_id in plan.trainings for seed in plan.seeds_of(run_id)]
     found = [_look(plan, run_id, seed, now) for run_id, seed in keys]
-    rates = [*finished_rates(plan), *_running_rates(plan, found)]
+    rates = _rates(plan, found)
     return [_with_time_left(plan, state, rates) for state in found]
 
 
@@ -121,8 +124,7 @@ def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
 def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State, str]:
     status = run_status(folder)
     if status == "trained":
-        missing = not_evaluated(plan, run_id, folder)
-        return ("trained", f"not evaluated: {', '.join(missing)}") if missing else ("done", "")
+        return _state_of_trained(plan, run_id, folder)
     if status == "failed":
         failure = read_record(folder / "work" / "failed.json") or {}
         return "failed", str(failure.get("error", "its note cannot be read")).splitlines()[0]
@@ -135,6 +137,16 @@ def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State,
     return ("interrupted", "killed without a note") if started else ("waiting", "")
 
 
+def _state_of_trained(plan: Plan, run_id: str, folder: Path) -> tuple[State, str]:
+    missing = not_evaluated(plan, run_id, folder)
+    failures = [evaluation_failure(folder, decode) for decode in missing]
+    if not missing:
+        return "done", ""
+    if None in failures:
+        return "trained", f"not evaluated: {', '.join(missing)}"
+    return "failed", f"evaluation ({missing[0]}): {str(failures[0].get('error')).splitlines()[0]}"
+
+
 def _silence(progress: Progress | None, now: datetime) -> str:
     if progress is None:
         return "starting"
@@ -142,13 +154,23 @@ def _silence(progress: Progress | None, now: datetime) -> str:
     return f"silent for {minutes:.0f} min" if minutes > SILENT_MINUTES else ""
 
 
-def _running_rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
-    devices = max(1, plan.gpus_per_run)
-    return [
-        Rate(plan.trainings[state.run_id].resolved, state.progress.images_per_second / devices, "")
+def _rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
+    """What running trainings measure, and what finished ones did on the same kind of device."""
+    processes = max(1, plan.gpus_per_run)
+    running = [
+        Rate(
+            plan.trainings[state.run_id].resolved,
+            state.progress.images_per_second / processes,
+            state.progress.device or "",
+        )
         for state in found
-        if state.progress is not None and state.progress.images_per_second
+        if state.state == "running" and state.progress and state.progress.images_per_second
     ]
+    devices = {rate.device for rate in running}
+    finished = finished_rates(plan)
+    if not running:
+        return [rate for rate in finished if is_device(rate.device, device_of(plan, None), None)]
+    return [*(rate for rate in finished if rate.device in devices), *running]
 
 
 def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunState:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from obc.datasets.published import needed
 from obc.operations.estimate import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
 from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest
-from obc.records import read_record
+from obc.records import evaluation_failure, read_record
 from obc.report.freshness import other_versions
 from obc.runs import run_status
 from obc.spec_errors import ConfigError
@@ -59,68 +59,84 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     (state,) = (s for s in states(plan) if (s.run_id, s.seed) == (run_id, seed))
     tables = plan.trainings[run_id].tables
     use = f"for {', '.join(tables)}" if tables else "starting weights of other runs"
+    reasons, spoilt = _reasons(plan, run_id, folder, state)
     facts = {
-        **_reasons(plan, run_id, folder, state),
+        **reasons,
         "folder": str(folder),
-        **_process(folder, state),
+        **_process(plan, run_id, folder, state),
         "checkpoint": _checkpoint(folder),
-        "try again": _again(plan, plan_file, run_id, seed, state),
+        "try again": _again(plan, plan_file, run_id, seed, state, spoilt),
     }
     lines = [f"{run_id} seed {seed}: {state.state}  ({use})"]
     lines += [f"  {name}: {text}" for name, text in facts.items() if text]
-    log = _log(plan, run_id, folder, state)
+    log = _log(plan, run_id, folder)
     if log is not None:
         lines += [f"  log: {log}", *(f"    | {line}" for line in last_lines(log))]
     return "\n".join(lines)
 
 
-def _reasons(plan: Plan, run_id: str, folder: Path, state: RunState) -> dict[str, str]:
-    """Why the run is in its state, in one or two sentences."""
-    if state.state in ("trained", "done"):
+def _reasons(
+    plan: Plan, run_id: str, folder: Path, state: RunState
+) -> tuple[dict[str, str], list[str]]:
+    """Why the run is in its state, in a few sentences; the files that are there and of no use."""
+    if run_status(folder) == "trained":
         return _of_finished(plan, run_id, folder, state)
+    return {"why": _why_not_finished(plan, run_id, folder, state)}, []
+
+
+def _why_not_finished(plan: Plan, run_id: str, folder: Path, state: RunState) -> str:
     if state.state == "failed":
         failure = read_record(folder / "work" / "failed.json") or {}
         at = failure.get("time")
-        return {"why": state.note + (f" ({at})" if at else "")}
+        return state.note + (f" ({at})" if at else "")
     if state.state == "interrupted":
         note = read_record(folder / "work" / "interrupted.json") or {}
         if "signal" not in note:
-            return {"why": "killed without a note: SIGKILL, out of memory or power loss"}
-        return {
-            "why": f"stopped by {note['signal']} after iteration {note.get('iteration', '?')} "
+            return "killed without a note: SIGKILL, out of memory or power loss"
+        return (
+            f"stopped by {note['signal']} after iteration {note.get('iteration', '?')} "
             f"({note.get('time', 'no time noted')})"
-        }
+        )
     if state.state == "running":
-        return {"why": f"it is being trained{f': {state.note}' if state.note else ''}"}
-    return {"why": f"never started; {_waits_for(plan, run_id)}"}
+        return f"it is being trained{f': {state.note}' if state.note else ''}"
+    return f"never started; {_waits_for(plan, run_id)}"
 
 
-def _of_finished(plan: Plan, run_id: str, folder: Path, state: RunState) -> dict[str, str]:
+def _of_finished(
+    plan: Plan, run_id: str, folder: Path, state: RunState
+) -> tuple[dict[str, str], list[str]]:
     record = read_record(folder / "run.json")
     if record is None:
-        return {"why": f"{folder / 'run.json'} cannot be read; train the run again"}
-    reasons = {"why": state.note or "nothing is missing"}
+        why = f"{folder / 'run.json'} cannot be read; nothing tells what the weights are"
+        return {"why": why}, ["final.pth"]
+    reasons, useless = {"why": state.note or "nothing is missing"}, []
     if record.get("imported"):
         reasons["weights"] = f"imported from {record['imported'].get('path')}"
     others = other_versions(plan, run_id, record, code_digest(TRAINING_CODE))
     if others:
-        kept = plan.scale.runtime.keep_weights
-        remedy = "the scale keeps weights" if kept else "snakemake trains it again"
-        reasons["stale"] = f"made with other {' and other '.join(others)}; {remedy}"
+        kept = "; the scale keeps weights" if plan.scale.runtime.keep_weights else ""
+        reasons["stale"] = f"made with other {' and other '.join(others)}{kept}"
+        useless.append("final.pth")
+    metrics = [folder / f"metrics.{decode}.json" for decode in plan.trainings[run_id].decodes]
     spoilt = [
         path.name
-        for path in sorted(folder.glob("metrics.*.json"))
-        if (read_record(path) or {}).get("weights_sha256") != record.get("weights_sha256")
+        for path in metrics
+        if path.exists()
+        and (read_record(path) or {}).get("weights_sha256") != record.get("weights_sha256")
     ]
     if spoilt:
-        reasons["evaluation"] = f"{', '.join(spoilt)} is of other weights or damaged; remove it"
-    return reasons
+        reasons["evaluation"] = f"{', '.join(spoilt)} is of other weights or damaged"
+    return reasons, useless + spoilt
 
 
 def _waits_for(plan: Plan, run_id: str) -> str:
     """What has to be there before the run can start."""
     run = plan.trainings[run_id].resolved
-    missing = []
+    missing = [
+        f"{one.name}, which `obc fetch {one.name}` gets"
+        for one in needed([run], plan.scale.data, plan.published)
+        if one.missing(Path())
+    ]
     index = plan.index_folder(run.spec.dataset)
     if not (index / "manifest.json").exists():
         missing.append(f"data {run.spec.dataset} (not checked and indexed yet: {index})")
@@ -131,11 +147,17 @@ def _waits_for(plan: Plan, run_id: str) -> str:
     return f"it waits for {' and '.join(missing)}" if missing else "all that it needs is there"
 
 
-def _process(folder: Path, state: RunState) -> dict[str, str]:
-    """Where the newest session ran, and how its process ended."""
+def _process(plan: Plan, run_id: str, folder: Path, state: RunState) -> dict[str, str]:
+    """Where the newest session, or the evaluation that failed, ran, and how its process ended."""
     session: dict[str, Any] = next(reversed(read_sessions(folder)), {})
+    if state.state == "failed" and run_status(folder) == "trained":
+        decode = not_evaluated(plan, run_id, folder)[0]
+        session = evaluation_failure(folder, decode) or {}
     if state.progress is not None:
-        session = {**session, **state.progress.model_dump(include={"host", "job"})}
+        session = {
+            **session,
+            **state.progress.model_dump(include={"host", "job"}, exclude_none=True),
+        }
     failure = read_record(folder / "work" / "failed.json") or {}
     exits = {
         "failed": f"1 ({failure.get('exit', 'error')})",
@@ -166,26 +188,41 @@ def _checkpoint(folder: Path) -> str:
     work = folder / "work"
     if not work.exists():
         return ""
-    checkpoints = {
-        int(found[1]): path
-        for path in work.glob("*.pth")
-        if (found := re.fullmatch(r"(?:iteration|epoch)_(\d+)", path.stem))
-    }
-    return str(checkpoints[max(checkpoints)]) if checkpoints else "none: it would start over"
+    checkpoints = work.glob("iteration_*.pth")
+    newest = max(checkpoints, key=lambda path: int(path.stem.partition("_")[2]), default=None)
+    return str(newest or "none: it would start over")
 
 
-def _again(plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState) -> str:
-    """The command that makes what is missing."""
-    if state.state in ("done", "running"):
+def _again(
+    plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState, useless: list[str]
+) -> str:
+    """The command that makes what is missing, and anew what is of no use.
+
+    Snakemake is told which files it must make although they are there: not every reason is one that
+    it would see by itself.
+    """
+    if state.state == "running" or (state.state == "done" and not useless):
         return ""
     folder = plan.run_folder(run_id, seed)
-    missing = not_evaluated(plan, run_id, folder)
-    targets = [f"metrics.{decode}.json" for decode in missing] or ["final.pth"]
-    files = " ".join(shlex.quote(str(folder / name)) for name in targets)
-    step = f"obc train {plan_file} {run_id} --seed {seed}"
-    if state.state == "trained":
-        step = f"obc evaluate {plan_file} {run_id} --seed {seed} --decode {missing[0]}"
-    return f"snakemake --cores 1 {files}{config_options(plan)}\n             or, by hand: {step}"
+    trains = run_status(folder) != "trained" or "final.pth" in useless
+    decodes = [
+        decode
+        for decode in plan.trainings[run_id].decodes
+        if trains
+        or f"metrics.{decode}.json" in useless
+        or decode in not_evaluated(plan, run_id, folder)
+    ]
+    targets = [f"metrics.{decode}.json" for decode in decodes] or ["final.pth"]
+    files, anew = (
+        " ".join(shlex.quote(str(folder / name)) for name in names) for names in (targets, useless)
+    )
+    step = f"{'train' if trains else 'evaluate'} {plan_file} {run_id} --seed {seed}"
+    step += f" --decode {decodes[0]}" if not trains else " --again" if useless else ""
+    forced = f" --forcerun {anew}" if anew else ""
+    return (
+        f"snakemake --cores 1 {files}{forced}{config_options(plan)}\n"
+        f"             or, by hand: obc {step}"
+    )
 
 
 def config_options(plan: Plan) -> str:
@@ -198,12 +235,12 @@ def config_options(plan: Plan) -> str:
     return f" --config {' '.join(map(shlex.quote, pairs))}"
 
 
-def _log(plan: Plan, run_id: str, folder: Path, state: RunState) -> Path | None:
+def _log(plan: Plan, run_id: str, folder: Path) -> Path | None:
     """The log of the step that is to blame: the first evaluation that is missing, or the training.
 
     A training that starts again leaves the logs of earlier evaluations in place.
     """
-    missing = not_evaluated(plan, run_id, folder) if state.state == "trained" else []
+    missing = not_evaluated(plan, run_id, folder) if run_status(folder) == "trained" else []
     logs = [*(folder / f"evaluate.{decode}.log" for decode in missing), folder / "log.txt"]
     return next((log for log in logs if log.exists()), None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from obc.experiment import TableSpec
+from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.scale import CocoData, Data, ShapesData, VocData
 
@@ -20,6 +20,12 @@ def title(table: TableSpec) -> str:
     """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`"""
     number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
     return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
+
+
+def row_label(row: Row) -> str:
+    """A row's label with its further columns, e.g. `Bin Classification (Expectation ✓)`."""
+    columns = [f"{name} {value}" for name, value in row.columns.items() if value]
+    return f"{row.label} ({', '.join(columns)})" if columns else row.label
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:
@@ -73,6 +79,16 @@ def describe_data(data: Data) -> str:
         counted = {"gt": "counted as ground truth", "ignore": "ignored"}[data.difficult]
         difficult = f", objects marked difficult {counted}"
     return f"{source}, trained on {train}, evaluated on {val}{difficult}"
+
+
+def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
+    """What stands under a figure: `stamp`, how the trainings leave the paper's, and what is said.
+
+    Args:
+        said: further sentences; empty ones are left out.
+    """
+    deviations = map(sentence, plan.deviations(table))
+    return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
 
 
 def _scale(plan: Plan) -> str:

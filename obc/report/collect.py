@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from obc.errors import SuiteError
 from obc.experiment import Row, TableSpec
 from obc.plan import Plan
+from obc.records import require_record
 from obc.runs import run_status
 from obc.spec_errors import ConfigError
 
@@ -184,7 +185,7 @@ def _evaluation(
         **source,
         "scale": plan.scale.name,
         "difficult": plan.config.difficult,
-        "weights_sha256": json.loads((folder / "run.json").read_text())["weights_sha256"],
+        "weights_sha256": require_record(folder / "run.json")["weights_sha256"],
     }
     metrics = read_metrics(path, asked).metrics
     absent = [metric for metric in table.metrics if metric not in metrics]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from obc.atomic import atomic_path
 from obc.experiment import FigureSpec, Plot
 from obc.plan import Plan
-from obc.report.captions import badge, sentence, stamp, title
+from obc.report.captions import badge, provenance, title
 from obc.report.collect import summarise
+from obc.report.style import blank, figure_style, save_both, write_around
 from obc.spec_errors import ConfigError
 
 MARKERS = "osD^vP"
-SIZE_INCHES = (6.4, 4.2)
-DPI = 150
-LINE_CHARACTERS = 104  # at SMALL points on a figure of this width
-SMALL = 7.5
 
 
 def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,17 +56,15 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         known = ", ".join(plan.figures)
         raise ConfigError(f"{name!r} is no figure of this plan; allowed: {known}")
     points = series(table, frame)
-    with matplotlib.rc_context({"svg.hashsalt": name, "font.size": 10}):
-        drawing = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+    with figure_style(name):
+        drawing = blank()
         axes = drawing.add_subplot()
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
-        bars = "" if points["sd"].isna().all() else " Bars: standard deviation over seeds."
-        deviations = map(sentence, plan.deviations(table))
-        provenance = " ".join([stamp(plan, table), *deviations]) + bars
-        write_around(drawing, title(table), provenance, missing_points(table, points))
-        save_figure(drawing, folder / f"{name}.svg", metadata={"Date": None})
-        save_figure(drawing, folder / f"{name}.png", metadata={"Software": None})
+        bars = "" if points["sd"].isna().all() else "Bars: standard deviation over seeds."
+        under = provenance(plan, table, bars)
+        write_around(drawing, title(table), under, missing_points(table, points))
+        save_both(drawing, folder, name)
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
@@ -125,30 +116,8 @@ def _dress(axes: Axes, plot: Plot, metric: str, points: pd.DataFrame) -> None:
     axes.set_ylabel(f"{metric} (%)")
     axes.set_xticks(sorted(points["x"].unique()))
     axes.margins(x=0.05, y=0.12)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=6)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=6)
     if points[["mean", "paper"]].isna().all(axis=None):
         axes.set_xlim(points["x"].min(), points["x"].max())
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center")
-
-
-def write_around(drawing: Figure, heading: str, provenance: str, missing: str) -> None:
-    """Title above the plot; provenance and missing points under it, wrapped to its width."""
-    drawing.suptitle(heading, fontsize=10.5, fontweight="bold")
-    lines = textwrap.wrap(provenance, LINE_CHARACTERS)
-    if missing:
-        lines += textwrap.wrap(f"Without a number: {missing}.", LINE_CHARACTERS)
-    drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
-
-
-def save_figure(drawing: Figure, path: Path, metadata: dict[str, None]) -> None:
-    """Write a drawing atomically, in the format of its suffix.
-
-    Args:
-        metadata: fields of the format to leave out, so that the same drawing is the same bytes.
-    """
-    with atomic_path(path) as temporary:
-        drawing.savefig(temporary, metadata=metadata)

@@ -13,10 +13,15 @@ from typing import Any
 from obc.experiment import TableSpec
 from obc.plan import Plan
 from obc.provenance import TRAINING_CODE, code_digest
+from obc.records import require_record
 
 
 def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
-    """A sentence for each way in which weights of a table are not what would be trained now."""
+    """A sentence for each way in which weights of a table are not what would be trained now.
+
+    Raises:
+        DamagedRecord: a record that tells is not whole.
+    """
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
     records = [(run_id, record) for run_id in run_ids for record in _records(plan, run_id)]
     if not records:
@@ -46,6 +51,9 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
     Args:
         record: the content of the run's `run.json`.
         code: digest of the present TRAINING_CODE.
+
+    Raises:
+        DamagedRecord: the manifest of the data or the record of the starting weights is not whole.
     """
     if record.get("imported"):
         return ()
@@ -62,8 +70,8 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
         or mixed("training_code", code),
         f"data than the present one ({(data or '')[:8]})": data is not None
         and (record["data"]["sha256"] != data or mixed("data_sha256", data)),
-        f"numbers of processes than the plan's ({processes})": record.get("processes", processes)
-        != processes,
+        f"numbers of processes than the plan's ({processes})": mixed("processes", processes)
+        or record.get("processes", processes) != processes,
         "switches of precision than the plan's": record.get("numerics", precision) != precision
         or mixed("numerics", json.dumps(precision)),
         "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
@@ -77,15 +85,15 @@ def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
     initial = path and path.with_name("run.json")
     if not initial or not initial.exists():
         return False
-    now = json.loads(initial.read_text())["weights_sha256"]
+    now = require_record(initial)["weights_sha256"]
     return record.get("initial_weights_sha256") != now
 
 
 def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
     paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [require_record(path) for path in paths if path.exists()]
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:
     manifest = plan.index_folder(plan.dataset_of(run_id)) / "manifest.json"
-    return json.loads(manifest.read_text())["sha256"] if manifest.exists() else None
+    return require_record(manifest)["sha256"] if manifest.exists() else None

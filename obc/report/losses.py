@@ -8,28 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from mmdet.models.losses import MSELoss
 
+from obc.report import style
 from obc.report.analytic import BETAS, BINS, ERRORS, bin_classification, regression, smooth_l1
-from obc.report.figures import DPI, SIZE_INCHES, save_figure, write_around
 
 L2 = "L2"
 BINS_OFFSET = "Bins"
 BINS_SCORE = "Bins, largest to a score"
 
 FIGURE = "losses"
-# Okabe and Ito's colours, for the colour-blind too; lines of one colour differ in their dashes.
 LOOKS: dict[str, dict[str, Any]] = {
-    L2: {"color": "#d55e00", "linestyle": "-"},
-    "Smooth L1, β = 1": {"color": "#0072b2", "linestyle": "-"},
-    "Smooth L1, β = 1.5": {"color": "#0072b2", "linestyle": "--"},
-    "Smooth L1, β = 2": {"color": "#0072b2", "linestyle": ":"},
-    BINS_OFFSET: {"color": "#000000", "linestyle": "-"},
-    BINS_SCORE: {"color": "#009e73", "linestyle": "-."},
+    L2: {"color": style.SQUARED, "linestyle": "-"},
+    "Smooth L1, β = 1": {"color": style.REGRESSION, "linestyle": "-"},
+    "Smooth L1, β = 1.5": {"color": style.REGRESSION, "linestyle": "--"},
+    "Smooth L1, β = 2": {"color": style.REGRESSION, "linestyle": ":"},
+    BINS_OFFSET: {"color": style.BINS, "linestyle": "-"},
+    BINS_SCORE: {"color": style.BINS, "linestyle": "-."},
 }
 HEADING = "Losses of one offset, and their gradients"
 CAPTION = (
@@ -67,8 +64,8 @@ def curves() -> pd.DataFrame:
 def draw(folder: Path) -> None:
     """Draw `losses.svg` and `losses.png` into `folder`: losses left, gradients right."""
     frame = curves()
-    with matplotlib.rc_context({"svg.hashsalt": FIGURE, "font.size": 10}):
-        drawing = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+    with style.figure_style(FIGURE):
+        drawing = style.blank()
         panels = drawing.subplot_mosaic(
             [["legend", "legend"], ["loss", "gradient"]], height_ratios=[1, 8]
         )
@@ -79,12 +76,10 @@ def draw(folder: Path) -> None:
             *panels["gradient"].get_legend_handles_labels(),
             loc="center",
             ncols=3,
-            frameon=False,
             fontsize=9,
         )
-        write_around(drawing, HEADING, _caption(frame), missing="")
-        save_figure(drawing, folder / f"{FIGURE}.svg", metadata={"Date": None})
-        save_figure(drawing, folder / f"{FIGURE}.png", metadata={"Software": None})
+        style.write_around(drawing, HEADING, _caption(frame))
+        style.save_both(drawing, folder, FIGURE)
 
 
 def _caption(frame: pd.DataFrame) -> str:
@@ -107,6 +102,3 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
     # The bins' lines leave the picture (the caption says for where), so that the others fill it.
     axes.set_ylim(0, 1.05 * frame.loc[frame["name"] == L2, quantity].max())
     axes.set_xlim(0, frame["error"].max())
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -2,7 +2,7 @@
 
 - table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why
 - table1.md: cells `ours (paper, ours - paper)`, the best of a block bold
-- table1.tex: the same, needs only booktabs
+- table1.tex: the same, a table* that needs booktabs and graphicx
 - all.csv: every table of the plan in long form, see obc.report.collect
 """
 
@@ -12,7 +12,9 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 
@@ -27,6 +29,22 @@ KEY = (
     "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
     "ours among ours and the paper's among the paper's."
 )
+# As wide as the page also where a text has two columns; a table that is wider still is shrunk.
+LATEX = r"""\begin{{table*}}[tbp]
+\centering
+\caption[{short}]{{{caption}}}
+\label{{tab:{name}}}
+\footnotesize
+\setlength{{\tabcolsep}}{{3pt}}
+\sbox0{{%
+{body}%
+}}
+\ifdim\wd0>\linewidth \resizebox{{\linewidth}}{{!}}{{\usebox0}}\else \usebox0\fi
+\par\smallskip
+\parbox{{\linewidth}}{{\scriptsize {note}}}
+\end{{table*}}
+"""
+LATEX_LABEL = LATEX_CELL = 14  # characters of a line, so that a table fits across a page
 WORDS = {"undefined": "no such objects", "cited": ""}
 
 
@@ -51,7 +69,7 @@ def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
         The file contents by extension: `csv`, `md` and `tex`.
     """
     lines = frame[frame["table"] == table.name]
-    cells = _cells(table, summarise(lines))
+    cells = printed_cells(table, summarise(lines))
     return {
         "csv": _csv(plan, table, lines),
         "md": _markdown(plan, table, cells),
@@ -97,8 +115,8 @@ def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFram
 # --- cells -------------------------------------------------------------------------------------
 
 
-def _cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
-    """The printed cells, one list per row."""
+def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
+    """The printed cells, one list per row, from what `summarise` says of this table."""
     cells = [
         [_cell(summary.loc[(table.name, index, metric)]) for metric in table.metrics]
         for index in range(len(table.rows))
@@ -189,44 +207,71 @@ def _row_status(lines: pd.DataFrame) -> str:
 def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
     columns = _labels(table, escape_markdown)
     for index, metric in enumerate(table.metrics):
-        columns[metric] = [
-            _join(row[index], lambda text: f"**{text}**", "{ours} ({paper})") for row in cells
-        ]
+        columns[metric] = [_markdown_cell(row[index]) for row in cells]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
-    notes = "".join(f"\n- {escape_markdown(note)}" for note in _notes(plan, table))
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in table_notes(plan, table))
     caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
     return f"{caption}\n\n{body}\n\n{KEY}\n{notes}".rstrip() + "\n"
 
 
 def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
-    columns = _labels(table, escape_latex)
-    for index, metric in enumerate(table.metrics):
-        header = re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric)
-        columns[header] = [
-            # Two lines a cell: six metrics on one line would be wider than a page.
-            _join(
-                _latex_cell(row[index]),
-                lambda text: rf"\textbf{{{text}}}",
-                r"\begin{{tabular}}{{@{{}}c@{{}}}}{ours}\\({paper})\end{{tabular}}",
-            )
-            for row in cells
-        ]
-    first = next(iter(columns))
-    blocks = [row.block for row in table.rows]
-    columns[first] = [
-        # A rule between blocks; LaTeX takes it at the start of a row.
-        rf"\midrule {label}" if index and blocks[index] != blocks[index - 1] else label
-        for index, label in enumerate(columns[first])
+    labels = _labels(table, str)
+    headers = [re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric) for metric in table.metrics]
+    # A row takes several lines, in each cell: on one, six metrics would be wider than a page.
+    lines = [
+        line
+        for index, row in enumerate(cells)
+        for line in _latex_lines(table, index, [texts[index] for texts in labels.values()], row)
     ]
-    caption = " ".join([title(table), stamp(plan, table), KEY, *_notes(plan, table)])
-    return pd.DataFrame(columns).to_latex(
+    body = pd.DataFrame(lines, columns=[*map(escape_latex, labels), *headers]).to_latex(
         index=False,
         escape=False,
-        column_format="l" * (len(columns) - len(table.metrics)) + "c" * len(table.metrics),
-        caption=(escape_latex(caption), escape_latex(table.title)),
-        label=f"tab:{table.name}",
-        position="tbp",
+        column_format=f"@{{}}{'l' * len(labels)}{'c' * len(headers)}@{{}}",
     )
+    return LATEX.format(
+        short=escape_latex(table.title),
+        caption=escape_latex(_latex_caption(table)),
+        name=table.name,
+        body=body.strip(),
+        note=escape_latex(" ".join([stamp(plan, table), KEY, *table_notes(plan, table)])),
+    )
+
+
+def _latex_caption(table: TableSpec) -> str:
+    """The title without its number, since LaTeX numbers tables itself."""
+    number, _, heading = title(table).partition(". ")
+    has_published = any(row.paper is not None for row in table.rows)
+    return f"{heading} Ours beside the paper's {number}." if has_published else heading
+
+
+def _latex_lines(
+    table: TableSpec, index: int, labels: list[str], cells: list[Cell]
+) -> list[list[str]]:
+    """The lines of one row, each with a text for each column, all of it LaTeX."""
+    columns = [[escape_latex(line) for line in wrap(label, LATEX_LABEL)] for label in labels]
+    columns += [_latex_cell(cell) for cell in cells]
+    # At the start of a line LaTeX would take [ and * for options of the line break before it.
+    columns[0] = [f"{{}}{text}" if text[0] in "[*" else text for text in columns[0]]
+    lines = [list(texts) for texts in zip_longest(*columns, fillvalue="")]
+    if index:
+        # Between rows, and between blocks; LaTeX takes both at the start of a line.
+        same = table.rows[index].block == table.rows[index - 1].block
+        lines[0][0] = (r"\addlinespace " if same else r"\midrule ") + lines[0][0]
+    return lines
+
+
+def _latex_cell(cell: Cell) -> list[str]:
+    """Ours over the paper's number and the difference, or over why there is none."""
+    number, bracket, why = cell.ours.partition(" [")
+    words = [*wrap(number, LATEX_CELL), *wrap(bracket.strip() + why, LATEX_CELL)]
+    ours = [escape_latex(line) for line in words]
+    inside = f"({cell.paper}, {cell.difference})" if cell.difference else f"({cell.paper})"
+    paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)]
+    if cell.bold_ours:
+        ours = [rf"\textbf{{{line}}}" for line in ours]
+    if cell.bold_paper:
+        paper[0] = paper[0].replace(cell.paper, rf"\textbf{{{cell.paper}}}")
+    return ours + paper
 
 
 def _labels(table: TableSpec, escape: Callable[[str], str]) -> dict[str, list]:
@@ -242,24 +287,16 @@ def _label(row: Row) -> str:
     return f"{row.label} (literature)" if row.cited else row.label
 
 
-def _join(cell: Cell, bold: Callable[[str], str], layout: str) -> str:
-    """Put a cell together; a row from the literature has the paper's number only."""
-    ours = bold(cell.ours) if cell.bold_ours else cell.ours
-    paper = bold(cell.paper) if cell.bold_paper else cell.paper
+def _markdown_cell(cell: Cell) -> str:
+    """All on one line; a row from the literature has the paper's number only."""
+    ours = f"**{cell.ours}**" if cell.bold_ours else cell.ours
+    paper = f"**{cell.paper}**" if cell.bold_paper else cell.paper
     inside = f"{paper}, {cell.difference}" if cell.difference else paper
-    return layout.format(ours=ours, paper=inside).strip()
+    return f"{ours} ({inside})".strip()
 
 
-def _latex_cell(cell: Cell) -> Cell:
-    return replace(
-        cell,
-        ours=escape_latex(cell.ours),
-        paper=escape_latex(cell.paper),
-        difference=escape_latex(cell.difference),
-    )
-
-
-def _notes(plan: Plan, table: TableSpec) -> list[str]:
+def table_notes(plan: Plan, table: TableSpec) -> list[str]:
+    """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
     said = (*plan.notes, *plan.deviations(table))
     notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):

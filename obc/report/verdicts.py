@@ -16,21 +16,19 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from obc.bootstrap import difference_interval, image_weights, match, resampled_ap
+from obc.bootstrap import difference_interval, image_weights, resampled_ap
 from obc.claims import Claim, Contrast, Topic, Verdict
-from obc.datasets.errors import DatasetError
-from obc.detections import DetectionsFileError, load_detections
 from obc.experiment import TableSpec
-from obc.metrics import difficult_ignored
+from obc.matching import match
 from obc.plan import Plan
 from obc.report.captions import is_comparable
-from obc.report.collect import collect, require_complete
+from obc.report.collect import require_complete
+from obc.report.evaluations import Evaluation, evaluations, load, measured, require_same
 from obc.report.training_spread import (
     Cell,
     Sampled,
@@ -50,19 +48,10 @@ _NO_OBJECTS = "too few test images with objects: some resamples have none, so no
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One evaluation and how its test images are to be resampled.
+class Resampling:
+    """One evaluation, and with how many resamples of its test images, drawn from which seed."""
 
-    Attributes:
-        truth: the annotations that it was evaluated on, COCO format.
-        detections: what it found, see `obc.detections`.
-        difficult_ignored: whether objects marked difficult do not count.
-        resamples, seed: of the bootstrap.
-    """
-
-    truth: Path
-    detections: Path
-    difficult_ignored: bool
+    evaluation: Evaluation
     resamples: int
     seed: int
 
@@ -123,13 +112,10 @@ class JudgedTopic:
     claims: tuple[JudgedClaim, ...]
 
 
-def resample(evaluation: Evaluation) -> Sampled:
+def resample(asked: Resampling) -> Sampled:
     """The metrics of an evaluation, on all test images and then on each resample of them."""
-    truth = json.loads(evaluation.truth.read_text())
-    if evaluation.difficult_ignored:
-        truth = difficult_ignored(truth)
-    matches = match(truth, load_detections(evaluation.detections))
-    drawn = image_weights(len(matches.image_ids), evaluation.resamples, evaluation.seed)
+    matches = match(*load(asked.evaluation))
+    drawn = image_weights(len(matches.image_ids), asked.resamples, asked.seed)
     return resampled_ap(matches, np.vstack([np.ones_like(drawn[:1]), drawn]))
 
 
@@ -137,7 +123,7 @@ def judge(
     plan: Plan,
     strict: bool = True,
     workers: int = 1,
-    resample: Callable[[Evaluation], Sampled] = resample,
+    resample: Callable[[Resampling], Sampled] = resample,
 ) -> tuple[JudgedTopic, ...]:
     """Judge every claim of a plan.
 
@@ -177,81 +163,37 @@ def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
 
 
 def _measured(plan: Plan) -> pd.DataFrame:
-    """The lines of `collect` that claims need; without its detections nothing is evaluated."""
+    """What was measured of the rows that claims need."""
     needed = plan.claimed_rows
-    frame = collect(plan, [topic.table for topic in plan.claims.topics])
-    frame = frame[[cell in needed for cell in zip(frame["table"], frame["row"], strict=True)]]
-    lost = [
-        line.status == "ok"
-        and not _detections_file(plan, line.run_id, line.decode, line.seed).exists()
-        for line in frame.itertuples()
-    ]
-    return frame.assign(
-        value=frame["value"].mask(lost), status=frame["status"].mask(lost, "not evaluated")
-    )
-
-
-def _detections_file(plan: Plan, run_id: str, decode: str, seed: int) -> Path:
-    return plan.run_folder(run_id, seed) / f"detections.{decode}.npz"
+    frame = measured(plan, [topic.table for topic in plan.claims.topics])
+    return frame[[cell in needed for cell in zip(frame["table"], frame["row"], strict=True)]]
 
 
 def _samples(
-    plan: Plan, frame: pd.DataFrame, workers: int, resample: Callable[[Evaluation], Sampled]
+    plan: Plan, frame: pd.DataFrame, workers: int, resample: Callable[[Resampling], Sampled]
 ) -> Samples:
     """Resample every evaluation that is there, each once, however many claims use it."""
-    there = frame[frame["status"] == "ok"]
-    keys = list(dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True)))
-    for dataset in dict.fromkeys(plan.dataset_of(run_id) for run_id, _, _ in keys):
-        _require_index(plan, dataset)
-    evaluations = [
-        Evaluation(
-            truth=plan.index_folder(plan.dataset_of(run_id)) / "val.json",
-            detections=_detections_file(plan, run_id, decode, seed),
-            difficult_ignored=plan.config.difficult == "ignore",
-            resamples=plan.claims.resamples,
-            seed=plan.claims.seed,
-        )
-        for run_id, decode, seed in keys
-    ]
+    chosen = (plan.claims.resamples, plan.claims.seed)
+    asked = [Resampling(evaluation, *chosen) for evaluation in evaluations(plan, frame)]
     samples: Samples = {}
-    results = _mapped(resample, evaluations, workers)
-    for (run_id, decode, seed), evaluation, sampled in zip(keys, evaluations, results, strict=True):
-        own = (there["run_id"] == run_id) & (there["decode"] == decode) & (there["seed"] == seed)
-        _require_same(evaluation.detections, there[own], sampled)
-        samples.setdefault((run_id, decode), {})[seed] = sampled
+    for one, sampled in zip(asked, _mapped(resample, asked, workers), strict=True):
+        evaluation = one.evaluation
+        at_all_images = {metric: float(values[0]) for metric, values in sampled.items()}
+        require_same(evaluation, frame, at_all_images)
+        samples.setdefault((evaluation.run_id, evaluation.decode), {})[evaluation.seed] = sampled
     return samples
 
 
-def _require_index(plan: Plan, dataset: DatasetName) -> None:
-    for name in ("val.json", "manifest.json"):
-        path = plan.index_folder(dataset) / name
-        if not path.exists():
-            raise DatasetError(
-                f"{path}: not found, and {dataset} was evaluated by it; "
-                f"`obc index {plan.results / 'plan.json'} {dataset}` makes it"
-            )
-
-
 def _mapped(
-    resample: Callable[[Evaluation], Sampled], evaluations: Sequence[Evaluation], workers: int
+    resample: Callable[[Resampling], Sampled], asked: Sequence[Resampling], workers: int
 ) -> Iterable[Sampled]:
-    """Each evaluation resampled, with a line on standard error now and then."""
+    """Each resampled, with a line on standard error now and then."""
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
-        results = pool.map(resample, evaluations) if pool else map(resample, evaluations)
+        results = pool.map(resample, asked) if pool else map(resample, asked)
         for done, sampled in enumerate(results, 1):
             if done % _LINE_EVERY == 0:
-                print(f"claims: resampled {done}/{len(evaluations)}", file=sys.stderr, flush=True)
+                print(f"claims: resampled {done}/{len(asked)}", file=sys.stderr, flush=True)
             yield sampled
-
-
-def _require_same(path: Path, lines: pd.DataFrame, sampled: Sampled) -> None:
-    """Detections must give the metrics that the tables show, or they are of another evaluation."""
-    for line in lines.itertuples():
-        if line.metric in sampled and abs(sampled[line.metric][0] - line.value) > 1e-6:
-            raise DetectionsFileError(
-                f"{path}: its {line.metric} is {sampled[line.metric][0]:.3f}, its metrics file "
-                f"says {line.value:.3f}; remove both to have them measured again"
-            )
 
 
 # --- judging -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from obc.provenance import (
     DATA_CODE,
     EVALUATION_CODE,
     INDEX_CODE,
+    MATCHING_CODE,
     REPORT_CODE,
     TRAINING_CODE,
     code_digest,
@@ -50,6 +51,8 @@ onstart:
 
 RESULTS = PLAN.results
 PLAN_FILE = RESULTS / "plan.json"
+# Whose rows are drawn as curves and diagnosed.
+DETECTIONS_TABLE = "table1"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
@@ -152,6 +155,26 @@ def metrics_files(table):
     ]
 
 
+def evaluation_files(table):
+    """Everything that the evaluations of a table left: metrics, detections, and their test set."""
+    metrics = metrics_files(table)
+    return [
+        PLAN.index_folder(PLAN.tables[table].dataset) / "val.json",
+        *metrics,
+        *(
+            path.with_name(path.name.replace("metrics.", "detections.")).with_suffix(".npz")
+            for path in metrics
+        ),
+    ]
+
+
+def detections_files():
+    """What is said of one table's detections; nothing where the plan has no such table."""
+    if DETECTIONS_TABLE not in PLAN.tables:
+        return []
+    return [*rules.curves.output, *rules.diagnosis.output]
+
+
 def claims_evaluations():
     """What claims are judged by: metrics and detections of the rows that they name, test sets."""
     runs = {
@@ -167,6 +190,44 @@ def claims_evaluations():
             for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
         ),
     ]
+
+
+def example_evaluations():
+    """What Figure 6 is chosen from and drawn of: two evaluations and the test images' index."""
+    table = PLAN.tables[PLAN.config.examples.table]
+    runs = [(PLAN.run_of(row).run_id, row.decode) for row in PLAN.example_rows.values()]
+    return [
+        PLAN.index_folder(table.dataset) / "val.json",
+        *(
+            PLAN.run_folder(run_id, PLAN.seeds_of(run_id)[0]) / name
+            for run_id, decode in runs
+            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+        ),
+    ]
+
+
+def example_files():
+    """What the target `figure6` makes; nothing where the plan lacks the table that it is of."""
+    names = [f"figure6.{kind}" for kind in ("svg", "png", "csv")] if PLAN.example_rows else []
+    return [RESULTS / "figures" / name for name in names]
+
+
+def training_records(table):
+    """What says that the trainings behind a table are done; their logs lie beside it."""
+    run_ids = dict.fromkeys(
+        PLAN.run_of(row).run_id for row in PLAN.tables[table].rows if not row.cited
+    )
+    return [
+        PLAN.run_folder(run_id, seed) / "run.json"
+        for run_id in run_ids
+        for seed in PLAN.seeds_of(run_id)
+    ]
+
+
+def training_curve_files():
+    """What the target `training_curves` makes; nothing where the plan lacks Table 1."""
+    names = [f"training_curves.{kind}" for kind in ("svg", "png", "csv")]
+    return [RESULTS / "figures" / name for name in names] if "table1" in PLAN.tables else []
 
 
 def claims_files():

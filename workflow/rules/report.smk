@@ -70,7 +70,7 @@ rule losses:
         ENVIRONMENT
     params:
         folder=RESULTS / "figures",
-        code=code_digest(("bins.py", "report/analytic.py", "report/losses.py", "report/figures.py")),
+        code=code_digest(("bins.py", "report/analytic.py", "report/losses.py", "report/style.py")),
     shell:
         "obc losses {params.folder:q} > {log} 2>&1"
 

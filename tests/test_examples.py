@@ -1,0 +1,255 @@
+"""Figure 6: which images are chosen, which boxes are drawn, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pandas as pd
+import pytest
+from PIL import Image
+from report_fixtures import measure, plan_of, run_folder
+
+from obc.cli import main
+from obc.datasets.errors import DatasetError
+from obc.detections import save_detections
+from obc.plan import ConfigError, Plan
+from obc.report.collect import IncompleteError
+from obc.report.examples import Found, best_fits, choose, drawn_boxes, figure6, image_gains
+
+TABLE = """
+title: Components
+section: "4.1"
+dataset: voc
+metrics: [AP]
+common: {detector: faster_rcnn, backbone: r50}
+rows:
+  - {label: Regression, key: regression, box: {loss: smooth_l1}, paper: [45.0]}
+  - {label: Bins, key: full, box: {loss: offset_bin, num_stages: 2}, paper: [49.0]}
+"""
+SIDE = 64
+
+
+def box(image: int, x: float, width: float = 20.0, category: int = 1, **more: Any) -> dict:
+    """A box 20 pixels high; two of them side by side overlap by their widths."""
+    return {"image_id": image, "category_id": category, "bbox": [x, 10.0, width, 20.0], **more}
+
+
+def truth_of(*annotations: dict, images: int = 6) -> dict[str, Any]:
+    numbered = [
+        {"id": index, "iscrowd": 0, "difficult": 0, "area": 400.0, **annotation}
+        for index, annotation in enumerate(annotations)
+    ]
+    return {
+        "images": [
+            {"id": image, "file_name": f"{image:06d}.png", "width": SIDE, "height": SIDE}
+            for image in range(1, images + 1)
+        ],
+        "annotations": numbered,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+
+
+def found(objects: list[dict], baseline: list[dict], method: list[dict], images: int = 6) -> Found:
+    return Found(truth_of(*objects, images=images), {"baseline": baseline, "method": method})
+
+
+# --- the rule ----------------------------------------------------------------------------------
+
+
+def test_a_box_is_fitted_best_by_the_largest_iou_of_its_image_and_class() -> None:
+    others = [box(1, 10), box(1, 5), box(2, 0), box(1, 0, category=2)]
+    # Of [0, 20]: [5, 25] overlaps 15 of 25, [10, 30] 10 of 30.
+    assert best_fits([box(1, 0)], others) == [(pytest.approx(15 / 25), 1)]
+
+
+def test_a_box_that_nothing_of_its_class_overlaps_is_fitted_by_none() -> None:
+    assert best_fits([box(1, 0), box(3, 0)], [box(1, 40), box(1, 0, category=2)]) == [
+        (0.0, None),
+        (0.0, None),
+    ]
+
+
+def test_an_images_matched_iou_is_the_mean_over_its_objects() -> None:
+    table = image_gains(found([box(1, 0), box(1, 40)], [box(1, 5)], [box(1, 0), box(1, 45)]))
+    # Baseline: 15 / 25 and nothing. Method: exact, and 15 / 25.
+    assert table.to_dict("records") == [
+        {
+            "image_id": 1,
+            "objects": 2,
+            "baseline": pytest.approx(0.3),
+            "method": pytest.approx(0.8),
+            "gain": pytest.approx(0.5),
+            "kind": "finding",
+        }
+    ]
+
+
+def test_a_gain_is_in_fit_where_both_find_every_object() -> None:
+    objects = [box(1, 0), box(2, 0)]
+    table = image_gains(found(objects, [box(1, 5), box(2, 15)], [box(1, 0), box(2, 0)]))
+    # In image 2 the baseline's 5 / 35 is below 0.5.
+    assert dict(zip(table["image_id"], table["kind"], strict=True)) == {1: "fit", 2: "finding"}
+
+
+def test_an_image_without_objects_is_none_to_choose() -> None:
+    assert list(image_gains(found([box(2, 0)], [box(1, 0)], []))["image_id"]) == [2]
+
+
+def gains(*values: float, kind: str = "fit") -> pd.DataFrame:
+    return pd.DataFrame({"image_id": range(1, len(values) + 1), "gain": values, "kind": kind})
+
+
+def test_chosen_are_the_largest_gains_of_each_kind_and_then_the_largest_losses() -> None:
+    fit = gains(0.1, -0.2, 0.3, -0.1, 0.2)
+    finding = gains(-0.5, 0.9, -0.6, kind="finding").assign(image_id=[11, 12, 13])
+    chosen = choose(pd.concat([finding, fit]), images=2)
+    assert chosen[["choice", "image_id"]].values.tolist() == [
+        ["gain in fit 1", 3],
+        ["gain in fit 2", 5],
+        ["gain in finding 1", 12],
+        ["loss in fit", 2],
+        ["loss in finding", 13],
+    ]
+
+
+def test_of_equal_gains_and_losses_the_smaller_image_id_comes_first() -> None:
+    table = gains(0.1, 0.2, 0.2, -0.3, -0.3).sample(frac=1, random_state=0)
+    assert list(choose(table, images=2)["image_id"]) == [2, 3, 4]
+
+
+def test_where_nothing_differs_the_first_images_are_shown_as_such() -> None:
+    chosen = choose(gains(0.0, 0.0, 0.0), images=2)
+    assert chosen[["choice", "image_id"]].values.tolist() == [
+        ["no difference", 1],
+        ["no difference", 2],
+    ]
+
+
+def test_the_boxes_drawn_say_which_fit_best_and_their_iou() -> None:
+    method = [box(1, 5, score=0.9), box(1, 0, score=0.4), box(1, 0, category=2, score=0.8)]
+    both = found([box(1, 0)], [], method)
+    boxes = drawn_boxes(both, choose(image_gains(both), 1))
+    assert list(boxes["of"]) == ["truth", "method", "method", "method"]
+    assert list(boxes["best"]) == [False, False, True, False]
+    # The dog is no object of its class, so its IoU is 0.
+    assert boxes["iou"].tolist()[1:] == [pytest.approx(0.6), pytest.approx(1.0), 0.0]
+    assert set(boxes["file_name"]) == {"000001.png"}
+
+
+# --- from what was measured --------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Two evaluations of three images: a better fit, a loss, and one that only scores differ in."""
+    plan = plan_of(tmp_path, {"table1": TABLE})
+    index, root = plan.index_folder("voc"), tmp_path / "images"
+    index.mkdir(parents=True)
+    root.mkdir()
+    objects = [box(1, 0), box(2, 0), box(3, 0), box(3, 30, iscrowd=1), box(1, 40, difficult=1)]
+    truth = truth_of(*objects, images=3)
+    (index / "val.json").write_text(json.dumps(truth))
+    (index / "manifest.json").write_text(json.dumps({"root": str(root), "sha256": "data"}))
+    for image in truth["images"]:
+        Image.new("RGB", (SIDE, SIDE), "gray").save(root / image["file_name"])
+    sure, unsure = {"score": 0.9}, {"score": 0.2}
+    evaluate(plan, 0, [box(1, 4, **sure), box(2, 0, **sure), box(3, 5, **sure)])
+    evaluate(
+        plan, 1, [box(1, 0, **sure), box(2, 5, **sure), box(3, 5, **sure), box(3, 0, **unsure)]
+    )
+    return plan
+
+
+def evaluate(plan: Plan, row: int, detections: list[dict]) -> None:
+    measure(plan, "table1", row, {"AP": 50.0})
+    decode = plan.tables["table1"].rows[row].decode
+    save_detections(run_folder(plan, "table1", row) / f"detections.{decode}.npz", detections)
+
+
+def test_the_figure_is_drawn_with_its_boxes_beside_it_and_the_same_each_time(
+    plan: Plan, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        figure6(plan, tmp_path / name)
+    names = ["figure6.csv", "figure6.png", "figure6.svg"]
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert matplotlib.image.imread(tmp_path / "first/figure6.png").shape[1] == 960
+    assert ElementTree.parse(tmp_path / "first/figure6.svg").getroot().tag.endswith("svg")
+    boxes = pd.read_csv(tmp_path / "first/figure6.csv")
+    # Image 1 has a difficult object, which counts as ground truth and which neither finds.
+    assert boxes[["choice", "image_id"]].drop_duplicates().values.tolist() == [
+        ["gain in finding 1", 1],
+        ["loss in fit", 2],
+    ]
+    assert boxes.loc[boxes["of"] == "truth", "x"].tolist() == [0, 40, 0]
+    assert boxes.loc[boxes["choice"] == "gain in finding 1", "gain"].iloc[0] == pytest.approx(
+        (1 - 16 / 24) / 2
+    )
+
+
+def test_the_command_draws_into_the_plan_s_figures(plan: Plan, tmp_path: Path) -> None:
+    plan.save(tmp_path / "plan.json")
+    assert main(["figure6", str(tmp_path / "plan.json")]) == 0
+    assert (plan.results / "figures/figure6.csv").exists()
+
+
+def test_difficult_objects_that_are_ignored_are_not_looked_for(plan: Plan, tmp_path: Path) -> None:
+    ignoring = plan.model_copy(
+        update={"config": plan.config.model_copy(update={"difficult": "ignore"})}
+    )
+    for row in (0, 1):
+        measure(plan, "table1", row, {"AP": 50.0}, change={"difficult": "ignore"})
+    figure6(ignoring, tmp_path / "out")
+    boxes = pd.read_csv(tmp_path / "out/figure6.csv")
+    assert set(boxes["choice"]) == {"gain in fit 1", "loss in fit"}
+
+
+def test_nothing_found_above_the_score_is_drawn_too(plan: Plan, tmp_path: Path) -> None:
+    for row in (0, 1):
+        evaluate(plan, row, [box(1, 0, score=0.2)])
+    figure6(plan, tmp_path / "out")
+    boxes = pd.read_csv(tmp_path / "out/figure6.csv")
+    assert set(boxes["of"]) == {"truth"} and set(boxes["choice"]) == {"no difference"}
+
+
+def test_an_image_that_is_gone_is_named_with_the_remedy(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "images/000001.png").unlink()
+    with pytest.raises(DatasetError, match=r"images/000001.png: cannot be read .* \(image 1\)"):
+        figure6(plan, tmp_path / "out")
+
+
+def test_an_evaluation_that_is_missing_is_named(plan: Plan, tmp_path: Path) -> None:
+    (run_folder(plan, "table1", 1) / "metrics.expectation.json").unlink()
+    with pytest.raises(IncompleteError, match=r"not evaluated: .*obc-a3-n20-k2.* \(expectation"):
+        figure6(plan, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "tables", [{"table7": TABLE}, {"table1": TABLE.replace("key: full, ", "")}]
+)
+def test_a_plan_without_the_rows_has_no_figure_6(tmp_path: Path, tables: dict) -> None:
+    plan = plan_of(tmp_path, tables)
+    assert plan.example_rows == {}
+    with pytest.raises(ConfigError, match="full of table1, and this plan has no such rows"):
+        figure6(plan, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ({"method": "best"}, "best is the key of no row of table1 that is trained; allowed: full"),
+        ({"table": "table9"}, "'table9' is no table in config/experiments; allowed: table1"),
+        ({"images": 0}, "examples.images"),
+    ],
+)
+def test_examples_that_name_nothing_are_refused_with_the_plan(
+    tmp_path: Path, examples: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of(tmp_path, {"table1": TABLE}, examples=examples)

@@ -1,0 +1,65 @@
+# What is said from detections and ground truth alone, of the rows of one table.
+rule curves:
+    input:
+        lambda wildcards: evaluation_files(DETECTIONS_TABLE),
+    output:
+        report(
+            RESULTS / "figures" / "precision_recall.svg",
+            caption="../report/precision_recall.rst",
+            category="Figures",
+            labels={"figure": "Precision against recall"},
+        ),
+        report(
+            RESULTS / "figures" / "ap_by_iou.svg",
+            caption="../report/ap_by_iou.rst",
+            category="Figures",
+            labels={"figure": "AP against the IoU threshold"},
+        ),
+        multiext(str(RESULTS / "figures" / "precision_recall"), ".png", ".csv"),
+        multiext(str(RESULTS / "figures" / "ap_by_iou"), ".png", ".csv"),
+    log:
+        RESULTS / "logs" / "curves.log",
+    benchmark:
+        RESULTS / "logs" / "curves.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
+        table=DETECTIONS_TABLE,
+        spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
+        code=code_digest((*REPORT_CODE, *MATCHING_CODE)),
+    shell:
+        "obc curves {params.plan} {params.table} > {log} 2>&1"
+
+
+rule diagnosis:
+    input:
+        lambda wildcards: evaluation_files(DETECTIONS_TABLE),
+    output:
+        report(
+            RESULTS / "figures" / "diagnosis.svg",
+            caption="../report/diagnosis.rst",
+            category="Diagnosis",
+            labels={"figure": "How far the boxes found are from their objects"},
+        ),
+        report(
+            RESULTS / "tables" / "diagnosis.csv",
+            caption="../report/diagnosis_table.rst",
+            category="Diagnosis",
+            labels={"table": "How far the boxes found are from their objects"},
+        ),
+        multiext(str(RESULTS / "figures" / "diagnosis"), ".png", ".csv"),
+        RESULTS / "tables" / "diagnosis.md",
+    log:
+        RESULTS / "logs" / "diagnosis.log",
+    benchmark:
+        RESULTS / "logs" / "diagnosis.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
+        table=DETECTIONS_TABLE,
+        spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
+        code=code_digest((*REPORT_CODE, *MATCHING_CODE, "bins.py")),
+    shell:
+        "obc diagnosis {params.plan} {params.table} > {log} 2>&1"

@@ -1,0 +1,78 @@
+localrules:
+    figure4,
+    figure6,
+    training_curves,
+
+
+# From the bins' own code: no run and no data, so no plan either.
+rule figure4:
+    output:
+        report(
+            RESULTS / "figures" / "figure4.svg",
+            caption="../report/figure4.rst",
+            category="Figures",
+            labels={"figure": "Figure 4: bin construction"},
+        ),
+        RESULTS / "figures" / "figure4.png",
+        RESULTS / "figures" / "figure4.csv",
+    log:
+        RESULTS / "logs" / "figure4.log",
+    conda:
+        ENVIRONMENT
+    params:
+        folder=RESULTS / "figures",
+        code=code_digest(("bins.py", "report/bin_construction.py", "report/style.py")),
+    shell:
+        "obc figure4 {params.folder:q} > {log} 2>&1"
+
+
+if PLAN.example_rows:
+
+    rule figure6:
+        input:
+            example_evaluations(),
+        output:
+            report(
+                RESULTS / "figures" / "figure6.svg",
+                caption="../report/figure6.rst",
+                category="Figures",
+                labels={"figure": "Figure 6: detections in single images"},
+            ),
+            RESULTS / "figures" / "figure6.png",
+            RESULTS / "figures" / "figure6.csv",
+        log:
+            RESULTS / "logs" / "figure6.log",
+        conda:
+            ENVIRONMENT
+        params:
+            plan=PLAN_FILE,
+            spec=PLAN.table_digest(PLAN.config.examples.table),
+            code=code_digest(REPORT_CODE),
+        shell:
+            "obc figure6 {params.plan} > {log} 2>&1"
+
+
+if "table1" in PLAN.tables:
+
+    rule training_curves:
+        input:
+            training_records("table1"),
+        output:
+            report(
+                RESULTS / "figures" / "training_curves.svg",
+                caption="../report/training_curves.rst",
+                category="Figures",
+                labels={"figure": "Training curves"},
+            ),
+            RESULTS / "figures" / "training_curves.png",
+            RESULTS / "figures" / "training_curves.csv",
+        log:
+            RESULTS / "logs" / "training_curves.log",
+        conda:
+            ENVIRONMENT
+        params:
+            plan=PLAN_FILE,
+            spec=PLAN.table_digest("table1"),
+            code=code_digest(REPORT_CODE),
+        shell:
+            "obc training-curves {params.plan} table1 > {log} 2>&1"
