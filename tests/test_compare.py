@@ -22,7 +22,7 @@ from obc.report.compare import (
     by_size,
     draw_image,
     evaluated,
-    found_iou,
+    matched_iou,
     read_evaluation,
     read_test_set,
 )
@@ -102,7 +102,7 @@ def test_classes_come_with_the_largest_gain_first() -> None:
 def test_an_object_is_found_as_well_as_the_best_box_of_its_class(
     boxes: list[dict], expected: float
 ) -> None:
-    assert found_iou([OBJECT], boxes).tolist() == pytest.approx([expected])
+    assert matched_iou([OBJECT], boxes) == pytest.approx([expected])
 
 
 def test_images_come_with_the_largest_gain_first_and_those_without_objects_do_not(

@@ -3,7 +3,7 @@
 An evaluation is one decoding of one trained run. Average precision is read from its metrics file;
 what changed in an image is seen by matching the boxes of its detections file to the objects there.
 
-Shape shorthand: D detections and G objects of an image.
+Shape shorthand: D detections, G objects.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from pycocotools import mask
 
 from obc.detections import load_detections
 from obc.experiment import METRICS
 from obc.plan import Plan
+from obc.report import style
+from obc.report.examples import best_fits
 from obc.report.results import ResultsMissing
 from obc.spec_errors import ConfigError
 
@@ -195,31 +196,20 @@ def _beside(values: dict[str, tuple[float | None, float | None]]) -> pd.DataFram
 # --- image by image ----------------------------------------------------------------------------
 
 
-def found_iou(
+def matched_iou(
     objects: list[dict[str, Any]], detections: list[dict[str, Any]], min_score: float = MIN_SCORE
-) -> np.ndarray:
-    """How well each object of an image is found.
+) -> list[float]:
+    """How well each object is found, as of Figure 6.
 
     Args:
-        objects: G COCO annotations.
-        detections: D COCO results of the same image.
-        min_score: detections below find nothing.
+        objects: G COCO annotations, of any images.
+        detections: D COCO results; those with a lower score than `min_score` find nothing.
 
     Returns:
-        (G,) the largest IoU, in [0, 1], of a detection of the object's class; 0: there is none.
-        Two objects may share a detection: this is for looking, not a metric.
+        For each object the largest IoU, in [0, 1], of a detection of its image and class; 0 where
+        there is none. Objects may share a detection: this is for looking, not a metric.
     """
-    found = np.zeros(len(objects))
-    for index, annotation in enumerate(objects):
-        boxes = [
-            detection["bbox"]
-            for detection in detections
-            if detection["category_id"] == annotation["category_id"]
-            and detection["score"] >= min_score
-        ]
-        if boxes:
-            found[index] = mask.iou(boxes, [annotation["bbox"]], [0]).max()
-    return found
+    return [iou for iou, _ in best_fits(objects, _above(detections, min_score))]
 
 
 def by_image(
@@ -229,35 +219,31 @@ def by_image(
 
     Returns:
         Index `image_id`; columns `file_name`, `objects` (their number), `first` and `second` (mean
-        `found_iou` of the objects, in [0, 1]) and `difference`; largest gain of the second first,
+        `matched_iou` of the objects, in [0, 1]) and `difference`; largest gain of the second first,
         images without objects left out.
     """
-    grouped = [_by_image_id(evaluation) for evaluation in (first, second)]
-    lines = []
-    for image_id, objects in test_set.objects.items():
-        if objects:
-            means = [
-                float(found_iou(objects, detections.get(image_id, []), min_score).mean())
-                for detections in grouped
-            ]
-            name = test_set.images[image_id]["file_name"]
-            lines.append((image_id, name, len(objects), *means, means[1] - means[0]))
-    columns = ["image_id", "file_name", "objects", "first", "second", "difference"]
-    frame = pd.DataFrame(lines, columns=columns).set_index("image_id")
-    return frame.sort_values("difference", ascending=False, kind="stable")
+    objects = [each for of_image in test_set.objects.values() for each in of_image]
+    frame = pd.DataFrame(
+        {
+            "image_id": [each["image_id"] for each in objects],
+            "first": matched_iou(objects, first.detections, min_score),
+            "second": matched_iou(objects, second.detections, min_score),
+        }
+    )
+    means = frame.groupby("image_id").agg(
+        objects=("first", "size"), first=("first", "mean"), second=("second", "mean")
+    )
+    names = [test_set.images[image_id]["file_name"] for image_id in means.index]
+    means.insert(0, "file_name", names)
+    means["difference"] = means["second"] - means["first"]
+    return means.sort_values("difference", ascending=False, kind="stable")
 
 
-def _by_image_id(evaluation: Evaluation) -> dict[int, list[dict[str, Any]]]:
-    grouped: dict[int, list[dict[str, Any]]] = {}
-    for detection in evaluation.detections:
-        grouped.setdefault(detection["image_id"], []).append(detection)
-    return grouped
+def _above(detections: list[dict[str, Any]], min_score: float) -> list[dict[str, Any]]:
+    return [detection for detection in detections if detection["score"] >= min_score]
 
 
 # --- drawing -----------------------------------------------------------------------------------
-
-# Okabe-Ito, on photographs and drawn scenes alike visible with a white rim.
-TRUTH, FOUND = "#000000", "#D55E00"
 
 
 def draw_image(
@@ -280,21 +266,13 @@ def draw_image(
         axes.set_title(evaluation.name, fontsize=9)
         objects = test_set.objects[image_id]
         for annotation in objects:
-            _box(axes, annotation["bbox"], TRUTH, "--")
-        for detection in _by_image_id(evaluation).get(image_id, []):
-            if detection["score"] >= min_score:
-                _box(axes, detection["bbox"], FOUND, "-")
-                _mark(axes, detection, _overlap(detection, objects), test_set)
+            _box(axes, annotation["bbox"], style.TRUTH, "--")
+        found = _above(evaluation.detections, min_score)
+        found = [detection for detection in found if detection["image_id"] == image_id]
+        for detection, (iou, _) in zip(found, best_fits(found, objects), strict=True):
+            _box(axes, detection["bbox"], style.HIERARCHY, "-")
+            _mark(axes, detection, iou, test_set)
     return drawing
-
-
-def _overlap(detection: dict[str, Any], objects: list[dict[str, Any]]) -> float:
-    same = [
-        annotation["bbox"]
-        for annotation in objects
-        if annotation["category_id"] == detection["category_id"]
-    ]
-    return float(mask.iou([detection["bbox"]], same, [0] * len(same)).max()) if same else 0.0
 
 
 def _box(axes: Axes, bbox: list[float], colour: str, dashes: str) -> None:
