@@ -44,6 +44,11 @@ def test_a_notebook_begins_with_what_to_run_first_and_the_scale(name: str) -> No
     assert first_code.source.startswith('SCALE = "smoke"')
 
 
+def test_every_notebook_is_on_the_page_about_them() -> None:
+    page = (PROJECT / "docs/notebooks.md").read_text()
+    assert not [name for name in NOTEBOOKS if f"](../notebooks/{name})" not in page]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_without_results_stops_and_says_what_to_run(name: str, tmp_path: Path) -> None:
