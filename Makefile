@@ -5,7 +5,7 @@
 # make test                                           set up, then run the tests
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make reference [RESULTS=mini]                       copy the results that are committed
-# make lint | format | env | lock | unlock | help
+# make lint | format | docs | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
 # and again only when requirements.lock changes. On a machine with an NVIDIA GPU see environment.yml.
@@ -30,7 +30,7 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce report reference test test-slurm lint format env lock unlock
+.PHONY: help reproduce report reference test test-slurm lint format docs env lock unlock
 
 help: ## show this
 	@sed -n '1,12s/^# \{0,1\}//p' Makefile
@@ -73,6 +73,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(READY) ## the generated pages of docs/ anew: keys, picture of the DAG, a notebook
+	$(BIN)/python docs/generate.py
 
 env: $(READY) ## only the virtual environment
 

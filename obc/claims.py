@@ -58,10 +58,13 @@ class Contrast:
 class _Claim(Strict):
     """A statement about pairs of rows; every pair means the first minus the second."""
 
-    id: str = Field(pattern=r"^[a-z]\w*$")
+    id: str = Field(pattern=r"^[a-z]\w*$", description="its name")
     section: str = Field(description="where the paper says it, e.g. 4.1 or abstract")
     statement: str = Field(description="the claim in a sentence of its own")
-    pairs: tuple[tuple[Side, Side], ...] = Field(min_length=1)
+    pairs: tuple[tuple[Side, Side], ...] = Field(
+        min_length=1,
+        description="row keys, the first minus the second; a list stands for the mean of its rows",
+    )
     stated: tuple[float, ...] | None = Field(
         None, description="the gains as the sentence prints them, one a contrast"
     )
@@ -103,7 +106,9 @@ class _Claim(Strict):
 
 
 class _PerMetric(_Claim):
-    metrics: tuple[ClaimMetric, ...] = Field(("AP",), min_length=1)
+    metrics: tuple[ClaimMetric, ...] = Field(
+        ("AP",), min_length=1, description="one comparison for each"
+    )
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
         """Each metric by itself."""
@@ -151,8 +156,10 @@ class Peak(_Claim):
     """The gain of the first over the second of each pair is larger at one metric than at others."""
 
     kind: Literal["peak"]
-    at: ClaimMetric
-    over: tuple[ClaimMetric, ...] = Field(min_length=1)
+    at: ClaimMetric = Field(description="the metric where the gain is largest")
+    over: tuple[ClaimMetric, ...] = Field(
+        min_length=1, description="the metrics with smaller gains"
+    )
 
     @model_validator(mode="after")
     def _not_over_itself(self) -> Peak:
@@ -175,9 +182,9 @@ Claim = Annotated[Higher | NotHigher | Close | Peak, Field(discriminator="kind")
 class Topic(Strict):
     """The claims about one table or figure."""
 
-    table: str
-    title: str
-    claims: tuple[Claim, ...] = Field(min_length=1)
+    table: str = Field(description="name of the table or figure")
+    title: str = Field(description="heading on the page")
+    claims: tuple[Claim, ...] = Field(min_length=1, description="each of one of the kinds below")
 
 
 class Claims(Strict):
@@ -185,8 +192,8 @@ class Claims(Strict):
 
     resamples: int = Field(ge=100, le=100_000, strict=True, description="of the test images")
     seed: int = Field(ge=0, strict=True, description="of the resampling")
-    confidence: float = Field(gt=0, lt=1)
-    topics: tuple[Topic, ...] = Field(min_length=1)
+    confidence: float = Field(gt=0, lt=1, description="of the intervals")
+    topics: tuple[Topic, ...] = Field(min_length=1, description="in the order of the page")
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Claims:

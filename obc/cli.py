@@ -504,7 +504,7 @@ def _parser() -> argparse.ArgumentParser:
     for step in (plan, fetch):
         step.add_argument("--scale", metavar="NAME", help="short for --set scale=NAME")
         step.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
-                          help="as snakemake's --config (keys: config/README.md)")  # fmt: skip
+                          help="as snakemake's --config (keys: docs/configuration.md)")  # fmt: skip
         step.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
 
     draw = commands.add_parser("draw", help="draw an embedded data set")

@@ -32,9 +32,9 @@ from obc.table_file import read_yaml, validate
 class Examples(Strict):
     """What Figure 6 compares on single images: two rows of a table, by their keys."""
 
-    table: str = "table1"
-    baseline: str = "regression"
-    method: str = "full"
+    table: str = Field("table1", description="where the rows stand")
+    baseline: str = Field("regression", description="key of the row on the left")
+    method: str = Field("full", description="key of the row on the right")
     images: int = Field(2, ge=1, le=10, description="with the largest gains, of each kind")
     min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
 
@@ -44,33 +44,60 @@ class SuiteConfig(Strict):
 
     scale: str = Field("smoke", description="a file in config/scales")
     seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
-        None, description="of every run, or by table with a default; null: the scale's"
+        None,
+        description="one training of every run for each, e.g. [0,1,2], or by table: {default: [0], "
+        "table1: [0,1,2]}; a run that several tables name has the seeds of all; null: the "
+        "scale's",
     )
     results: str = Field("results", description="folder under which each scale has its own")
     label: str | None = Field(
         None,
         pattern=r"^[\w-][\w.-]*$",
-        description="name of one's own data in results/<scale>-<label>",
+        description="results of one's own data, or of a change, go to results/<scale>-<label>; "
+        "null: the folder's name",
     )
-    protocol: Protocol | None = Field(None, description="null: the scale's")
+    protocol: Protocol | None = Field(
+        None,
+        description="see docs/protocols.md; results of another than the scale's go to "
+        "results/<scale>-<protocol>; null: the scale's",
+    )
     scale_lr: bool = Field(
-        False, description="learning rate times the images a step over the paper's; scale paper"
+        False, description="at scale paper: multiply lr by batch_size over the paper's 4"
     )
     change: dict[str, Any] = Field(
         {}, description="dotted key of the scale: another value, for an experiment; needs a label"
     )
     gpus_per_run: int | None = Field(
-        None, ge=0, description="GPUs that train one run together; null: the scale's runtime.gpus"
+        None,
+        ge=0,
+        description="GPUs that train one run together, each on its share of every batch; 0: the "
+        "CPU; never part of a run id; null: the scale's runtime.gpus",
     )
-    examples: Examples = Field(Examples(), description="rows and images of Figure 6")
-    difficult: Difficult = "gt"
-    voc_root: Path | None = None
-    voc_train: tuple[str, ...] | None = None
-    voc_val: tuple[str, ...] | None = None
-    voc_classes: tuple[str, ...] | None = None
-    coco_root: Path | None = None
-    coco_train: str | None = None
-    coco_val: str | None = None
+    examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
+    difficult: Difficult = Field(
+        "gt",
+        description="objects that VOC marks difficult are ground truth like others (gt), or not "
+        "trained on and neither required nor a mistake (ignore)",
+    )
+    voc_root: Path | None = Field(
+        None,
+        description="a VOC year folder (JPEGImages, Annotations, ImageSets) or a VOCdevkit; null:"
+        " the scale's data",
+    )
+    voc_train: tuple[str, ...] | None = Field(
+        None, description="split names, in a devkit VOC2007/trainval; one or a list; null: train"
+    )
+    voc_val: tuple[str, ...] | None = Field(None, description="as voc_train; null: val")
+    voc_classes: tuple[str, ...] | None = Field(
+        None, description="class names of one's own folder; null: VOC's 20"
+    )
+    coco_root: Path | None = Field(
+        None,
+        description="a folder with annotations/instances_<split>.json and <split>/; null: the "
+        "scale's data",
+    )
+    coco_train: str | None = Field(None, description="a split; null: train2017")
+    coco_val: str | None = Field(None, description="a split; null: val2017")
 
     @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
     @classmethod

@@ -44,14 +44,14 @@ class SmoothL1(Strict):
 
     loss: Literal["smooth_l1"]
     beta: PositiveFloat = Field(1.0, description="where the quadratic part ends (equation 3)")
-    loss_weight: PositiveFloat = 1.0
+    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
 
 
 class L2(Strict):
     """Box regression with the squared error, without the factor 1/2 (MMDetection's MSELoss)."""
 
     loss: Literal["l2"]
-    loss_weight: PositiveFloat = 1.0
+    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
 
 
 class OffsetBin(Strict):
@@ -65,12 +65,28 @@ class OffsetBin(Strict):
         None, description="a_1..a_K; null: a_{k+1} = w_k / 2"
     )
     bins_include_overflow: bool = Field(False, description="does num_bins count (-inf,-a], [a,inf)")
-    out_of_range: Literal["overflow", "ignore"] = "overflow"
-    residual: Literal["gt_bin", "pred"] = "gt_bin"
-    stage_fcs: Literal[0, 2] = 0
-    bin_norm: Literal["sampled", "positive"] = "sampled"
-    coord_reduction: Literal["sum", "mean"] = "sum"
-    reg_class_agnostic: bool = True
+    out_of_range: Literal["overflow", "ignore"] = Field(
+        "overflow",
+        description="offsets outside of the range in the first stage: the overflow bins, or not "
+        "trained on",
+    )
+    residual: Literal["gt_bin", "pred"] = Field(
+        "gt_bin",
+        description="what a later stage learns: the offset from the centre of the true bin, or "
+        "from the prediction so far",
+    )
+    stage_fcs: Literal[0, 2] = Field(
+        0, description="layers of its own that a later stage has on the shared features"
+    )
+    bin_norm: Literal["sampled", "positive"] = Field(
+        "sampled",
+        description="RoIs that the loss is divided by: all that were sampled, or those with an "
+        "object",
+    )
+    coord_reduction: Literal["sum", "mean"] = Field(
+        "sum", description="over the four coordinates and the stages"
+    )
+    reg_class_agnostic: bool = Field(True, description="one set of bins for all classes")
     loss_weight: PositiveFloat = Field(1.0, description="lambda_bin of equation 9")
 
     @model_validator(mode="after")
@@ -102,9 +118,13 @@ Box = Annotated[SmoothL1 | L2 | OffsetBin | NoBox, Field(discriminator="loss")]
 class Cascade(Strict):
     """The two-stage Cascade R-CNN of section 4.2."""
 
-    ious: tuple[Fraction, ...] = Field((0.5, 0.7), min_length=1)
-    stage_stds: tuple[Stds, ...] = (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1))
-    stage_weights: tuple[PositiveFloat, ...] = (1.0, 0.5)
+    ious: tuple[Fraction, ...] = Field(
+        (0.5, 0.7), min_length=1, description="IoU from which a RoI counts as an object, a stage"
+    )
+    stage_stds: tuple[Stds, ...] = Field(
+        (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1)), description="normalisation of the offsets, a stage"
+    )
+    stage_weights: tuple[PositiveFloat, ...] = Field((1.0, 0.5), description="of a stage's loss")
 
     @model_validator(mode="after")
     def _same_length(self) -> Cascade:
@@ -117,10 +137,10 @@ class Cascade(Strict):
 class RunSpec(Strict):
     """What one training *is*, in the paper's words; independent of scale and seed."""
 
-    dataset: DatasetName
-    detector: DetectorName
-    backbone: BackboneName
-    box: Box
+    dataset: DatasetName = Field(description="of the table")
+    detector: DetectorName = Field(description="what is around the box head")
+    backbone: BackboneName = Field(description="a network of the scale")
+    box: Box = Field(description="how boxes are learnt, see below")
     target_stds: Stds = Field(DEFAULT_STDS, description="normalisation of the offsets")
     cascade: Cascade | None = Field(None, description="only with detector: cascade_rcnn")
 
@@ -155,14 +175,19 @@ class RunSpec(Strict):
 class Row(Strict):
     """A line of a table: the paper's label and numbers, and the spec (or a citation)."""
 
-    label: str
+    label: str = Field(description="as the paper prints it")
     key: str | None = Field(None, pattern=r"^[a-z]\w*$", description="how claims.yaml names it")
     columns: dict[str, str] = Field({}, description="further label columns, e.g. Backbone")
     block: str = Field("", description="rows of one block compete for the bold print")
     cited: bool = Field(False, description="a number from the literature; never trained")
-    run: RunSpec | None = None
-    decode: Decode | None = None
-    paper: tuple[Percent | None, ...] | None = None
+    run: RunSpec | None = Field(None, description="what is trained")
+    decode: Decode | None = Field(
+        None,
+        description="how bins become offsets; left out: expectation for bins, regression otherwise",
+    )
+    paper: tuple[Percent | None, ...] | None = Field(
+        None, description="the published numbers, one for each metric; null: not published"
+    )
 
     @model_validator(mode="after")
     def _spec_or_citation(self) -> Row:
@@ -182,9 +207,9 @@ class Plot(Strict):
     """How a figure draws its rows: one line per series value, one point per x value."""
 
     x: str = Field(description="dotted key of the spec on the horizontal axis")
-    x_label: str
+    x_label: str = Field(description="at the horizontal axis")
     series: str = Field(description="dotted key of the spec that separates the lines")
-    series_label: str
+    series_label: str = Field(description="what the lines are, in the legend")
     colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
         description="series value: colour, as in the paper"
     )
@@ -207,11 +232,11 @@ class TableSpec(Strict):
 
     kind: Literal["table"] = "table"
     name: str = Field(pattern=r"^[A-Za-z]\w*$", description="of the file; also the target")
-    title: str
-    section: str
-    dataset: DatasetName
-    metrics: tuple[Metric, ...] = Field(min_length=1)
-    rows: tuple[Row, ...] = Field(min_length=1)
+    title: str = Field(description="of the caption")
+    section: str = Field(description="of the paper")
+    dataset: DatasetName = Field(description="of all rows")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="the columns")
+    rows: tuple[Row, ...] = Field(min_length=1, description="the lines, see below")
 
     @model_validator(mode="after")
     def _keys_differ(self) -> TableSpec:
@@ -249,7 +274,7 @@ class FigureSpec(TableSpec):
     """A figure of the paper that is a grid of runs; its rows are also written as a table."""
 
     kind: Literal["figure"] = "figure"
-    plot: Plot
+    plot: Plot = Field(description="how it is drawn")
 
     @model_validator(mode="after")
     def _every_row_can_be_drawn(self) -> FigureSpec:

@@ -55,15 +55,15 @@ class ShapesData(Strict):
     """
 
     kind: Literal["shapes"]
-    layout: Layout
-    version: Literal[1] = 1
-    seed: int = Field(ge=0)
+    layout: Layout = Field(description="what the files look like")
+    version: Literal[1] = Field(1, description="of the scenes")
+    seed: int = Field(ge=0, description="of the scenes")
     image_size: int = Field(ge=32, le=1024, description="pixels, square")
-    train_images: PositiveInt
-    val_images: PositiveInt
-    num_classes: int = Field(ge=2, le=12)
+    train_images: PositiveInt = Field(description="how many are drawn")
+    val_images: PositiveInt = Field(description="how many are drawn")
+    num_classes: int = Field(ge=2, le=12, description="kinds of shapes")
     objects: tuple[int, int] = Field(description="fewest and most objects in an image")
-    difficult: Difficult = "gt"
+    difficult: Difficult = Field("gt", description="as of config.yaml, which decides")
     object_size: tuple[Fraction, Fraction] = Field(
         description="smallest and largest object, longer side as a fraction of the image"
     )
@@ -90,21 +90,23 @@ class ShapesData(Strict):
 class _Folder(Strict):
     """What a folder of real images has in common, whatever its layout."""
 
-    root: Path
-    max_train_images: PositiveInt | None = None
-    max_val_images: PositiveInt | None = None
+    root: Path = Field(description="the folder; read in place, never changed")
+    max_train_images: PositiveInt | None = Field(None, description="take the first; null: all")
+    max_val_images: PositiveInt | None = Field(None, description="take the first; null: all")
     expected_train_images: PositiveInt | None = Field(None, description="as published; checked")
-    expected_val_images: PositiveInt | None = None
+    expected_val_images: PositiveInt | None = Field(None, description="as published; checked")
 
 
 class VocData(_Folder):
     """A folder in PASCAL VOC layout; splits are `train` or, in a devkit, `VOC2007/trainval`."""
 
     kind: Literal["voc"]
-    train: tuple[str, ...] = Field(("train",), min_length=1)
-    val: tuple[str, ...] = Field(("val",), min_length=1)
-    classes: tuple[str, ...] = Field(VOC_CLASSES, min_length=1)
-    difficult: Difficult = "gt"
+    train: tuple[str, ...] = Field(("train",), min_length=1, description="splits")
+    val: tuple[str, ...] = Field(("val",), min_length=1, description="splits")
+    classes: tuple[str, ...] = Field(
+        VOC_CLASSES, min_length=1, description="class names, in the order of their labels"
+    )
+    difficult: Difficult = Field("gt", description="as of config.yaml, which decides")
 
     @model_validator(mode="after")
     def _distinct_classes(self) -> VocData:
@@ -118,8 +120,8 @@ class CocoData(_Folder):
     """A folder in COCO layout: `annotations/instances_<split>.json` and `<split>/` images."""
 
     kind: Literal["coco"]
-    train: str = "train2017"
-    val: str = "val2017"
+    train: str = Field("train2017", description="a split")
+    val: str = Field("val2017", description="a split")
 
 
 Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]
@@ -139,8 +141,10 @@ class OwnData(Strict):
 class Network(Strict):
     """The ResNet or ResNeXt that stands for `r50`, `r101` or `x101` at a scale."""
 
-    depth: Literal[18, 34, 50, 101, 152]
-    base_channels: int = Field(64, ge=4)
+    depth: Literal[18, 34, 50, 101, 152] = Field(description="layers of the ResNet")
+    base_channels: int = Field(
+        64, ge=4, description="channels of the first stage; 64: as published"
+    )
     groups: dict[DetectorName, PositiveInt] | None = Field(
         None, description="ResNeXt cardinality per detector; null: a plain ResNet"
     )
@@ -167,16 +171,22 @@ class Schedule(Strict):
     In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
     """
 
-    epochs: PositiveInt
+    epochs: PositiveInt = Field(description="of the training")
     steps: tuple[PositiveInt, ...] = Field(description="epochs after which lr is multiplied by 0.1")
-    lr: PositiveFloat
+    lr: PositiveFloat = Field(description="learning rate after the warm-up")
     batch_size: PositiveInt = Field(description="images a step, over all devices")
-    warmup_iters: int = Field(ge=0)
-    warmup_ratio: Fraction
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    grad_clip: PositiveFloat | None = Field(None, description="largest norm; null: none")
-    repeat_times: PositiveInt = 1
+    warmup_iters: int = Field(ge=0, description="steps over which lr rises to its full value")
+    warmup_ratio: Fraction = Field(
+        description="lr that the warm-up starts from, of the full one; left out: the protocol's"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
+    grad_clip: PositiveFloat | None = Field(
+        None, description="largest norm; null: none; left out: the protocol's"
+    )
+    repeat_times: PositiveInt = Field(
+        1, description="how often an epoch goes over the training set"
+    )
 
     @model_validator(mode="after")
     def _steps_fall_into_the_epochs(self) -> Schedule:
@@ -191,15 +201,20 @@ class Sizes(Strict):
     """Widths and counts of the detector around the box head."""
 
     image_scale: dict[DatasetName, ImageScale] = Field(description="longest, shortest side")
-    neck_channels: PositiveInt = 256
-    fc_channels: PositiveInt = 1024
+    neck_channels: PositiveInt = Field(256, description="of the feature pyramid")
+    fc_channels: PositiveInt = Field(1024, description="of the box head's two layers")
     anchor_scale: PositiveInt = Field(8, description="anchor side / stride")
     finest_scale: PositiveInt = Field(
         56, description="RoIs under twice this go to the finest level"
     )
     sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
-    train_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
-    test_proposals: PositiveInt | None = Field(None, description="null: the protocol's")
+    train_proposals: PositiveInt | None = Field(
+        None,
+        description="that the box head is trained on, an image, after NMS; null: the protocol's",
+    )
+    test_proposals: PositiveInt | None = Field(
+        None, description="in evaluation, an image; null: the protocol's"
+    )
     roi_align: Literal["mmcv", "separable"] = Field(
         "mmcv", description="MMCV's operator, or two matrix products: faster on small maps"
     )
@@ -207,7 +222,9 @@ class Sizes(Strict):
         None, description="RoIAlign samples a bin and side; null: the protocol's"
     )
     norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
-    frozen_stages: int = Field(1, ge=-1, le=4)
+    frozen_stages: int = Field(
+        1, ge=-1, le=4, description="of the backbone, with the stem; -1: none, the stem neither"
+    )
 
     @model_validator(mode="after")
     def _separable_needs_a_fixed_ratio(self) -> Sizes:
@@ -219,9 +236,13 @@ class Sizes(Strict):
 class Runtime(Strict):
     """How a job uses its machine; never part of a run id."""
 
-    gpus: int = Field(0, ge=0, description="GPUs that a training asks the scheduler for")
-    num_workers: int = Field(0, ge=0, description="processes that load images")
-    eval_batch_size: PositiveInt = 1
+    gpus: int = Field(
+        0, ge=0, description="GPUs that train one run together, unless gpus_per_run says otherwise"
+    )
+    num_workers: int = Field(
+        0, ge=0, description="processes that load images, for each process that trains"
+    )
+    eval_batch_size: PositiveInt = Field(1, description="images at once in an evaluation")
     channels_last: bool = Field(False, description="keep feature maps with their channels last")
     amp: Literal["bf16", "fp16"] | None = Field(
         None, description="mixed precision in training, on GPUs; null: float32"
@@ -251,11 +272,13 @@ class Scale(Strict):
     """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
 
     name: str
-    description: str
-    protocol: Protocol
-    data: dict[DatasetName, Data]
-    networks: dict[BackboneName, Network]
-    schedule: Schedule
+    description: str = Field(description="a sentence; stands in captions")
+    protocol: Protocol = Field(description="see docs/protocols.md")
+    data: dict[DatasetName, Data] = Field(description="what is trained and evaluated on")
+    networks: dict[BackboneName, Network] = Field(
+        description="what stands for the paper's backbones"
+    )
+    schedule: Schedule = Field(description="of every run")
     initialisation: Schedule | None = Field(
         None,
         description="trains the weights, once a backbone and on data.init, that the backbone, neck "
@@ -264,9 +287,13 @@ class Scale(Strict):
     seeds: dict[str, tuple[Seed, ...]] = Field(
         {"default": (0,)}, description="by table or figure; default: the others"
     )
-    sizes: Sizes
-    own_data: OwnData = OwnData()
-    runtime: Runtime = Runtime()
+    sizes: Sizes = Field(description="of the detector")
+    own_data: OwnData = Field(
+        OwnData(), description="how much is used of folders that a user names"
+    )
+    runtime: Runtime = Field(
+        Runtime(), description="how a job uses its machine; never part of a run id"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -61,11 +61,11 @@ class RemoteFile(Strict):
 class Published(Strict):
     """A folder of a data set, or a weights file: what `obc fetch` gets as one thing."""
 
-    name: str
-    title: str
-    licence: str
+    name: str = Field(description="its key")
+    title: str = Field(description="for people")
+    licence: str = Field(description="for people")
     target: Path = Field(description="from the project's folder")
-    files: tuple[RemoteFile, ...] = Field(min_length=1)
+    files: tuple[RemoteFile, ...] = Field(min_length=1, description="what is downloaded")
     folder: PurePosixPath | None = Field(
         None, description="what of the archives becomes the target; null: the file is the target"
     )

@@ -1,0 +1,84 @@
+"""The notebooks: committed without outputs, run from top to bottom, helpful without results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import PROJECT, Workspace
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+NOTEBOOKS = sorted(path.name for path in (PROJECT / "notebooks").glob("*.ipynb"))
+SECONDS = 60  # a cell; all of a notebook takes less than that on a machine that is not busy
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(PROJECT / "notebooks" / name, as_version=4)
+
+
+def execute(name: str, project: Path) -> nbformat.NotebookNode:
+    """The notebook with its outputs, executed as Jupyter does: in its own folder."""
+    folder = project / "notebooks"
+    folder.mkdir(exist_ok=True)
+    notebook = read(name)
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
+    return notebook
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_committed_without_outputs(name: str) -> None:
+    cells = [cell for cell in read(name).cells if cell.cell_type == "code"]
+    assert not [cell for cell in cells if cell.outputs or cell.execution_count]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_begins_with_what_to_run_first_and_the_scale(name: str) -> None:
+    first_text, first_code = read(name).cells[:2]
+    assert "Run first" in first_text.source and "make reproduce" in first_text.source
+    assert first_code.source.startswith('SCALE = "smoke"')
+
+
+def test_every_notebook_is_on_the_page_about_them() -> None:
+    page = (PROJECT / "docs/notebooks.md").read_text()
+    assert not [name for name in NOTEBOOKS if f"](../notebooks/{name})" not in page]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_without_results_stops_and_says_what_to_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").touch()
+    with pytest.raises(CellExecutionError, match="make reproduce SCALE=smoke") as raised:
+        execute(name, tmp_path)
+    assert "Traceback" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def project(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one trained run, of bins in two stages, both of its decodings evaluated."""
+    folder = tmp_path_factory.mktemp("notebooks") / "suite"
+    shutil.copytree(workspace.folder, folder)
+    suite = Workspace(folder)
+    plan = suite.plan(scale="smoke")
+    file = plan.results / "plan.json"
+    (run,) = (run for run in plan.runs.values() if "voc-faster-r50-obc-a3-n20-k2-" in run.run_id)
+    steps = [("train", file, run.run_id)]
+    steps += [("evaluate", file, run.run_id, "--decode", decode) for decode in run.decodes]
+    for step in (*steps, ("partial", file)):
+        done = suite.obc(*step)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_from_top_to_bottom_on_smoke_results(name: str, project: Path) -> None:
+    done = execute(name, project)
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert not [output for output in outputs if output.output_type == "error"]
