@@ -295,15 +295,6 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{ours} ({inside})".strip()
 
 
-def _latex_cell(cell: Cell) -> Cell:
-    return replace(
-        cell,
-        ours=escape_latex(cell.ours),
-        paper=escape_latex(cell.paper),
-        difference=escape_latex(cell.difference),
-    )
-
-
 def table_notes(plan: Plan, table: TableSpec) -> list[str]:
     """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
     said = (*plan.notes, *plan.deviations(table))
