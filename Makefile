@@ -47,13 +47,13 @@ report: $(READY) ## results/<scale>/report.html, and Snakemake's own report besi
 	@$(BIN)/snakemake $(TARGETS) --report results/$(RESULTS)/snakemake-report.html --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || echo "no report of Snakemake's own: it needs every file of its targets (TARGETS=\"table1\" names some); results/$(RESULTS)/report.html is whole without it"
 
-# Small enough to commit; kept apart from results/<scale>, so that `reproduce` still makes its own.
+# Small enough to commit (a picture of more than a megabyte has a smaller one beside it); kept apart from results/<scale>, so that `reproduce` still makes its own.
 # Verdicts on a part of the tables lie in `partial`.
 reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
 	@test -n "$(RESULTS)" -a -d results/$(RESULTS)/tables || { echo "results/$(RESULTS) has no tables; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
 	@cd results/$(RESULTS) && find . \( -path './tables/*' -o -path './figures/*' \
-	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -print0 \
+	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -size -1024k -print0 \
 	  | tar -c --null -T - | tar -x -C ../reference/$(RESULTS)
 
 test: $(READY) ## the tests
