@@ -128,13 +128,17 @@ def reference(cluster: None, workspace: Workspace) -> Suite:
 
 
 @pytest.fixture
-def suite(reference: Suite, tmp_path: Path) -> Suite:
+def suite(reference: Suite, tmp_path: Path) -> Iterator[Suite]:
     """A copy of it in which one training, its evaluations and the table are still to be done."""
     suite = Suite(tmp_path, tmp_path / reference.trained.relative_to(reference.folder))
     shutil.copytree(reference.folder, suite.folder, dirs_exist_ok=True)
     shutil.rmtree(suite.trained)
     shutil.rmtree(suite.folder / TABLE.parent)
-    return suite
+    yield suite
+    # The Snakemake of a job that lost its node may wait for ever; its training is long gone.
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(suite.folder) in word for word in process.info["cmdline"] or []):
+            process.kill()
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
