@@ -51,6 +51,16 @@ def detect(
     return detections
 
 
+def evaluated_plan(folder: Path, spreads: dict[int, tuple[float, ...]]) -> Plan:
+    """A plan of TABLE, evaluated with two seeds: by row, how far off each seed's boxes are."""
+    plan, truth = plan_with_table(folder, seeds=[0, 1]), shapes()
+    index(plan, truth)
+    for row, of_seeds in spreads.items():
+        for seed, spread in enumerate(of_seeds):
+            detect(plan, row, truth, near(truth, spread, seed), seed)
+    return plan
+
+
 def shapes(objects: int = 12, images: int = 6) -> dict[str, Any]:
     """Ground truth of two classes, objects far from each other."""
     random = np.random.default_rng(0)

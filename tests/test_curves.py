@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_fixtures import detect, index, near, plan_with_table, shapes
+from evaluation_fixtures import detect, evaluated_plan, index, near, plan_with_table, shapes
 
 from obc.cli import main
 from obc.detections import DetectionsFileError, save_detections
@@ -23,12 +23,7 @@ SPREADS = {0: (0.10, 0.12), 1: (0.08, 0.06), 2: (0.05, 0.04)}  # by row, of each
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Two seeds of every row, the later rows nearer to the truth."""
-    plan, truth = plan_with_table(tmp_path_factory.mktemp("curves"), seeds=[0, 1]), shapes()
-    index(plan, truth)
-    for row, spreads in SPREADS.items():
-        for seed, spread in enumerate(spreads):
-            detect(plan, row, truth, near(truth, spread, seed), seed)
-    return plan
+    return evaluated_plan(tmp_path_factory.mktemp("curves"), SPREADS)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from evaluation_fixtures import TABLE, detect, index, near, plan_with_table, shapes
+from evaluation_fixtures import TABLE, detect, evaluated_plan, index, near, plan_with_table, shapes
 from report_fixtures import TABLE as OTHER_TABLE
 from report_fixtures import plan_of
 
@@ -28,12 +28,7 @@ SPREADS = {0: (0.10, 0.12), 2: (0.05, 0.04)}  # by row, of each seed; row 1 is n
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    plan, truth = plan_with_table(tmp_path_factory.mktemp("diagnosis"), seeds=[0, 1]), shapes()
-    index(plan, truth)
-    for row, spreads in SPREADS.items():
-        for seed, spread in enumerate(spreads):
-            detect(plan, row, truth, near(truth, spread, seed), seed)
-    return plan
+    return evaluated_plan(tmp_path_factory.mktemp("diagnosis"), SPREADS)
 
 
 @pytest.fixture(scope="module")

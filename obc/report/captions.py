@@ -22,6 +22,14 @@ def title(table: TableSpec) -> str:
     return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
 
 
+def signed(number: float) -> str:
+    """A difference as it is printed: one decimal, a typographic minus.
+
+    A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
+    """
+    return f"{number:+.1f}".replace("-", "−")
+
+
 def row_label(row: Row) -> str:
     """A row's label with its further columns, e.g. `Bin Classification (Expectation ✓)`."""
     columns = [f"{name} {value}" for name, value in row.columns.items() if value]

@@ -22,6 +22,7 @@ from obc.report.captions import (
     is_comparable,
     row_label,
     sentence,
+    signed,
     stamp,
     title,
 )
@@ -236,9 +237,9 @@ def _statement(claim: dict[str, Any]) -> str:
 def _comparison(contrast: dict[str, Any]) -> tuple[str, ...]:
     """Compared, paper, ours, where the paper's value is, verdict."""
     paper, stated = contrast["paper"], contrast["stated"]
-    published = "not published" if paper is None else _signed(paper)
+    published = "not published" if paper is None else signed(paper)
     if stated is not None and (paper is None or round(stated - paper, 1)):
-        published += f" (text: {_signed(stated)})"
+        published += f" (text: {signed(stated)})"
     position = contrast["paper_position"]
     return (
         contrast["compared"],
@@ -255,8 +256,8 @@ def _ours(contrast: dict[str, Any]) -> str:
     if difference is None:
         return contrast["reason"]
     if low is None:
-        return f"{_signed(difference)}, {contrast['reason']}"
-    return f"{_signed(difference)} [{_signed(low)}, {_signed(high)}]"
+        return f"{signed(difference)}, {contrast['reason']}"
+    return f"{signed(difference)} [{signed(low)}, {signed(high)}]"
 
 
 def _table(header: Sequence[str], cells: list[tuple[str, ...]]) -> str:
@@ -268,8 +269,3 @@ def _table(header: Sequence[str], cells: list[tuple[str, ...]]) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     return f"{SYMBOLS[verdict]} {verdict}"
-
-
-def _signed(number: float) -> str:
-    # A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
-    return f"{number:+.1f}".replace("-", "−")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from obc.report.captions import signed
 from obc.report.results import ReadTable
 from obc.report.tables import escape_markdown
 
@@ -105,7 +106,7 @@ def _cell(ours: str, paper: float, difference: float) -> str:
         return ours
     inside = f"{paper:.1f}"
     if not pd.isna(difference):
-        inside += f", {difference:+.1f}".replace("-", "−")
+        inside += f", {signed(difference)}"
     return f"{ours} ({inside})".strip()
 
 

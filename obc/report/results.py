@@ -15,6 +15,7 @@ import pandas as pd
 
 from obc.errors import SuiteError
 from obc.plan import Plan
+from obc.report.captions import signed
 
 # How a table's CSV calls what is no metric and no label.
 _ABOUT_A_ROW = ("run_id", "decode", "status", "seeds", "scale")
@@ -228,15 +229,11 @@ def read_verdicts(results: Path) -> pd.DataFrame:
 def _contrast(contrasts: list[dict]) -> tuple[str, str]:
     """The paper's and our difference of the first comparison, and how many more there are."""
     first, more = contrasts[0], len(contrasts) - 1
-    paper = "" if first["paper"] is None else _signed(first["paper"])
+    paper = "" if first["paper"] is None else signed(first["paper"])
     if first["difference"] is None:
         return paper, first["reason"] or "not run"
-    ours = f"{_signed(first['difference'])} [{_signed(first['low'])}, {_signed(first['high'])}]"
+    ours = f"{signed(first['difference'])} [{signed(first['low'])}, {signed(first['high'])}]"
     return paper, ours + (f" and {more} more" if more else "")
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.1f}".replace("-", "−")
 
 
 def figures(results: Path, captions: Path = Path("workflow/report")) -> list[ReadFigure]:
