@@ -9,15 +9,13 @@ from typing import Any, Literal
 
 import torch
 from mmdet.models.losses import CrossEntropyLoss
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures.bbox import get_box_tensor
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins, check_choice
 from obc.coder import OffsetBinBBoxCoder
+from obc.delta_head import DeltaHead
 
 Residual = Literal["gt_bin", "pred"]
 StageFcs = Literal[0, 2]
@@ -26,7 +24,7 @@ CoordReduction = Literal["sum", "mean"]
 
 
 @MODELS.register_module()
-class OBCHead(Shared2FCBBoxHead):
+class OBCHead(DeltaHead):
     """``Shared2FCBBoxHead`` whose box branch classifies offsets into bins (section 3.2).
 
     ``bbox_pred`` is one tensor of logits, (N, 4 * K * n), or (N, C * 4 * K * n) when
@@ -71,8 +69,6 @@ class OBCHead(Shared2FCBBoxHead):
         check_choice("stage_fcs", stage_fcs, StageFcs)
         check_choice("bin_norm", bin_norm, BinNorm)
         check_choice("coord_reduction", coord_reduction, CoordReduction)
-        if kwargs.get("reg_decoded_bbox"):
-            raise ValueError("reg_decoded_bbox=True: OBCHead learns bins of deltas, not boxes")
         bbox_coder = bbox_coder or {"type": "OffsetBinBBoxCoder"}
         if stage_fcs:
             if "reg_predictor_cfg" in kwargs:
@@ -93,109 +89,25 @@ class OBCHead(Shared2FCBBoxHead):
         self.bin_norm = bin_norm
         self.coord_reduction = coord_reduction
 
-    def _get_targets_single(
+    def box_loss(
         self,
-        pos_priors: Tensor,
-        neg_priors: Tensor,
-        pos_gt_bboxes: Tensor,
-        pos_gt_labels: Tensor,
-        cfg: Any,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Targets of one image's sampled RoIs, positives first.
-
-        Unlike the parent's, box targets are deltas, four wide, not as wide as a prediction.
-        """
-        pos_priors = get_box_tensor(pos_priors)
-        num_pos, num_sampled = len(pos_priors), len(pos_priors) + len(neg_priors)
-        labels = pos_gt_labels.new_full((num_sampled,), self.num_classes)
-        labels[:num_pos] = pos_gt_labels
-        label_weights = pos_priors.new_ones(num_sampled)
-        if cfg.pos_weight > 0:
-            label_weights[:num_pos] = cfg.pos_weight
-        bbox_targets = pos_priors.new_zeros(num_sampled, 4)
-        bbox_targets[:num_pos] = self.bbox_coder.encode(pos_priors, pos_gt_bboxes)
-        bbox_weights = pos_priors.new_zeros(num_sampled, 4)
-        bbox_weights[:num_pos] = 1
-        return labels, label_weights, bbox_targets, bbox_weights
-
-    def loss_and_target(
-        self,
-        cls_score: Tensor | None,
-        bbox_pred: Tensor | None,
-        rois: Tensor,
-        sampling_results: list[SamplingResult],
-        rcnn_train_cfg: Any,
-        concat: bool = True,
-        reduction_override: str | None = None,
-    ) -> dict[str, Any]:
-        """Losses and targets of a batch, as the parent's; ``loss`` says what the losses are."""
-        targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
-        losses = self.loss(
-            cls_score,
-            bbox_pred,
-            rois,
-            *targets,
-            reduction_override=reduction_override,
-            pos_inds=_positive_rows(sampling_results, rois.device),
-        )
-        return {"loss_bbox": losses, "bbox_targets": targets}
-
-    def loss(
-        self,
-        cls_score: Tensor | None,
-        bbox_pred: Tensor | None,
-        rois: Tensor,
-        labels: Tensor,
-        label_weights: Tensor,
-        bbox_targets: Tensor,
-        bbox_weights: Tensor,
-        reduction_override: str | None = None,
-        pos_inds: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Classification loss of all RoIs and bin loss (equation 7) of the positive ones.
-
-        Args:
-            cls_score: class logits (N, C + 1).
-            bbox_pred: bin logits (N, 4 * K * n) or (N, C * 4 * K * n).
-            rois: (N, 5), image index and box.
-            labels: (N,), background is C.
-            label_weights: (N,).
-            bbox_targets: normalised deltas (N, 4).
-            bbox_weights: (N, 4).
-            reduction_override: a reduction in place of the losses' own.
-            pos_inds: rows of the positive RoIs (P,), read from ``labels`` when not given, for
-                which a GPU has to wait.
-
-        Returns:
-            ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``.
-        """
-        losses = super().loss(
-            cls_score, None, rois, labels, label_weights, None, None, reduction_override
-        )
-        if bbox_pred is None:
-            return losses
-        if pos_inds is None:
-            pos_inds = ((labels >= 0) & (labels < self.num_classes)).nonzero().squeeze(1)
-        logits = self._positive_logits(bbox_pred, labels, pos_inds)
-        bin_labels = self._bin_labels(bbox_targets[pos_inds], logits)
-        losses["loss_bbox"] = self.loss_bbox(
+        predictions: Tensor,
+        offsets: Tensor,
+        weights: Tensor,
+        num_sampled: int,
+        reduction_override: str | None,
+    ) -> Tensor:
+        """Bin loss (equation 7) of the positive RoIs, one cross entropy over all their logits."""
+        logits = self.bbox_coder.stage_logits(predictions)
+        labels = self._bin_labels(offsets, logits)
+        return self.loss_bbox(
             logits.flatten(0, 2),
-            bin_labels.flatten(),
-            weight=bbox_weights[pos_inds][..., None].expand_as(bin_labels).flatten(),
-            avg_factor=self._bin_avg_factor(num_sampled=len(labels), num_pos=len(pos_inds)),
+            labels.flatten(),
+            weight=weights[..., None].expand_as(labels).flatten(),
+            avg_factor=self._bin_avg_factor(num_sampled, num_pos=len(offsets)),
             reduction_override=reduction_override,
             ignore_index=IGNORED,
         )
-        return losses
-
-    def _positive_logits(self, bbox_pred: Tensor, labels: Tensor, pos_inds: Tensor) -> Tensor:
-        """Logits (P, 4, K, n) of the positive RoIs, each for its own class, float32."""
-        if self.reg_class_agnostic:
-            predictions = bbox_pred[pos_inds]
-        else:
-            by_class = bbox_pred.unflatten(1, (self.num_classes, self.bbox_coder.encode_size))
-            predictions = by_class[pos_inds, labels[pos_inds]]
-        return self.bbox_coder.stage_logits(predictions).float()
 
     def _bin_labels(self, offsets: Tensor, logits: Tensor) -> Tensor:
         """Labels (P, 4, K) of offsets (P, 4)."""
@@ -290,16 +202,3 @@ def _check_bin_loss(loss: object) -> None:
             f"loss_bbox has use_sigmoid={loss.use_sigmoid}, use_mask={loss.use_mask}; the bins "
             "of a coordinate exclude each other, so both must be False (equation 6)"
         )
-
-
-def _positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
-    """Rows of the positive RoIs of a batch; each image has its positives first.
-
-    Their counts are shapes, known on the host: nothing here makes a GPU wait.
-    """
-    rows, first = [], 0
-    for result in sampling_results:
-        num_pos, num_neg = len(result.pos_priors), len(result.neg_priors)
-        rows.append(torch.arange(first, first + num_pos, device=device))
-        first += num_pos + num_neg
-    return torch.cat(rows)

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-MODEL_CODE = ("bins.py", "coder.py", "head.py", "roi_align.py", "detector.py", "protocols.py")
+MODEL_CODE = (
+    "bins.py",
+    "coder.py",
+    "delta_head.py",
+    "head.py",
+    "roi_align.py",
+    "detector.py",
+    "protocols.py",
+)
 # What decides the weights of a run, given its spec; what decides the metrics, given its weights.
 TRAINING_CODE = (*MODEL_CODE, "precision.py", "train_order.py")
 EVALUATION_CODE = (*MODEL_CODE, "precision.py", "evaluate.py", "metrics.py", "detections.py")

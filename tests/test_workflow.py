@@ -152,7 +152,7 @@ def test_a_training_on_the_cpu_asks_slurm_for_one_process_and_no_gpu(suite: Work
 def test_the_gres_style_of_the_profile_asks_for_all_gpus_too(suite: Workspace) -> None:
     path = suite.folder / "profiles/slurm/config.yaml"
     original = path.read_text()
-    (of_train, _) = re.findall(r"# gpu: 0\n +# (gres: .*)", original)
+    (of_train, *_) = re.findall(r"# gpu: 0\n +# (gres: .*)", original)
     style = yaml.safe_load(of_train)
     edit(path, lambda profile: profile["set-resources"]["train"].update(gpu=0, **style))
     try:
