@@ -19,7 +19,7 @@ include: "workflow/rules/inside.smk"
 rule all:
     default_target: True
     input:
-        [table_files(name) for name in PLAN.tables],
+        [table_files(name) for name in PLAN.paper_tables],
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,

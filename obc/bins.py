@@ -17,6 +17,10 @@ from torch import Tensor
 
 DecodeMode = Literal["expectation", "argmax"]
 OutOfRange = Literal["overflow", "ignore"]
+Spacing = Literal["uniform", "weighted"]
+
+# c / a of D-FINE's weighting function (its a = 1/2, c = 1/4).
+CURVATURE = 0.5
 
 IGNORED = -100
 """Label of an offset that a stage does not learn from; cross entropy's default ignore index."""
@@ -48,6 +52,10 @@ class OffsetBins:
         bins_include_overflow: whether ``num_bins`` counts the two overflow bins.
         out_of_range: label of an offset outside (-a_1, a_1) in stage 1: its overflow bin
             (equation 5) or ignored (section 4.1). Later stages ignore such an offset either way.
+        spacing: inner bins of equal width, as the paper's, or narrow around 0 and wide at the ends
+            ("weighted": edges by the weighting function of D-FINE, arXiv 2410.13842, section 4.1,
+            with its ratio of curvature to range). Weighted bins of one stage differ in width, so
+            there is no later stage to them.
 
     Raises:
         ValueError: an argument is outside what is allowed above.
@@ -59,6 +67,7 @@ class OffsetBins:
     stage_ranges: tuple[float, ...] | None = None
     bins_include_overflow: bool = False
     out_of_range: OutOfRange = "overflow"
+    spacing: Spacing = "uniform"
 
     def __post_init__(self) -> None:
         if self.stage_ranges is not None:
@@ -87,6 +96,12 @@ class OffsetBins:
                 name = "max_offset" if self.stage_ranges is None else "stage_ranges"
                 raise ValueError(f"{name} holds {a!r}; a range must be positive and finite")
         check_choice("out_of_range", self.out_of_range, OutOfRange)
+        check_choice("spacing", self.spacing, Spacing)
+        if self.spacing == "weighted" and self.num_stages > 1:
+            raise ValueError(
+                f"spacing='weighted' with num_stages={self.num_stages}: its bins differ in width, "
+                "so no range of a second stage fits them all; only num_stages=1 is allowed"
+            )
 
     @property
     def num_inner(self) -> int:
@@ -105,7 +120,7 @@ class OffsetBins:
 
     @property
     def widths(self) -> Tensor:
-        """w_1..w_K, float32 (K,)."""
+        """w_1..w_K, float32 (K,); of weighted bins the mean width."""
         return (2 * self._exact_ranges() / self.num_inner).float()
 
     @property
@@ -114,7 +129,11 @@ class OffsetBins:
         ranges = self._exact_ranges()[:, None]
         # -a + (l + 1/2) w, written so that it is symmetric to the last bit
         steps = torch.arange(self.num_inner, dtype=torch.float64) - (self.num_inner - 1) / 2
-        return torch.cat([steps * (2 * ranges / self.num_inner), -ranges, ranges], dim=1).float()
+        inner = steps * (2 * ranges / self.num_inner)
+        if self.spacing == "weighted":
+            half = ranges / self.num_inner
+            inner = (_spread(inner - half, ranges) + _spread(inner + half, ranges)) / 2
+        return torch.cat([inner, -ranges, ranges], dim=1).float()
 
     def encode(self, offsets: Tensor) -> Tensor:
         """Bin labels when each stage refines the centre of the ground truth's own bin.
@@ -201,6 +220,8 @@ class OffsetBins:
 
     def _inner_bins(self, residuals: Tensor, ranges: Tensor, widths: Tensor) -> Tensor:
         """Nearest inner bin of each residual, as a float so that NaN stays NaN."""
+        if self.spacing == "weighted":
+            residuals = _gathered(residuals, ranges)
         return ((residuals + ranges) / widths).floor().clamp(0, self.num_inner - 1)
 
     def _labels(self, residuals: Tensor) -> Tensor:
@@ -218,6 +239,18 @@ class OffsetBins:
             labels[..., 0].masked_fill_(first <= -ranges[0], self.num_inner)
             labels[..., 0].masked_fill_(first >= ranges[0], self.num_inner + 1)
         return labels
+
+
+def _spread(even: Tensor, ranges: Tensor) -> Tensor:
+    """D-FINE's weighting function: from where an edge of equal bins lies to where its own does."""
+    curvature = CURVATURE * ranges
+    return even.sign() * curvature * ((1 + 1 / CURVATURE) ** (even.abs() / ranges) - 1)
+
+
+def _gathered(offsets: Tensor, ranges: Tensor) -> Tensor:
+    """The inverse of ``_spread``, so that labels are arithmetic here too."""
+    curvature = CURVATURE * ranges
+    return offsets.sign() * ranges * (offsets.abs() / curvature).log1p() / math.log1p(1 / CURVATURE)
 
 
 class _Tables(NamedTuple):

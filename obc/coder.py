@@ -1,6 +1,6 @@
 """The box coder of offset bins: proposals and ground truth in, deltas out; logits in, boxes out.
 
-Shape shorthand: N boxes, K stages, n logits a stage.
+Shape shorthand: N boxes, E the width of a prediction, K stages, n logits a stage.
 """
 
 from __future__ import annotations
@@ -20,19 +20,14 @@ from torch import Tensor
 from obc.bins import DecodeMode, OffsetBins, check_choice
 
 
-@TASK_UTILS.register_module()
-class OffsetBinBBoxCoder(BaseBBoxCoder):
-    """Codes boxes as the deltas of equation 1 and decodes them from logits of offset bins.
+class DecodedDeltaCoder(BaseBBoxCoder):
+    """Codes boxes as the deltas of equation 1 and decodes them from predictions of any width.
 
-    ``encode_size`` is the width of a prediction, 4 * K * n, in the order coordinate
-    (x, y, w, h), stage, bin; that is what lets MMDetection's prediction and cascade refinement
-    use this coder unchanged. The deltas are those of MMDetection's own coders.
+    ``encode_size`` is that width, E; it is what lets MMDetection's prediction and cascade
+    refinement use such a coder unchanged. The deltas are those of MMDetection's own coders. What a
+    coder adds is ``encode_size`` and ``deltas``.
 
     Args:
-        bins: the bins, or the arguments of ``OffsetBins``; None for the paper's defaults.
-        decode_mode: how logits become offsets, "expectation" or "argmax". It has no part in
-            training a head without a cascade. In a cascade each head has its own coder, and the
-            heads before the last should keep "expectation", which refines their boxes.
         target_means: means that normalise the deltas (dx, dy, dw, dh).
         target_stds: standard deviations that normalise them.
         clip_border: whether ``decode`` clips boxes to ``max_shape``.
@@ -41,15 +36,10 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
             larger on each side.
         wh_ratio_clip: largest change of width or height in ``decode``, as the ratio's inverse.
         use_box_type: whether ``decode`` returns ``HorizontalBoxes`` instead of a tensor.
-
-    Raises:
-        ValueError: an unknown ``decode_mode``, or bins that ``OffsetBins`` refuses.
     """
 
     def __init__(
         self,
-        bins: OffsetBins | Mapping[str, Any] | None = None,
-        decode_mode: DecodeMode = "expectation",
         target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         target_stds: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
         clip_border: bool = True,
@@ -58,9 +48,6 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
         use_box_type: bool = False,
     ) -> None:
         super().__init__(use_box_type=use_box_type)
-        check_choice("decode_mode", decode_mode, DecodeMode)
-        self.bins = bins if isinstance(bins, OffsetBins) else OffsetBins(**(bins or {}))
-        self.decode_mode = decode_mode
         self.clip_border = clip_border
         self.wh_ratio_clip = wh_ratio_clip
         delta_coder = LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder
@@ -70,8 +57,12 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
 
     @property
     def encode_size(self) -> int:
-        """Width of a prediction for one box and class: 4 * K * n."""
-        return 4 * self.bins.num_stages * self.bins.num_logits
+        """E, the width of a prediction for one box and class."""
+        raise NotImplementedError
+
+    def deltas(self, predictions: Tensor) -> Tensor:
+        """Normalised deltas (N, 4) of predictions (N, E), float32."""
+        raise NotImplementedError
 
     def encode(self, bboxes: Tensor | BaseBoxes, gt_bboxes: Tensor | BaseBoxes) -> Tensor:
         """Normalised deltas (N, 4) from boxes (N, 4) to ground truth boxes (N, 4), in pixels."""
@@ -83,24 +74,61 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
         pred_bboxes: Tensor,
         max_shape: Sequence[int] | None = None,
     ) -> Tensor | BaseBoxes:
-        """Boxes that the logits move the given boxes to.
+        """Boxes that the predictions move the given boxes to.
 
         Args:
             bboxes: proposals or RoIs (x1, y1, x2, y2), (N, 4), in pixels.
-            pred_bboxes: logits, (N, 4 * K * n).
+            pred_bboxes: predictions, (N, E).
             max_shape: image height and width that the result is clipped to, in pixels.
 
         Returns:
             Boxes (N, 4) in pixels; (0, 4) when there are none.
         """
         # Also for no boxes: MMDetection's decoding then returns its deltas as the boxes.
-        deltas = self.bins.decode(self.stage_logits(pred_bboxes), self.decode_mode)
         return self.delta_coder.decode(
             bboxes,
-            deltas,
+            self.deltas(pred_bboxes),
             max_shape=max_shape if self.clip_border else None,
             wh_ratio_clip=self.wh_ratio_clip,
         )
+
+
+@TASK_UTILS.register_module()
+class OffsetBinBBoxCoder(DecodedDeltaCoder):
+    """Decodes boxes from logits of offset bins.
+
+    A prediction is 4 * K * n wide, in the order coordinate (x, y, w, h), stage, bin.
+
+    Args:
+        bins: the bins, or the arguments of ``OffsetBins``; None for the paper's defaults.
+        decode_mode: how logits become offsets, "expectation" or "argmax". It has no part in
+            training a head without a cascade. In a cascade each head has its own coder, and the
+            heads before the last should keep "expectation", which refines their boxes.
+        **kwargs: the arguments of ``DecodedDeltaCoder``.
+
+    Raises:
+        ValueError: an unknown ``decode_mode``, or bins that ``OffsetBins`` refuses.
+    """
+
+    def __init__(
+        self,
+        bins: OffsetBins | Mapping[str, Any] | None = None,
+        decode_mode: DecodeMode = "expectation",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_choice("decode_mode", decode_mode, DecodeMode)
+        self.bins = bins if isinstance(bins, OffsetBins) else OffsetBins(**(bins or {}))
+        self.decode_mode = decode_mode
+
+    @property
+    def encode_size(self) -> int:
+        """Width of a prediction for one box and class: 4 * K * n."""
+        return 4 * self.bins.num_stages * self.bins.num_logits
+
+    def deltas(self, predictions: Tensor) -> Tensor:
+        """Normalised deltas (N, 4) of logits (N, 4 * K * n), float32."""
+        return self.bins.decode(self.stage_logits(predictions), self.decode_mode)
 
     def stage_logits(self, predictions: Tensor) -> Tensor:
         """View predictions (..., 4 * K * n) as logits (..., 4, K, n)."""

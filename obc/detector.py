@@ -13,10 +13,24 @@ from typing import Any
 import mmdet
 from mmengine.config import Config, ConfigDict
 
-import obc.head
+import obc.peers
 import obc.roi_align
 import obc.train_hooks  # noqa: F401
-from obc.experiment import L2, Cascade, NoBox, OffsetBin, ResolvedRun, SmoothL1, Stds
+from obc.experiment import (
+    L2,
+    BalancedL1,
+    Box,
+    BoxIoU,
+    Cascade,
+    Distribution,
+    NoBox,
+    OffsetBin,
+    ResolvedRun,
+    SideAware,
+    SmoothL1,
+    Stds,
+    Variance,
+)
 from obc.protocols import LEGACY_CODER, MODEL_EDITS
 from obc.scale import Network, Runtime
 from obc.train_order import ORDER, seed_of
@@ -61,7 +75,7 @@ def build_config(
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
     config.custom_imports = dict(
-        imports=["obc", "obc.roi_align", "obc.train_hooks", "obc.train_order"],
+        imports=["obc", "obc.peers", "obc.roi_align", "obc.train_hooks", "obc.train_order"],
         allow_failed_imports=False,
     )
     config.model = model_config(run, len(data.classes))
@@ -182,23 +196,68 @@ def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) 
     if isinstance(box, NoBox):
         head.with_reg = False
         return head
-    if isinstance(box, OffsetBin):
-        # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
-        legacy = base.bbox_coder.type == LEGACY_CODER
-        for key, value in _offset_bin_head(box, stds, legacy).items():
-            head[key] = value
-        return head
-    head.loss_bbox = _regression_loss(box)
+    if isinstance(box, SideAware):
+        return _side_aware_head(run, num_classes)
+    # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+    for key, value in _localisation(box, head.bbox_coder).items():
+        head[key] = value
     return head
 
 
-def _regression_loss(box: SmoothL1 | L2) -> dict[str, Any]:
+def _localisation(box: Box, coder: ConfigDict) -> dict[str, Any]:
+    """What a spec changes of a box head: its type, coder and box loss."""
+    deltas = dict(
+        target_means=[0.0, 0.0, 0.0, 0.0],
+        target_stds=list(coder.target_stds),
+        legacy=coder.type == LEGACY_CODER,
+    )
+    if isinstance(box, OffsetBin):
+        return _offset_bin_head(box, deltas)
+    if isinstance(box, Distribution):
+        points = dict(max_offset=box.max_offset, num_intervals=box.num_intervals)
+        return dict(
+            type="DistributionHead",
+            reg_class_agnostic=True,
+            bbox_coder=dict(type="IntegralBBoxCoder", **points, **deltas),
+            loss_bbox=dict(type="DistributionFocalLoss", loss_weight=box.loss_weight),
+        )
+    head = dict(loss_bbox=_regression_loss(box))
+    if box.reg_class_agnostic is not None:
+        head["reg_class_agnostic"] = box.reg_class_agnostic
+    if isinstance(box, BoxIoU):
+        head["reg_decoded_bbox"] = True
+    if isinstance(box, Variance):
+        head |= dict(type="VarianceHead", bbox_coder=dict(type="VarianceBBoxCoder", **deltas))
+    return head
+
+
+def _regression_loss(box: SmoothL1 | L2 | BalancedL1 | BoxIoU | Variance) -> dict[str, Any]:
+    weight = dict(loss_weight=box.loss_weight)
     if isinstance(box, SmoothL1):
-        return dict(type="SmoothL1Loss", beta=box.beta, loss_weight=box.loss_weight)
-    return dict(type="MSELoss", loss_weight=box.loss_weight)
+        return dict(type="SmoothL1Loss", beta=box.beta, **weight)
+    if isinstance(box, Variance):
+        return dict(type="SmoothL1Loss", beta=1.0, **weight)
+    names = {"l2": "MSELoss", "balanced_l1": "BalancedL1Loss", "iou": "IoULoss", "giou": "GIoULoss"}
+    return dict(type=names[box.loss], **weight)
 
 
-def _offset_bin_head(box: OffsetBin, stds: Stds, legacy: bool) -> dict[str, Any]:
+def _side_aware_head(run: ResolvedRun, num_classes: int) -> ConfigDict:
+    """The head of MMDetection's own SABL config, at this run's widths."""
+    head = Config.fromfile(BASE_CONFIGS / "sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py")
+    head = ConfigDict(head.model.roi_head.bbox_head.to_dict())
+    width = run.sizes.neck_channels
+    head.update(
+        num_classes=num_classes,
+        cls_in_channels=width,
+        reg_in_channels=width,
+        cls_out_channels=run.sizes.fc_channels,
+        reg_offset_out_channels=width,
+        reg_cls_out_channels=width,
+    )
+    return head
+
+
+def _offset_bin_head(box: OffsetBin, deltas: dict[str, Any]) -> dict[str, Any]:
     bins = dict(
         num_bins=box.num_bins,
         max_offset=box.max_offset,
@@ -206,6 +265,7 @@ def _offset_bin_head(box: OffsetBin, stds: Stds, legacy: bool) -> dict[str, Any]
         stage_ranges=box.stage_ranges,
         bins_include_overflow=box.bins_include_overflow,
         out_of_range=box.out_of_range,
+        spacing=box.spacing,
     )
     return dict(
         type="OBCHead",
@@ -214,13 +274,7 @@ def _offset_bin_head(box: OffsetBin, stds: Stds, legacy: bool) -> dict[str, Any]
         stage_fcs=box.stage_fcs,
         bin_norm=box.bin_norm,
         coord_reduction=box.coord_reduction,
-        bbox_coder=dict(
-            type="OffsetBinBBoxCoder",
-            bins=bins,
-            target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=list(stds),
-            legacy=legacy,
-        ),
+        bbox_coder=dict(type="OffsetBinBBoxCoder", bins=bins, **deltas),
         loss_bbox=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=box.loss_weight),
     )
 

@@ -20,6 +20,7 @@ from obc.detections import save_detections
 from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.experiment import Decode
+from obc.head_cost import head_cost
 from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
 from obc.plan import Plan
 from obc.precision import out_of_memory_explained, prepare
@@ -52,7 +53,8 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     dataset = plan.runs[run_id].resolved.spec.dataset
     files, _ = data_files(plan.index_folder(dataset))
     truth = json.loads(files.val.read_text())
-    detections = detect_in(files, plan, run_id, seed, decode, terminal)
+    model = trained_model(files, plan, run_id, seed, decode)
+    detections = detect_with(model, files, plan, run_id, seed, terminal)
     save_detections(folder / f"detections.{decode}.npz", detections)
     sides = area_sides(plan, dataset)
     results = {"gt": average_precision(truth, detections, sides)}
@@ -76,6 +78,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
             "metrics_difficult_gt": results["gt"][0],
             "metrics_difficult_ignored": results["ignore"][0],
             "per_class": per_class,
+            "box_head": head_cost(model),
         },
     )
     return path
@@ -97,11 +100,27 @@ def detect_in(
     Raises:
         WeightsError: `final.pth` cannot be loaded into the model.
     """
+    model = trained_model(files, plan, run_id, seed, decode)
+    return detect_with(model, files, plan, run_id, seed, terminal)
+
+
+def trained_model(
+    files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode
+) -> nn.Module:
+    """A trained run's detector, ready to detect; arguments and errors are those of `detect_in`."""
     config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
     prepare(model, plan.scale.runtime)
     set_decode(model, decode)
+    return model
+
+
+def detect_with(
+    model: nn.Module, files: DataFiles, plan: Plan, run_id: str, seed: int, terminal: TextIO
+) -> list[dict[str, Any]]:
+    """What a model finds in the images of `files.val`; arguments are those of `detect_in`."""
+    config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
     categories = json.loads(files.val.read_text())["categories"]
     category_ids = [category["id"] for category in categories]

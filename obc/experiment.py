@@ -12,7 +12,7 @@ import json
 from functools import reduce
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from obc.protocols import Protocol
 from obc.scale import (
@@ -39,19 +39,62 @@ DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
 # --- the method: what the paper varies ---------------------------------------------------------
 
 
-class SmoothL1(Strict):
+class _Regression(Strict):
+    """What every loss of a regressed offset or box has."""
+
+    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
+    reg_class_agnostic: bool | None = Field(
+        None,
+        description="one box for all classes; null: as MMDetection, which has one a class in "
+        "Faster and one for all in Cascade R-CNN",
+    )
+
+
+class SmoothL1(_Regression):
     """Box regression with smooth L1 (equation 3)."""
 
     loss: Literal["smooth_l1"]
     beta: PositiveFloat = Field(1.0, description="where the quadratic part ends (equation 3)")
-    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
 
 
-class L2(Strict):
+class L2(_Regression):
     """Box regression with the squared error, without the factor 1/2 (MMDetection's MSELoss)."""
 
     loss: Literal["l2"]
+
+
+class BalancedL1(_Regression):
+    """Box regression with the balanced L1 loss of Libra R-CNN, its alpha, gamma and beta."""
+
+    loss: Literal["balanced_l1"]
+
+
+class BoxIoU(_Regression):
+    """Box regression with a loss of the decoded box, weighted as in MMDetection's configs."""
+
+    loss: Literal["iou", "giou"]
+    loss_weight: PositiveFloat = Field(10.0, description="of the box loss")
+
+
+class Variance(_Regression):
+    """Box regression that predicts a variance too (KL loss), see `obc.peers.VarianceHead`."""
+
+    loss: Literal["kl"]
+
+
+class Distribution(Strict):
+    """A distribution over points and its integral (GFL), see `obc.peers.DistributionHead`."""
+
+    loss: Literal["dfl"]
+    max_offset: PositiveFloat = Field(3.0, description="the points are from -a to a")
+    num_intervals: int = Field(20, ge=1, le=1000, strict=True, description="between the points")
     loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
+
+
+class SideAware(Strict):
+    """Side-aware boundary localisation: MMDetection's SABLHead with the settings of its config."""
+
+    loss: Literal["sabl"]
 
 
 class OffsetBin(Strict):
@@ -88,6 +131,18 @@ class OffsetBin(Strict):
     )
     reg_class_agnostic: bool = Field(True, description="one set of bins for all classes")
     loss_weight: PositiveFloat = Field(1.0, description="lambda_bin of equation 9")
+    spacing: Literal["uniform", "weighted"] = Field(
+        "uniform",
+        description="bins of equal width, or narrow around 0 by D-FINE's weighting function",
+    )
+
+    @model_validator(mode="after")
+    def _weighted_bins_have_one_stage(self) -> OffsetBin:
+        if self.spacing == "weighted" and self.num_stages > 1:
+            raise ValueError(
+                f"spacing weighted with num_stages {self.num_stages}, allowed: num_stages 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> OffsetBin:
@@ -112,7 +167,10 @@ class NoBox(Strict):
     loss: Literal["none"]
 
 
-Box = Annotated[SmoothL1 | L2 | OffsetBin | NoBox, Field(discriminator="loss")]
+Box = Annotated[
+    SmoothL1 | L2 | OffsetBin | BalancedL1 | BoxIoU | Variance | Distribution | SideAware | NoBox,
+    Field(discriminator="loss"),
+]
 
 
 class Cascade(Strict):
@@ -143,6 +201,10 @@ class RunSpec(Strict):
     box: Box = Field(description="how boxes are learnt, see below")
     target_stds: Stds = Field(DEFAULT_STDS, description="normalisation of the offsets")
     cascade: Cascade | None = Field(None, description="only with detector: cascade_rcnn")
+    protocol: Protocol | None = Field(None, description="null: the scale's")
+    repeat_times: PositiveInt | None = Field(
+        None, description="how often an epoch goes over the training set; null: the scale's"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -157,6 +219,17 @@ class RunSpec(Strict):
             raise ValueError(f"cascade is allowed only with cascade_rcnn, not {self.detector}")
         if self.cascade is not None and self.target_stds != DEFAULT_STDS:
             raise ValueError("target_stds has no effect in a cascade; use cascade.stage_stds")
+        return self
+
+    @model_validator(mode="after")
+    def _sabl_only_by_itself(self) -> RunSpec:
+        if isinstance(self.box, SideAware) and (
+            self.cascade is not None or self.target_stds != DEFAULT_STDS
+        ):
+            raise ValueError(
+                "box loss sabl is allowed with faster_rcnn only, and without target_stds: "
+                "it learns buckets of the sides, not normalised offsets"
+            )
         return self
 
     @property
@@ -176,7 +249,13 @@ class Row(Strict):
     """A line of a table: the paper's label and numbers, and the spec (or a citation)."""
 
     label: str = Field(description="as the paper prints it")
-    key: str | None = Field(None, pattern=r"^[a-z]\w*$", description="how claims.yaml names it")
+    key: str | None = Field(
+        None, pattern=r"^[a-z]\w*$", description="how claims.yaml and `against` name it"
+    )
+    against: str | None = Field(
+        None,
+        description="key of a row that this one is compared with, in <table>_compared.md",
+    )
     columns: dict[str, str] = Field({}, description="further label columns, e.g. Backbone")
     block: str = Field("", description="rows of one block compete for the bold print")
     cited: bool = Field(False, description="a number from the literature; never trained")
@@ -235,6 +314,11 @@ class TableSpec(Strict):
     title: str = Field(description="of the caption")
     section: str = Field(description="of the paper")
     dataset: DatasetName = Field(description="of all rows")
+    beyond: bool = Field(
+        False,
+        description="not the paper's: made when it is named, and not by `all`; brings no seeds to "
+        "runs that it shares with the paper's tables",
+    )
     metrics: tuple[Metric, ...] = Field(min_length=1, description="the columns")
     rows: tuple[Row, ...] = Field(min_length=1, description="the lines, see below")
 
@@ -244,6 +328,17 @@ class TableSpec(Strict):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(f"key {', '.join(twice)} names two rows; each row needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _compared_with_rows_that_are_there(self) -> TableSpec:
+        trained = [key for key, row in self.keyed_rows.items() if not row.cited]
+        for row in self.compared_rows:
+            if row.against not in trained or row.against == row.key or row.key is None:
+                raise ValueError(
+                    f"row {row.label!r}: against is {row.against!r}, allowed: the key of another "
+                    f"row that is trained ({', '.join(trained)}), and a key of its own"
+                )
         return self
 
     @model_validator(mode="after")
@@ -264,6 +359,11 @@ class TableSpec(Strict):
     def keyed_rows(self) -> dict[str, Row]:
         """The rows that claims can name."""
         return {row.key: row for row in self.rows if row.key is not None}
+
+    @property
+    def compared_rows(self) -> tuple[Row, ...]:
+        """The rows that name another one to be compared with."""
+        return tuple(row for row in self.rows if row.against is not None)
 
     def published(self, row: Row, metric: str) -> float | None:
         """The paper's number of a cell, in percent; None where it prints none."""
@@ -339,11 +439,14 @@ def resolve(
         groups = {spec.detector: network.groups[spec.detector]}
         network = network.model_copy(update={"groups": groups})
     image_scale = {spec.dataset: scale.sizes.image_scale[spec.dataset]}
+    schedule = scale.schedule
+    if spec.repeat_times is not None:
+        schedule = schedule.model_copy(update={"repeat_times": spec.repeat_times})
     return ResolvedRun(
         spec=spec,
-        protocol=scale.protocol,
+        protocol=spec.protocol or scale.protocol,
         network=network,
-        schedule=scale.schedule,
+        schedule=schedule,
         sizes=scale.sizes.model_copy(update={"image_scale": image_scale}),
         data=identity,
         initial_run=initial_run,
@@ -383,11 +486,16 @@ def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> Re
 
 def slug(spec: RunSpec) -> str:
     """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
-    box, method = spec.box, "l2"
+    return (
+        f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{_method(spec.box)}"
+    )
+
+
+def _method(box: Box) -> str:
     if isinstance(box, OffsetBin):
-        method = f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
-    elif isinstance(box, SmoothL1):
-        method = f"smoothl1-b{box.beta:g}"
-    elif isinstance(box, NoBox):
-        method = "weights"
-    return f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{method}"
+        return f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
+    if isinstance(box, SmoothL1):
+        return f"smoothl1-b{box.beta:g}"
+    if isinstance(box, NoBox):
+        return "weights"
+    return box.loss.replace("_", "")

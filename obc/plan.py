@@ -76,11 +76,27 @@ class Plan(Strict):
         """Every training: those behind rows, and those whose weights they start from."""
         return {**self.initial_runs, **self.runs}
 
+    @property
+    def paper_tables(self) -> tuple[str, ...]:
+        """Names of the tables and figures that are the paper's: what `all` makes."""
+        return tuple(name for name, table in self.tables.items() if not table.beyond)
+
+    def is_beyond(self, run_id: str) -> bool:
+        """Whether no table of the paper needs a run."""
+        tables = self.trainings[run_id].tables
+        return bool(tables) and all(self.tables[table].beyond for table in tables)
+
     def seeds_of(self, run_id: str) -> tuple[int, ...]:
-        """The seeds that a run is trained with: those of every table that it is in."""
+        """The seeds that a run is trained with: those of every table of the paper that it is in.
+
+        Those of tables beyond the paper count where no other has the run, so that none of them
+        changes how much `all` trains.
+        """
         if run_id in self.initial_runs:
             return (INITIAL_SEED,)
         tables = self.runs[run_id].tables
+        if not self.is_beyond(run_id):
+            tables = tuple(table for table in tables if not self.tables[table].beyond)
         return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
 
     def seeds_of_table(self, table: str) -> tuple[int, ...]:
@@ -169,17 +185,37 @@ class Plan(Strict):
     @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
-        counts = [len(self.seeds_of(run_id)) for run_id in self.runs] or [0]
+        runs = [run_id for run_id in self.runs if not self.is_beyond(run_id)]
+        counts = [len(self.seeds_of(run_id)) for run_id in runs] or [0]
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
         return (
-            f"scale {self.scale.name}: {sum(counts)} trainings ({len(self.runs)} runs with {seeds} "
+            f"scale {self.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
             f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",
+            *self._beyond_summary(),
             *self.notes,
             *dict.fromkeys(
-                deviation for table in self.tables.values() for deviation in self.deviations(table)
+                deviation
+                for name in self.paper_tables
+                for deviation in self.deviations(self.tables[name])
             ),
         )
+
+    def _beyond_summary(self) -> tuple[str, ...]:
+        """What is there for the asking, and how much more it trains."""
+        beyond = {
+            name: sum(
+                len(self.seeds_of(run_id))
+                for run_id, run in self.runs.items()
+                if name in run.tables and self.is_beyond(run_id)
+            )
+            for name, table in self.tables.items()
+            if table.beyond
+        }
+        if not beyond:
+            return ()
+        tables = ", ".join(f"{name} ({more} trainings more)" for name, more in beyond.items())
+        return (f"beyond the paper, made only when named: {tables}",)
 
     @cached_property
     def content_digest(self) -> str:

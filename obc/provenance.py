@@ -17,13 +17,21 @@ MODEL_CODE = (
     "coder.py",
     "delta_head.py",
     "head.py",
+    "peers.py",
     "roi_align.py",
     "detector.py",
     "protocols.py",
 )
 # What decides the weights of a run, given its spec; what decides the metrics, given its weights.
 TRAINING_CODE = (*MODEL_CODE, "precision.py", "train_order.py")
-EVALUATION_CODE = (*MODEL_CODE, "precision.py", "evaluate.py", "metrics.py", "detections.py")
+EVALUATION_CODE = (
+    *MODEL_CODE,
+    "precision.py",
+    "evaluate.py",
+    "head_cost.py",
+    "metrics.py",
+    "detections.py",
+)
 REPORT_CODE = tuple(f"report/{path.name}" for path in sorted((PACKAGE / "report").glob("*.py")))
 MATCHING_CODE = ("detections.py", "matching.py", "metrics.py")
 CLAIMS_CODE = (*REPORT_CODE, *MATCHING_CODE, "bootstrap.py", "claims.py")

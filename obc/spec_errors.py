@@ -45,7 +45,10 @@ def _dotted(location: tuple[Any, ...]) -> str:
     return text.lstrip(".").replace(".run.", ".") or "(whole file)"
 
 
-_TAGS = {"offset_bin", "smooth_l1", "l2", "none", "shapes", "higher", "not_higher", "close", "peak"}
+_TAGS = {
+    "offset_bin", "smooth_l1", "l2", "balanced_l1", "iou", "giou", "kl", "dfl", "sabl", "none",
+    "shapes", "higher", "not_higher", "close", "peak",
+}  # fmt: skip
 
 
 def _is_union_tag(part: Any, problem: Any) -> bool:

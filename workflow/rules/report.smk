@@ -39,7 +39,7 @@ rule table:
 
 rule all_csv:
     input:
-        [path for name in PLAN.tables for path in metrics_files(name)],
+        [path for name in PLAN.paper_tables for path in metrics_files(name)],
     output:
         RESULTS / "tables" / "all.csv",
     log:

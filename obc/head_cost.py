@@ -1,0 +1,32 @@
+"""What a detector's box heads cost: parameters, and operations for one RoI."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@torch.inference_mode()
+def head_cost(model: nn.Module) -> dict[str, float]:
+    """Cost of the box heads of a two-stage detector, of all stages of a cascade together.
+
+    Both count classification too: heads share layers between the two, each in its own way.
+
+    Returns:
+        `parameters`, and `mflop_per_roi`: 10^6 multiplications and additions of the convolutions
+        and matrix products of one forward pass, counted by torch.
+    """
+    heads = model.roi_head.bbox_head
+    heads = list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+    extractors = model.roi_head.bbox_roi_extractor
+    extractors = list(extractors) if isinstance(extractors, nn.ModuleList) else [extractors]
+    with FlopCounterMode(display=False) as counter:
+        for head, extractor in zip(heads, extractors, strict=True):
+            side = extractor.roi_layers[0].output_size
+            device = next(head.parameters()).device
+            head(torch.zeros(1, extractor.out_channels, *side, device=device))
+    return {
+        "parameters": sum(p.numel() for head in heads for p in head.parameters()),
+        "mflop_per_roi": counter.get_total_flops() / 1e6,
+    }
