@@ -13,6 +13,7 @@ from typing import Any
 import mmdet
 from mmengine.config import Config, ConfigDict
 
+import obc.head
 import obc.peers
 import obc.roi_align
 import obc.train_hooks  # noqa: F401
