@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from obc.errors import SuiteError
 from obc.plan import ConfigError, Plan, load_plan
 from obc.records import failure_noted
-from obc.runs import run_status
+from obc.runs import run_status, shown_tables
 from obc.scale import ShapesData
 from obc.spec_errors import explain
 from obc.table_file import read_yaml
@@ -96,7 +96,7 @@ def _plan(options: argparse.Namespace) -> None:
     from obc.operations.cost_page import report
 
     tables = [f"table{name}" if name.isdigit() else name for name in options.table]
-    page = report(plan, tables or plan.tables, options.gpu)
+    page = report(plan, tables or plan.paper_tables, options.gpu)
     print(plan.scale.description, *plan.summary, "", page, sep="\n")
 
 
@@ -280,6 +280,15 @@ def _claims(options: argparse.Namespace) -> None:
     print(f"the paper's claims, judged: {folder}/claims.md")
 
 
+def _compared(options: argparse.Namespace) -> None:
+    from obc.report import compared
+
+    plan = Plan.load(options.plan)
+    folder = (plan.results / "partial" if options.partial else plan.results) / "tables"
+    compared.write(plan, options.table, folder, not options.partial, options.workers)
+    print(f"rows against each other: {folder}/{options.table}_compared.md")
+
+
 def _partial(options: argparse.Namespace) -> None:
     from obc.report import claims, tables
     from obc.report.collect import collect
@@ -287,7 +296,7 @@ def _partial(options: argparse.Namespace) -> None:
 
     plan = Plan.load(options.plan)
     folder = plan.results / "partial"
-    tables.write(plan, list(plan.tables), folder / "tables", strict=False)
+    tables.write(plan, shown_tables(plan), folder / "tables", strict=False)
     tables.write_long(plan, folder / "tables/all.csv", strict=False)
     for name in plan.figures:
         figure(plan, name, collect(plan, [name]), folder / "figures")
@@ -434,7 +443,7 @@ def _known_tables(plan: Plan, names: list[str]) -> list[str]:
         raise ConfigError(
             f"no table or figure {', '.join(unknown)}; allowed: {', '.join(plan.tables)}"
         )
-    return names or list(plan.tables)
+    return names or list(plan.paper_tables)
 
 
 # --- logging of long steps ---------------------------------------------------------------------
@@ -564,6 +573,14 @@ def _parser() -> argparse.ArgumentParser:
     partial = commands.add_parser("partial", help="every table with what there is so far")
     _add_plan(partial)
     partial.set_defaults(run=_partial)
+
+    compared = commands.add_parser("compared", help="rows of a table against each other")
+    _add_plan(compared)
+    compared.add_argument("table", metavar="TABLE", help="one whose rows say `against`")
+    compared.add_argument("--partial", action="store_true",
+                          help="with what there is; into results/<scale>/partial")  # fmt: skip
+    compared.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    compared.set_defaults(run=_compared)
 
     status = commands.add_parser("status", help="how far every run is, and when all are done")
     _add_plan(status)

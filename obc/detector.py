@@ -17,21 +17,19 @@ import obc.head
 import obc.peers
 import obc.roi_align
 import obc.train_hooks  # noqa: F401
-from obc.experiment import (
+from obc.box_losses import (
     L2,
     BalancedL1,
     Box,
     BoxIoU,
-    Cascade,
     Distribution,
     NoBox,
     OffsetBin,
-    ResolvedRun,
     SideAware,
     SmoothL1,
-    Stds,
     Variance,
 )
+from obc.experiment import Cascade, ResolvedRun, Stds
 from obc.protocols import LEGACY_CODER, MODEL_EDITS
 from obc.scale import Network, Runtime
 from obc.train_order import ORDER, seed_of

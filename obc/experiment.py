@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from obc.box_losses import Box, NoBox, OffsetBin, SideAware, SmoothL1
 from obc.protocols import Protocol
 from obc.scale import (
     BackboneName,
@@ -36,141 +37,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
 
 
-# --- the method: what the paper varies ---------------------------------------------------------
-
-
-class _Regression(Strict):
-    """What every loss of a regressed offset or box has."""
-
-    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
-    reg_class_agnostic: bool | None = Field(
-        None,
-        description="one box for all classes; null: as MMDetection, which has one a class in "
-        "Faster and one for all in Cascade R-CNN",
-    )
-
-
-class SmoothL1(_Regression):
-    """Box regression with smooth L1 (equation 3)."""
-
-    loss: Literal["smooth_l1"]
-    beta: PositiveFloat = Field(1.0, description="where the quadratic part ends (equation 3)")
-
-
-class L2(_Regression):
-    """Box regression with the squared error, without the factor 1/2 (MMDetection's MSELoss)."""
-
-    loss: Literal["l2"]
-
-
-class BalancedL1(_Regression):
-    """Box regression with the balanced L1 loss of Libra R-CNN, its alpha, gamma and beta."""
-
-    loss: Literal["balanced_l1"]
-
-
-class BoxIoU(_Regression):
-    """Box regression with a loss of the decoded box, weighted as in MMDetection's configs."""
-
-    loss: Literal["iou", "giou"]
-    loss_weight: PositiveFloat = Field(10.0, description="of the box loss")
-
-
-class Variance(_Regression):
-    """Box regression that predicts a variance too (KL loss), see `obc.peers.VarianceHead`."""
-
-    loss: Literal["kl"]
-
-
-class Distribution(Strict):
-    """A distribution over points and its integral (GFL), see `obc.peers.DistributionHead`."""
-
-    loss: Literal["dfl"]
-    max_offset: PositiveFloat = Field(3.0, description="the points are from -a to a")
-    num_intervals: int = Field(20, ge=1, le=1000, strict=True, description="between the points")
-    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
-
-
-class SideAware(Strict):
-    """Side-aware boundary localisation: MMDetection's SABLHead with the settings of its config."""
-
-    loss: Literal["sabl"]
-
-
-class OffsetBin(Strict):
-    """Offset bin classification (section 3.2) and every switch the paper leaves open."""
-
-    loss: Literal["offset_bin"]
-    max_offset: PositiveFloat = Field(3.0, description="a: half width of the first stage's range")
-    num_bins: int = Field(20, ge=3, le=1000, strict=True, description="n of the paper")
-    num_stages: int = Field(1, ge=1, le=5, strict=True, description="K of section 3.2.4")
-    stage_ranges: tuple[PositiveFloat, ...] | None = Field(
-        None, description="a_1..a_K; null: a_{k+1} = w_k / 2"
-    )
-    bins_include_overflow: bool = Field(False, description="does num_bins count (-inf,-a], [a,inf)")
-    out_of_range: Literal["overflow", "ignore"] = Field(
-        "overflow",
-        description="offsets outside of the range in the first stage: the overflow bins, or not "
-        "trained on",
-    )
-    residual: Literal["gt_bin", "pred"] = Field(
-        "gt_bin",
-        description="what a later stage learns: the offset from the centre of the true bin, or "
-        "from the prediction so far",
-    )
-    stage_fcs: Literal[0, 2] = Field(
-        0, description="layers of its own that a later stage has on the shared features"
-    )
-    bin_norm: Literal["sampled", "positive"] = Field(
-        "sampled",
-        description="RoIs that the loss is divided by: all that were sampled, or those with an "
-        "object",
-    )
-    coord_reduction: Literal["sum", "mean"] = Field(
-        "sum", description="over the four coordinates and the stages"
-    )
-    reg_class_agnostic: bool = Field(True, description="one set of bins for all classes")
-    loss_weight: PositiveFloat = Field(1.0, description="lambda_bin of equation 9")
-    spacing: Literal["uniform", "weighted"] = Field(
-        "uniform",
-        description="bins of equal width, or narrow around 0 by D-FINE's weighting function",
-    )
-
-    @model_validator(mode="after")
-    def _weighted_bins_have_one_stage(self) -> OffsetBin:
-        if self.spacing == "weighted" and self.num_stages > 1:
-            raise ValueError(
-                f"spacing weighted with num_stages {self.num_stages}, allowed: num_stages 1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ranges_fit(self) -> OffsetBin:
-        if self.stage_ranges is None:
-            return self
-        if len(self.stage_ranges) != self.num_stages:
-            raise ValueError(
-                f"stage_ranges {self.stage_ranges} has {len(self.stage_ranges)} entries, "
-                f"allowed: exactly num_stages = {self.num_stages}"
-            )
-        if self.stage_ranges[0] != self.max_offset:
-            raise ValueError(
-                f"stage_ranges starts with {self.stage_ranges[0]:g}, "
-                f"allowed: max_offset = {self.max_offset:g}"
-            )
-        return self
-
-
-class NoBox(Strict):
-    """No box loss: the box head only classifies. For initialisations, which favour no method."""
-
-    loss: Literal["none"]
-
-
-Box = Annotated[
-    SmoothL1 | L2 | OffsetBin | BalancedL1 | BoxIoU | Variance | Distribution | SideAware | NoBox,
-    Field(discriminator="loss"),
-]
+# --- what one training is -----------------------------------------------------------------------
 
 
 class Cascade(Strict):
@@ -312,7 +179,7 @@ class TableSpec(Strict):
     kind: Literal["table"] = "table"
     name: str = Field(pattern=r"^[A-Za-z]\w*$", description="of the file; also the target")
     title: str = Field(description="of the caption")
-    section: str = Field(description="of the paper")
+    section: str = Field("", description="of the paper; left out with `beyond`")
     dataset: DatasetName = Field(description="of all rows")
     beyond: bool = Field(
         False,
@@ -328,6 +195,15 @@ class TableSpec(Strict):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(f"key {', '.join(twice)} names two rows; each row needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _the_paper_s_have_a_section(self) -> TableSpec:
+        if self.beyond == bool(self.section):
+            raise ValueError(
+                "a table has either a section of the paper or beyond: true, which is made only "
+                "when it is named"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,11 +19,11 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, DecodeMode, OffsetBins
+from obc.box_losses import OffsetBin
 from obc.coder import OffsetBinBBoxCoder
 from obc.detector import build_config
 from obc.errors import SuiteError
 from obc.evaluate import load_model
-from obc.experiment import OffsetBin
 from obc.head import OBCHead
 from obc.plan import Plan
 from obc.precision import prepare

@@ -81,6 +81,11 @@ class Plan(Strict):
         """Names of the tables and figures that are the paper's: what `all` makes."""
         return tuple(name for name, table in self.tables.items() if not table.beyond)
 
+    @property
+    def paper_runs(self) -> dict[str, PlannedRun]:
+        """The runs that tables of the paper need."""
+        return {run_id: run for run_id, run in self.runs.items() if not self.is_beyond(run_id)}
+
     def is_beyond(self, run_id: str) -> bool:
         """Whether no table of the paper needs a run."""
         tables = self.trainings[run_id].tables
@@ -185,7 +190,7 @@ class Plan(Strict):
     @property
     def summary(self) -> tuple[str, ...]:
         """What a user should know before anything runs: how much, where to, what is left out."""
-        runs = [run_id for run_id in self.runs if not self.is_beyond(run_id)]
+        runs = self.paper_runs
         counts = [len(self.seeds_of(run_id)) for run_id in runs] or [0]
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
@@ -306,7 +311,9 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
     paths = sorted(folder.glob("*.yaml"))
     if not paths:
         raise ConfigError(f"{folder}: no experiment files (*.yaml) there")
-    return {path.stem: read_table(path) for path in paths}
+    tables = [read_table(path) for path in paths]
+    # The paper's first, so that they come first wherever tables and runs are listed.
+    return {table.name: table for table in sorted(tables, key=lambda table: table.beyond)}
 
 
 def _check_seeds_name_tables(

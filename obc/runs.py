@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from obc.errors import SuiteError
+from obc.plan import Plan
 
 # Of a file system whose locks this machine cannot ask for; the one that trains may well.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -46,6 +47,21 @@ def run_status(folder: Path) -> RunStatus:
     if (folder / "work" / "interrupted.json").exists():
         return "interrupted"
     return "not run"
+
+
+def shown_tables(plan: Plan) -> tuple[str, ...]:
+    """The paper's tables, and those beyond it of which a run of its own has begun.
+
+    What nobody asked for would stand as a page of "not run" under what was.
+    """
+    begun = {
+        table
+        for run_id, run in plan.runs.items()
+        if plan.is_beyond(run_id)
+        and any(plan.run_folder(run_id, seed).exists() for seed in plan.seeds_of(run_id))
+        for table in run.tables
+    }
+    return tuple(name for name, table in plan.tables.items() if not table.beyond or name in begun)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # Target names of the workflow; a table of that name would be a second rule of it.
 RESERVED_NAMES = {
     "all", "partial", "plan", "fetch", "draw", "index", "train", "evaluate", "table", "figure",
-    "claims", "claims_report", "losses", "figure4", "figure6", "training_curves", "curves",
-    "diagnosis", "inside", "page", "report",
+    "claims", "claims_report", "compared", "losses", "figure4", "figure6", "training_curves",
+    "curves", "diagnosis", "inside", "page", "report",
 }  # fmt: skip
 
 

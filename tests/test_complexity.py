@@ -37,6 +37,22 @@ rows:
     detector: cascade_rcnn
     backbone: r50
     box: {loss: offset_bin, reg_class_agnostic: false, bins_include_overflow: true}
+  - label: Side-aware
+    detector: faster_rcnn
+    backbone: r50
+    box: {loss: sabl}
+  - label: Variances
+    detector: faster_rcnn
+    backbone: r50
+    box: {loss: kl}
+  - label: Distributions
+    detector: cascade_rcnn
+    backbone: r50
+    box: {loss: dfl, num_intervals: 16}
+  - label: One box for all classes
+    detector: faster_rcnn
+    backbone: r50
+    box: {loss: giou, reg_class_agnostic: true}
   - label: Cascade X101
     detector: cascade_rcnn
     backbone: x101

@@ -12,12 +12,13 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from obc.box_losses import OffsetBin
 from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
-from obc.experiment import OffsetBin, ResolvedRun
+from obc.experiment import ResolvedRun
 from obc.plan import Plan, load_plan
 from obc.scale import Runtime
 
-PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).runs.items()}
+PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).paper_runs.items()}
 CLASSES = {"voc": 20, "coco": 80}
 SHIPPED_BACKBONE = {
     ("faster_rcnn", "r50"): "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",

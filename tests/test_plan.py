@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
-from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, OffsetBin, RunSpec, SmoothL1
+from obc.box_losses import OffsetBin, SmoothL1
+from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, RunSpec
 from obc.plan import load_plan, read_table
 from obc.report.captions import NOT_COMPARABLE, stamp
 from obc.scale import ShapesData, VocData, data_identity
@@ -23,7 +24,7 @@ SCALES = ("smoke", "mini", "paper")
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_paper_needs_exactly_39_distinct_trainings(scale: str) -> None:
     plan = load_plan({"scale": scale})
-    assert len(plan.runs) == 39
+    assert len(plan.paper_runs) == 39
 
     def of(*names: str) -> set[str]:
         return {
@@ -53,7 +54,7 @@ def test_both_decodings_of_table_1_share_a_training() -> None:
 
 def test_cascade_has_two_stages_without_hierarchy() -> None:
     plan = load_plan({"scale": "paper"})
-    cascades = [run.resolved.spec for run in plan.runs.values() if run.resolved.spec.cascade]
+    cascades = [run.resolved.spec for run in plan.paper_runs.values() if run.resolved.spec.cascade]
     assert len(cascades) == 10
     for spec in cascades:
         assert spec.cascade.ious == (0.5, 0.7)
@@ -186,7 +187,7 @@ def test_defaults_are_these_as_long_as_run_ids_have_version_1() -> None:
         "max_offset": 3.0, "num_bins": 20, "num_stages": 1, "stage_ranges": None,
         "bins_include_overflow": False, "out_of_range": "overflow", "residual": "gt_bin",
         "stage_fcs": 0, "bin_norm": "sampled", "coord_reduction": "sum",
-        "reg_class_agnostic": True, "loss_weight": 1.0,
+        "reg_class_agnostic": True, "loss_weight": 1.0, "spacing": "uniform",
     }  # fmt: skip
     assert SmoothL1(loss="smooth_l1").beta == SmoothL1(loss="smooth_l1").loss_weight == 1.0
     assert Cascade().model_dump() == {
@@ -356,14 +357,14 @@ def test_a_row_is_added_by_adding_lines_to_one_file(config_folder: Path) -> None
     row = {"label": "K = 4", "box": {"num_stages": 4}}
     edit(config_folder / "experiments/table3.yaml", lambda c: c["rows"].append(row))
     plan = load_plan({"scale": "smoke"}, config_folder)
-    assert len(plan.runs) == 40
+    assert len(plan.paper_runs) == 40
     assert plan.tables["table3"].rows[-1].run.box.num_stages == 4
 
 
 def test_a_new_table_is_a_new_file(config_folder: Path) -> None:
     shutil.copy(config_folder / "experiments/table3.yaml", config_folder / "experiments/mine.yaml")
     plan = load_plan({"scale": "smoke"}, config_folder)
-    assert "mine" in plan.tables and len(plan.runs) == 39
+    assert "mine" in plan.tables and len(plan.paper_runs) == 39
 
 
 def test_a_grid_is_crossed_and_labelled() -> None:
@@ -388,7 +389,7 @@ def test_own_data_get_their_own_results_folder_and_only_their_tables(tmp_path: P
         (root / "Annotations" / f"{image}.xml").write_text("<annotation/>")
     plan = load_plan({"scale": "smoke", "voc_root": str(root)})
     assert plan.results == Path("results/smoke-voc2012")
-    assert "table5" not in plan.tables and len(plan.runs) == 27
+    assert "table5" not in plan.tables and len(plan.paper_runs) == 27
     assert any("table5" in note for note in plan.notes)
     assert plan.scale.sizes.image_scale["voc"] == (96, 96)
     assert not set(plan.runs) & set(load_plan({"scale": "smoke"}).runs)

@@ -61,7 +61,7 @@ def test_every_config_key_is_explained() -> None:
 
 
 def test_every_box_switch_is_in_the_notes() -> None:
-    from obc.experiment import OffsetBin
+    from obc.box_losses import OffsetBin
 
     text = Path("docs/reproduction-notes.md").read_text()
     methods = {"loss", "max_offset", "num_bins", "num_stages"}  # what the paper itself varies

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from obc.experiment import L2, OffsetBin, SmoothL1
+from obc.box_losses import L2, OffsetBin, SmoothL1
 from obc.report import style
 
 COLOURS = ("REGRESSION", "SQUARED", "BINS", "HIERARCHY", "EXPECTATION", "ARGMAX", "TRUTH")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_trained_run_leaves_its_weights_record_config_and_log(trained) -> None
     assert (record["run_id"], record["seed"], record["scale"]) == (run, 0, "once")
     assert record["resolved"] == plan.runs[run].resolved.model_dump(mode="json")
     assert record["data"]["splits"]["train"]["images"] == 48
-    assert record["packages"]["torch"] == torch.__version__
+    assert record["packages"]["torch"] == version("torch")
     assert record["seconds"] > 0 and record["peak_memory_mib"]["host"] > 100
     assert "Epoch(train) [3]" in (folder / "log.txt").read_text()
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal
 
-from obc.experiment import NoBox, OffsetBin, ResolvedRun
+from obc.box_losses import Distribution, NoBox, OffsetBin, SideAware, Variance
+from obc.experiment import ResolvedRun
 from obc.scale import Network, Sizes
 
 Part = Literal["stem", "stage1", "stage2", "stage3", "stage4", "neck", "rpn", "box"]
@@ -135,18 +136,40 @@ def _rpn(sizes: Sizes, size: tuple[int, int]) -> Iterator[Layer]:
 def _box_head(run: ResolvedRun, num_classes: int, rois: int) -> Iterator[Layer]:
     box, width = run.spec.box, run.sizes.fc_channels
     yield _linear(run.sizes.neck_channels * ROI_SIDE**2, width, rois)
-    yield _linear(width, width, rois)
     yield _linear(width, num_classes + 1, rois)
+    if isinstance(box, SideAware):
+        yield from _side_aware_branch(run.sizes.neck_channels, rois)
+        return
+    yield _linear(width, width, rois)
     if isinstance(box, NoBox):
         return
     # MMDetection's Faster R-CNN regresses by class, its Cascade R-CNN does not.
     agnostic, numbers = run.spec.cascade is not None, 4
-    if isinstance(box, OffsetBin):
+    if isinstance(box, Distribution):
+        agnostic, numbers = True, 4 * (box.num_intervals + 1)
+    elif not isinstance(box, OffsetBin):
+        agnostic = agnostic if box.reg_class_agnostic is None else box.reg_class_agnostic
+        numbers = 8 if isinstance(box, Variance) else 4
+    else:
         logits = box.num_bins + (0 if box.bins_include_overflow else 2)
         agnostic, numbers = box.reg_class_agnostic, 4 * box.num_stages * logits
         for _ in range(box.stage_fcs * (box.num_stages - 1)):
             yield _linear(width, width, rois)
     yield _linear(width, numbers * (1 if agnostic else num_classes), rois)
+
+
+def _side_aware_branch(channels: int, rois: int) -> Iterator[Layer]:
+    """SABL's box branch: convolutions, attention along each axis, a doubled row and column."""
+    side = (ROI_SIDE * rois, ROI_SIDE)
+    for _ in range(2):
+        yield _convolution("box", channels, channels, 3, side, bias=True)
+    for _ in ("x", "y"):
+        yield _convolution("box", channels, 1, 1, side, bias=True)
+        for taps in (3, 2):  # after the attention, and the transposed one that doubles
+            weights = channels * channels * taps
+            yield Layer("box", 2 * weights * ROI_SIDE * rois, weights + channels)
+    for _ in ("bucket", "offset"):
+        yield _linear(channels, 1, 2 * 2 * ROI_SIDE * rois)
 
 
 def _convolution(

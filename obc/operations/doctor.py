@@ -211,7 +211,9 @@ def trainings_at_once(plan: Plan, gpus: int) -> int:
     """
     if not plan.gpus_per_run:
         return len(os.sched_getaffinity(0))
-    everything = sum(len(plan.seeds_of(run_id)) for run_id in plan.trainings)
+    everything = sum(
+        len(plan.seeds_of(run_id)) for run_id in plan.trainings if not plan.is_beyond(run_id)
+    )
     return max(1, gpus // plan.gpus_per_run) if gpus else everything
 
 

@@ -118,12 +118,13 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
 
 
 def bytes_to_come(plan: Plan, at_once: int) -> int:
-    """Bytes that what is still to do needs in the results' folder.
+    """Bytes that what is still to do of the paper's runs needs in the results' folder.
 
     Args:
         at_once: trainings in progress together, the largest of them counted.
     """
-    to_do = [cost for cost in costs(plan) if cost.basis != "done"]
+    known = [cost for cost in costs(plan) if not plan.is_beyond(cost.run_id)]
+    to_do = [cost for cost in known if cost.basis != "done"]
     in_progress = nlargest(at_once, (cost.peak_disk for cost in to_do))
     return sum(cost.disk for cost in to_do) + sum(in_progress)
 

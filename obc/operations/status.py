@@ -24,7 +24,7 @@ from obc.operations.estimate import (
 )
 from obc.plan import Plan
 from obc.records import evaluation_failure, read_json, read_record
-from obc.runs import run_status
+from obc.runs import run_status, shown_tables
 
 State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
 
@@ -74,13 +74,19 @@ class RunState:
 
 
 def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
-    """The state of every training of a plan, starting weights first.
+    """The state of every training behind the tables that are shown, starting weights first.
 
     Args:
         now: the moment that silence is measured at.
     """
     now = now or datetime.now(UTC)
-    keys = [(run_id, seed) for run_id in plan.trainings for seed in plan.seeds_of(run_id)]
+    shown = set(shown_tables(plan))
+    keys = [
+        (run_id, seed)
+        for run_id, run in plan.trainings.items()
+        if run_id in plan.initial_runs or shown.intersection(run.tables)
+        for seed in plan.seeds_of(run_id)
+    ]
     found = [_look(plan, run_id, seed, now) for run_id, seed in keys]
     rates = _rates(plan, found)
     return [_with_time_left(plan, state, rates) for state in found]

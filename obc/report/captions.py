@@ -17,9 +17,13 @@ NOT_COMPARABLE = "Not comparable with the paper's numbers."
 
 
 def title(table: TableSpec) -> str:
-    """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`"""
+    """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`
+
+    A table that is not the paper's says so in place of a section.
+    """
     number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
-    return f"{number[:1].upper()}{number[1:]}. {table.title} (section {table.section})."
+    where = "not in the paper" if table.beyond else f"section {table.section}"
+    return f"{number[:1].upper()}{number[1:]}. {table.title} ({where})."
 
 
 def signed(number: float) -> str:

@@ -18,7 +18,7 @@ from obc.errors import SuiteError
 from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.records import require_record
-from obc.runs import run_status
+from obc.runs import run_status, shown_tables
 from obc.spec_errors import ConfigError
 
 COLUMNS = (
@@ -58,7 +58,7 @@ def collect(plan: Plan, tables: Iterable[str] | None = None) -> pd.DataFrame:
     """Collect everything that has been measured for some tables of a plan.
 
     Args:
-        tables: names of tables and figures; None: all of the plan.
+        tables: names of tables and figures; None: those of `obc.runs.shown_tables`.
 
     Returns:
         Columns `table, row, label, run_id, decode, seed, metric, value, paper, status`. `row` is
@@ -71,7 +71,7 @@ def collect(plan: Plan, tables: Iterable[str] | None = None) -> pd.DataFrame:
         ConfigError: a name that is no table of the plan.
         MetricsFileError: a metrics file is damaged or belongs to something else.
     """
-    names = plan.tables if tables is None else _known(plan, tables)
+    names = shown_tables(plan) if tables is None else _known(plan, tables)
     lines = [
         line
         for name in names

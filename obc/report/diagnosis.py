@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from obc.bins import OffsetBins
-from obc.experiment import OffsetBin, RunSpec, TableSpec
+from obc.box_losses import OffsetBin
+from obc.experiment import RunSpec, TableSpec
 from obc.matching import true_positives
 from obc.plan import Plan
 from obc.report.evaluations import evaluations, lines_of, load, over_seeds

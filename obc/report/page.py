@@ -30,7 +30,7 @@ from obc.report.collect import collect, summarise
 from obc.report.provenance import Measurement, Provenance, TracedRun, trace_back
 from obc.report.tables import Cell, printed_cells, table_notes
 from obc.report.trace import UNKNOWN, run_facts
-from obc.runs import RunStatus
+from obc.runs import RunStatus, shown_tables
 
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
@@ -140,7 +140,9 @@ def render(plan: Plan, captions: Path) -> str:
     figures = _figures(plan, captions)
     further = _further(plan, captions, figures)
     diagnosed = [view.figure for view in further]
-    names = sorted(plan.tables, key=lambda name: name in plan.figures)  # stable: tables first
+    names = sorted(
+        shown_tables(plan), key=lambda name: name in plan.figures
+    )  # stable: tables first
     return environment.get_template("report.html.jinja").render(
         plan=plan,
         heading=plan.results.name,

@@ -5,8 +5,8 @@ Apart from the figures, so that the workflow can ask without importing what draw
 
 from __future__ import annotations
 
+from obc.box_losses import OffsetBin
 from obc.errors import SuiteError
-from obc.experiment import OffsetBin
 from obc.plan import Plan
 from obc.runs import run_status
 

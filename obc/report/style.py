@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obc.atomic import atomic_path, write_text
-from obc.experiment import Box, Decode, OffsetBin
+from obc.box_losses import Box, OffsetBin
+from obc.experiment import Decode
 
 # The palette of Okabe and Ito, which the colour-blind tell apart.
 REGRESSION = "#0072b2"  # smooth L1, the baseline

@@ -25,6 +25,7 @@ from obc.report.captions import sentence, stamp, title
 from obc.report.collect import collect, require_complete, summarise
 from obc.report.freshness import weights_notes
 
+KEY_OURS = "Cells: in percent; bold: the best of its block."
 KEY = (
     "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
     "ours among ours and the paper's among the paper's."
@@ -97,12 +98,16 @@ def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
 
 
 def write_long(plan: Plan, path: Path, strict: bool) -> None:
-    """Write every table of the plan as one tidy long CSV, the columns being `collect`'s.
+    """Write the tables of the plan as one tidy long CSV, the columns being `collect`'s.
+
+    Args:
+        strict: the paper's tables, all of them complete; otherwise what `shown_tables` names.
 
     Raises:
         IncompleteError, MetricsFileError: as `write`.
     """
-    write_text(path, _collected(plan, None, strict).to_csv(index=False))
+    names = list(plan.paper_tables) if strict else None
+    write_text(path, _collected(plan, names, strict).to_csv(index=False))
 
 
 def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFrame:
@@ -110,6 +115,16 @@ def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFram
     if strict:
         require_complete(plan, frame)
     return frame
+
+
+def published(table: TableSpec) -> bool:
+    """Whether the paper prints a number of the table."""
+    return any(row.paper is not None for row in table.rows)
+
+
+def key(table: TableSpec) -> str:
+    """How the cells of a table are to be read."""
+    return KEY if published(table) else KEY_OURS
 
 
 # --- cells -------------------------------------------------------------------------------------
@@ -207,11 +222,11 @@ def _row_status(lines: pd.DataFrame) -> str:
 def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
     columns = _labels(table, escape_markdown)
     for index, metric in enumerate(table.metrics):
-        columns[metric] = [_markdown_cell(row[index]) for row in cells]
+        columns[metric] = [_markdown_cell(row[index], published(table)) for row in cells]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
     notes = "".join(f"\n- {escape_markdown(note)}" for note in table_notes(plan, table))
     caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
-    return f"{caption}\n\n{body}\n\n{KEY}\n{notes}".rstrip() + "\n"
+    return f"{caption}\n\n{body}\n\n{key(table)}\n{notes}".rstrip() + "\n"
 
 
 def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
@@ -233,15 +248,14 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
         caption=escape_latex(_latex_caption(table)),
         name=table.name,
         body=body.strip(),
-        note=escape_latex(" ".join([stamp(plan, table), KEY, *table_notes(plan, table)])),
+        note=escape_latex(" ".join([stamp(plan, table), key(table), *table_notes(plan, table)])),
     )
 
 
 def _latex_caption(table: TableSpec) -> str:
     """The title without its number, since LaTeX numbers tables itself."""
     number, _, heading = title(table).partition(". ")
-    has_published = any(row.paper is not None for row in table.rows)
-    return f"{heading} Ours beside the paper's {number}." if has_published else heading
+    return f"{heading} Ours beside the paper's {number}." if published(table) else heading
 
 
 def _latex_lines(
@@ -249,7 +263,7 @@ def _latex_lines(
 ) -> list[list[str]]:
     """The lines of one row, each with a text for each column, all of it LaTeX."""
     columns = [[escape_latex(line) for line in wrap(label, LATEX_LABEL)] for label in labels]
-    columns += [_latex_cell(cell) for cell in cells]
+    columns += [_latex_cell(cell, published(table)) for cell in cells]
     # At the start of a line LaTeX would take [ and * for options of the line break before it.
     columns[0] = [f"{{}}{text}" if text[0] in "[*" else text for text in columns[0]]
     lines = [list(texts) for texts in zip_longest(*columns, fillvalue="")]
@@ -260,16 +274,16 @@ def _latex_lines(
     return lines
 
 
-def _latex_cell(cell: Cell) -> list[str]:
+def _latex_cell(cell: Cell, published: bool) -> list[str]:
     """Ours over the paper's number and the difference, or over why there is none."""
     number, bracket, why = cell.ours.partition(" [")
     words = [*wrap(number, LATEX_CELL), *wrap(bracket.strip() + why, LATEX_CELL)]
     ours = [escape_latex(line) for line in words]
     inside = f"({cell.paper}, {cell.difference})" if cell.difference else f"({cell.paper})"
-    paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)]
+    paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)] if published else []
     if cell.bold_ours:
         ours = [rf"\textbf{{{line}}}" for line in ours]
-    if cell.bold_paper:
+    if paper and cell.bold_paper:
         paper[0] = paper[0].replace(cell.paper, rf"\textbf{{{cell.paper}}}")
     return ours + paper
 
@@ -287,9 +301,11 @@ def _label(row: Row) -> str:
     return f"{row.label} (literature)" if row.cited else row.label
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell, published: bool) -> str:
     """All on one line; a row from the literature has the paper's number only."""
     ours = f"**{cell.ours}**" if cell.bold_ours else cell.ours
+    if not published:
+        return ours
     paper = f"**{cell.paper}**" if cell.bold_paper else cell.paper
     inside = f"{paper}, {cell.difference}" if cell.difference else paper
     return f"{ours} ({inside})".strip()

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
+from obc.box_losses import OffsetBin
 from obc.errors import SuiteError
-from obc.experiment import OffsetBin, Row, TableSpec
+from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.records import is_imported
 from obc.report import style

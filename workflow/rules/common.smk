@@ -264,6 +264,8 @@ def inside_figure(name, title):
 def table_files(table):
     """What a named target of the workflow makes."""
     files = [RESULTS / "tables" / f"{table}.{kind}" for kind in ("csv", "md", "tex")]
+    if PLAN.tables[table].compared_rows:
+        files += [RESULTS / "tables" / f"{table}_compared.{kind}" for kind in ("csv", "md")]
     if table in PLAN.figures:
         files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
     return files

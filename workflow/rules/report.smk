@@ -37,6 +37,34 @@ rule table:
         "obc table {params.plan} {wildcards.table} > {log} 2>&1"
 
 
+rule compared:
+    input:
+        lambda wildcards: evaluation_files(wildcards.table),
+    output:
+        RESULTS / "tables" / "{table}_compared.csv",
+        report(
+            RESULTS / "tables" / "{table}_compared.md",
+            caption="../report/compared.rst",
+            category="Tables",
+            labels={"table": "{table}, compared", "format": "text"},
+        ),
+    log:
+        RESULTS / "logs" / "compared-{table}.log",
+    benchmark:
+        RESULTS / "logs" / "compared-{table}.benchmark.tsv"
+    wildcard_constraints:
+        table="|".join(PLAN.tables),
+    conda:
+        ENVIRONMENT
+    threads: 2
+    params:
+        plan=PLAN_FILE,
+        spec=lambda wildcards: PLAN.table_digest(wildcards.table),
+        code=code_digest(CLAIMS_CODE),
+    shell:
+        "obc compared {params.plan} {wildcards.table} --workers {threads} 2>&1 | tee {log}"
+
+
 rule all_csv:
     input:
         [path for name in PLAN.paper_tables for path in metrics_files(name)],

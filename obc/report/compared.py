@@ -1,0 +1,225 @@
+"""A table's rows against each other: differences with their intervals, and what a head costs.
+
+For tables whose rows name another one (`against`). The intervals are those of the paper's claims
+(`obc.report.verdicts`); a difference is called one only where its interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from obc.atomic import write_text
+from obc.claims import Claims, Higher, Topic
+from obc.experiment import Row, TableSpec
+from obc.plan import Plan
+from obc.report.captions import row_label, signed, stamp, title
+from obc.report.claims import LEGEND, MARKS
+from obc.report.tables import escape_markdown, table_notes
+from obc.report.verdicts import JudgedContrast, count_test_images, judge
+from obc.spec_errors import ConfigError
+
+RESAMPLES, SEED, CONFIDENCE = 2000, 2020, 0.95
+# What `Higher` says of a row against another, in words that claim nothing of the paper.
+WORDS = {
+    "reproduced": "higher",
+    "not reproduced": "lower",
+    "within noise": "not told apart",
+    "not run": "not run",
+}
+SYMBOLS = {"higher": "▲", "lower": "▼", "not told apart": "~", "not run": "–"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One number of a row less that of another, and whether the two can be told apart."""
+
+    row: int
+    key: str
+    against: str
+    metric: str
+    judged: JudgedContrast
+
+    @property
+    def found(self) -> str:
+        """`higher`, `lower`, `not told apart` or `not run`."""
+        return WORDS[self.judged.verdict]
+
+
+def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -> None:
+    """Write `<name>_compared.csv` and `.md` into `folder`.
+
+    Args:
+        name: a table of the plan whose rows name others to be compared with.
+        strict: write nothing while an evaluation of a compared row is missing.
+        workers: processes that resample the test images.
+
+    Raises:
+        ConfigError: no such table, or none of its rows is compared.
+        IncompleteError, MetricsFileError, DetectionsFileError: as `obc.report.verdicts.judge`.
+    """
+    if name not in plan.tables or not plan.tables[name].compared_rows:
+        known = [table.name for table in plan.tables.values() if table.compared_rows]
+        raise ConfigError(
+            f"{name!r} is no table with rows that say `against`; allowed: {', '.join(known)}"
+        )
+    table = plan.tables[name]
+    found = compare(plan, table, strict, workers)
+    costs = {index: cost(plan, row) for index, row in enumerate(table.rows) if not row.cited}
+    write_text(folder / f"{name}_compared.csv", csv(table, found, costs))
+    write_text(folder / f"{name}_compared.md", markdown(plan, table, found, costs))
+
+
+def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tuple[Compared, ...]:
+    """Every metric of every compared row less that of the row that it names.
+
+    Raises:
+        IncompleteError, MetricsFileError, DetectionsFileError: as `obc.report.verdicts.judge`.
+    """
+    questions = tuple(
+        Higher(
+            id=row.key,
+            section="",
+            statement=f"{row_label(row)} is above {table.keyed_rows[row.against].label}",
+            kind="higher",
+            pairs=(((row.key,), (row.against,)),),
+            metrics=(metric,),
+        )
+        for row in table.compared_rows
+        for metric in table.metrics
+    )
+    judged_as = plan.claims or Claims.model_construct(
+        resamples=RESAMPLES, seed=SEED, confidence=CONFIDENCE
+    )
+    topic = Topic.model_construct(table=table.name, title=table.title, claims=questions)
+    claims = judged_as.model_copy(update={"topics": (topic,)})
+    ((judged),) = judge(plan.model_copy(update={"claims": claims}), strict, workers)
+    rows = {row.key: index for index, row in enumerate(table.rows)}
+    return tuple(
+        Compared(
+            rows[one.claim.id],
+            one.claim.id,
+            table.rows[rows[one.claim.id]].against,
+            one.claim.metrics[0],
+            one.contrasts[0],
+        )
+        for one in judged.claims
+    )
+
+
+def cost(plan: Plan, row: Row) -> dict[str, float]:
+    """What an evaluation of the row noted of its box head; empty before there is one."""
+    run_id = plan.run_of(row).run_id
+    for seed in plan.seeds_of(run_id):
+        path = plan.run_folder(run_id, seed) / f"metrics.{row.decode}.json"
+        if path.exists():
+            return json.loads(path.read_text()).get("box_head", {})
+    return {}
+
+
+def csv(table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, float]]) -> str:
+    """A line for each difference, in AP points, unrounded."""
+    lines = [
+        {
+            "row": one.row,
+            "name": row_label(table.rows[one.row]),
+            "against": table.keyed_rows[one.against].label,
+            "metric": one.metric,
+            "difference": one.judged.difference,
+            "low": one.judged.low,
+            "high": one.judged.high,
+            "found": one.found,
+            "spread": one.judged.spread,
+            "head_parameters": costs[one.row].get("parameters"),
+            "head_mflop_per_roi": costs[one.row].get("mflop_per_roi"),
+        }
+        for one in found
+    ]
+    return pd.DataFrame(lines).to_csv(index=False, na_rep="n/a", float_format="%.10g")
+
+
+def markdown(
+    plan: Plan, table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, float]]
+) -> str:
+    """The page: each row's differences, the cost of its head, what can be said in a sentence."""
+    cells = {(one.row, one.metric): one for one in found}
+    lines = []
+    for index, row in enumerate(table.rows):
+        if row.cited:
+            continue
+        line = {
+            "Method": row.label,
+            "Less": table.keyed_rows[row.against].label if row.against else "",
+        }
+        for metric in table.metrics:
+            one = cells.get((index, metric))
+            line[metric] = "" if one is None else _cell(one)
+        line |= {
+            "Head, parameters": _parameters(costs[index]),
+            "MFLOP an RoI": _mflop(costs[index]),
+        }
+        lines.append({name: escape_markdown(text) for name, text in line.items()})
+    body = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+    spreads = {one.judged.spread for one in cells.values()}
+    images = count_test_images(plan, table.dataset)
+    tested = "" if images is None else f" {images} test images."
+    legend = (
+        "Cells: the row less the one that it is compared with, in AP points, with the 95 % "
+        "interval over test images and trainings that the claims have too. ▲: higher, ▼: lower, "
+        "~: the two cannot be told apart. Of twenty intervals one leaves out the truth by chance. "
+        "Head: the box head with its classification, all stages of a cascade."
+    )
+    paragraphs = [
+        f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table) + tested)}",
+        body,
+        legend,
+        *(LEGEND[spread] for spread in LEGEND if spread in spreads),
+        "\n".join(f"- {escape_markdown(text)}" for text in sentences(table, cells.values())),
+        "\n".join(f"- {escape_markdown(note)}" for note in table_notes(plan, table)),
+    ]
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def sentences(table: TableSpec, found: Iterable[Compared]) -> list[str]:
+    """What the intervals allow to say: by metric and reference, who is higher and who lower."""
+    groups: dict[tuple[str, str], list[Compared]] = {}
+    for one in sorted(found, key=lambda one: table.metrics.index(one.metric)):
+        groups.setdefault((one.metric, one.against), []).append(one)
+    return [
+        f"{metric}, against {table.keyed_rows[against].label}: {_said(table, group)}."
+        for (metric, against), group in groups.items()
+    ]
+
+
+def _said(table: TableSpec, group: list[Compared]) -> str:
+    parts = []
+    for word in SYMBOLS:
+        of_word = [one for one in group if one.found == word]
+        told = word in ("higher", "lower")
+        names = [
+            table.rows[one.row].label + (f" {signed(one.judged.difference)}" if told else "")
+            for one in of_word
+        ]
+        parts += [f"{word}: {', '.join(names)}"] if names else []
+    return "; ".join(parts)
+
+
+def _cell(one: Compared) -> str:
+    judged = one.judged
+    if judged.difference is None or judged.low is None:
+        return judged.reason or "not run"
+    interval = f"[{signed(judged.low)}, {signed(judged.high)}]"
+    mark = MARKS[judged.spread]
+    return f"{signed(judged.difference)} {interval} {SYMBOLS[one.found]}{mark}"
+
+
+def _parameters(cost: dict[str, float]) -> str:
+    return f"{cost['parameters']:,}" if cost else "not evaluated"
+
+
+def _mflop(cost: dict[str, float]) -> str:
+    return f"{cost['mflop_per_roi']:.3g}" if cost else "not evaluated"

@@ -1,0 +1,204 @@
+"""Tables beyond the paper: made when named, changing nothing of the paper's, rows compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from claim_fixtures import evaluated, plan_with, resampler
+from report_fixtures import measure, plan_of, run_folder
+
+from obc.operations.status import states
+from obc.plan import Plan, load_plan
+from obc.report import compared
+from obc.report.captions import title
+from obc.report.collect import collect
+from obc.report.compared import compare, csv, markdown
+from obc.report.tables import render, write_long
+from obc.report.verdicts import judge
+from obc.runs import shown_tables
+from obc.spec_errors import ConfigError
+
+BEYOND = """
+title: More
+beyond: true
+dataset: voc
+metrics: [AP, AP90]
+common: {detector: faster_rcnn, backbone: r50}
+rows:
+  - {label: Smooth L1, key: l1, box: {loss: smooth_l1}}
+  - {label: L2, key: l2, against: l1, box: {loss: l2}}
+  - {label: GIoU, key: giou, against: l1, box: {loss: giou}}
+  - {label: IoU, key: iou, against: giou, box: {loss: iou}}
+"""
+CLAIM = "kind: higher, pairs: [[bins, l1]]"
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return plan_with(tmp_path, CLAIM, seeds=(0, 1, 2), more=BEYOND)
+
+
+# --- the suite's own ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_the_suite_s_tables_beyond_the_paper_add_nothing_to_the_paper_s(scale: str) -> None:
+    plan = load_plan({"scale": scale})
+    assert {"beyond_paper", "ambiguities"} == set(plan.tables) - set(plan.paper_tables)
+    assert len(plan.paper_runs) == 39
+    assert all(row.paper is None for name in ("beyond_paper", "ambiguities")
+               for row in plan.tables[name].rows)  # fmt: skip
+
+
+def test_each_ambiguity_is_one_switch_away_from_the_row_that_it_is_compared_with() -> None:
+    table = load_plan({}).tables["ambiguities"]
+    for row in table.compared_rows:
+        ours, reference = (r.run.model_dump() for r in (row, table.keyed_rows[row.against]))
+        changed = [
+            (name, part)
+            for name in ours
+            for part in (ours[name] if isinstance(ours[name], dict) else [None])
+            if (ours[name] if part is None else ours[name][part])
+            != (reference[name] if part is None else reference[name][part])
+        ]
+        assert len(changed) == 1, f"{row.label}: {changed}"
+
+
+# --- what a plan makes of them -----------------------------------------------------------------
+
+
+def test_they_bring_no_seeds_to_runs_that_the_paper_s_tables_have(tmp_path: Path) -> None:
+    seeds = {"default": [0], "more": [0, 1, 2]}
+    plan = plan_with(tmp_path, CLAIM, seeds=seeds, more=BEYOND)
+    l1, _, giou, _ = (plan.run_of(row).run_id for row in plan.tables["more"].rows)
+    assert (plan.seeds_of(l1), plan.seeds_of(giou)) == ((0,), (0, 1, 2))
+
+
+def test_the_summary_counts_them_apart(plan: Plan) -> None:
+    assert "12 trainings (4 runs with 3 seeds each)" in plan.summary[0]
+    assert plan.summary[1] == ("beyond the paper, made only when named: more (6 trainings more)")
+
+
+def test_they_are_shown_once_a_run_of_their_own_has_begun(plan: Plan) -> None:
+    run_folder(plan, "more", 0)  # Table 7's run too
+    assert shown_tables(plan) == ("table7",)
+    run_folder(plan, "more", 2)
+    assert set(shown_tables(plan)) == {"table7", "more"}
+
+
+def test_status_tells_of_their_runs_once_one_has_begun(plan: Plan) -> None:
+    assert not any("giou" in state.run_id for state in states(plan))
+    run_folder(plan, "more", 2)
+    assert any("giou" in state.run_id for state in states(plan))
+
+
+def test_the_complete_long_file_needs_none_of_them(tmp_path: Path) -> None:
+    table = BEYOND.replace("beyond: true", 'section: "4"')
+    plan = plan_of(tmp_path, {"more": BEYOND, "table7": table})
+    for row in range(4):
+        measure(plan, "table7", row, {"AP": 1.0, "AP90": 1.0})
+    write_long(plan, tmp_path / "all.csv", strict=True)
+    assert set(pd.read_csv(tmp_path / "all.csv")["table"]) == {"table7"}
+
+
+def test_a_table_has_a_section_or_is_beyond_the_paper(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="either a section of the paper or beyond: true"):
+        plan_of(tmp_path, {"more": BEYOND.replace("beyond: true\n", "")})
+
+
+@pytest.mark.parametrize("against", ["nobody", "iou"])
+def test_a_row_is_compared_with_another_row_that_is_there(tmp_path: Path, against: str) -> None:
+    text = BEYOND.replace("against: giou", f"against: {against}")
+    with pytest.raises(ConfigError, match=f"against is '{against}', allowed: .*l1, l2, giou"):
+        plan_of(tmp_path, {"more": text})
+
+
+# --- how they are printed ----------------------------------------------------------------------
+
+
+def test_its_title_says_that_it_is_not_the_paper_s(plan: Plan) -> None:
+    assert title(plan.tables["more"]) == "More. More (not in the paper)."
+
+
+def test_its_cells_are_ours_alone(plan: Plan) -> None:
+    measure(plan, "more", 2, {"AP": 41.0, "AP90": 4.0})
+    texts = render(plan, plan.tables["more"], collect(plan, ["more"]))
+    assert "41.0 [1 of 3 seeds, not run]" in texts["md"]
+    assert not any("not published" in texts[kind] for kind in ("md", "tex"))
+    assert "the paper's" not in texts["md"].split("|")[-1]
+
+
+# --- rows against each other -------------------------------------------------------------------
+
+FLAT = {"l1": [50.0, 50.5, 49.5], "l2": [40.0, 40.5, 39.5], "giou": [50.1, 50.6, 49.6]}
+
+
+def found_in(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[compared.Compared, ...]:
+    """`compare` with resamples that move all evaluations alike."""
+    fake = resampler()
+    monkeypatch.setattr(
+        compared, "judge", lambda plan, strict, workers: judge(plan, strict, resample=fake)
+    )
+    return compare(plan, plan.tables["more"], strict=True)
+
+
+def test_a_difference_is_called_one_where_its_interval_leaves_out_0(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
+    found = {(one.key, one.metric): one.found for one in found_in(plan, monkeypatch)}
+    assert found["l2", "AP"] == "lower"  # 10 points apart, trainings half a point
+    assert found["giou", "AP"] == "not told apart"  # 0.1 apart
+    assert found["iou", "AP"] == "higher"
+    assert set(found.values()) == {"lower", "higher", "not told apart"}
+
+
+def test_each_row_is_compared_with_the_one_that_it_names(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
+    differences = {
+        one.key: round(one.judged.difference, 6)
+        for one in found_in(plan, monkeypatch)
+        if one.metric == "AP"
+    }
+    assert differences == {"l2": -10.0, "giou": 0.1, "iou": 9.9}
+
+
+def test_the_page_has_intervals_marks_costs_and_sentences(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
+    found = found_in(plan, monkeypatch)
+    costs = {row: {"parameters": 1234 + row, "mflop_per_roi": 0.5} for row in range(4)}
+    page = markdown(plan, plan.tables["more"], found, costs)
+    (line,) = (line for line in page.splitlines() if line.startswith("| L2"))
+    assert "−10.0 [" in line and "▼" in line and "1,235" in line
+    assert "- AP, against Smooth L1: lower: L2 −10.0; not told apart: GIoU." in page
+    assert "- AP, against GIoU: higher: IoU +9.9." in page
+
+
+def test_the_csv_has_a_line_for_each_difference(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
+    path = tmp_path / "compared.csv"
+    path.write_text(
+        csv(plan.tables["more"], found_in(plan, monkeypatch), {i: {} for i in range(4)})
+    )
+    frame = pd.read_csv(path)
+    assert frame[["row", "metric"]].drop_duplicates().shape[0] == len(frame) == 6
+    assert (frame["low"] <= frame["difference"]).all()
+
+
+def test_what_is_missing_is_not_run_and_not_compared(plan: Plan) -> None:
+    found = compare(plan, plan.tables["more"], strict=False)
+    assert {one.found for one in found} == {"not run"}
+    assert "not evaluated" in markdown(plan, plan.tables["more"], found, {i: {} for i in range(4)})
+
+
+def test_a_table_without_compared_rows_is_refused(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'table7' is no table .* allowed: more"):
+        compared.write(plan, "table7", tmp_path, strict=False)
