@@ -10,6 +10,7 @@ from claim_fixtures import evaluated, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
 from obc.operations.status import states
+from obc.operations.why import find_run
 from obc.plan import Plan, load_plan
 from obc.report import compared
 from obc.report.captions import title
@@ -113,6 +114,14 @@ def test_a_row_is_compared_with_another_row_that_is_there(tmp_path: Path, agains
     text = BEYOND.replace("against: giou", f"against: {against}")
     with pytest.raises(ConfigError, match=f"against is '{against}', allowed: .*l1, l2, giou"):
         plan_of(tmp_path, {"more": text})
+
+
+def test_a_beginning_that_several_runs_share_means_the_paper_s(tmp_path: Path) -> None:
+    half = BEYOND.replace("{loss: giou}", "{loss: l2, loss_weight: 0.5}")
+    plan = plan_with(tmp_path, CLAIM, more=half)
+    assert find_run(plan, "voc-faster-r50-l2") == plan.run_of(plan.tables["table7"].rows[0]).run_id
+    with pytest.raises(ConfigError, match="several runs start"):
+        find_run(plan, "voc-faster-r50")
 
 
 # --- how they are printed ----------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_every_row_is_in_a_claim(plan: Plan) -> None:
         for found in topic.claims
         for key in found.row_keys
     }
-    rows = {(name, key) for name, table in plan.tables.items() for key in table.keyed_rows}
+    rows = {(name, key) for name in plan.paper_tables for key in plan.tables[name].keyed_rows}
     assert claimed == rows
 
 

@@ -137,6 +137,14 @@ def test_figures_come_with_their_caption_where_there_is_one(tmp_path: Path) -> N
     ]
 
 
+def test_a_figure_is_a_png_only_where_there_is_no_svg(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("both.svg", "both.png", "photographs.png"):
+        (tmp_path / "figures" / name).touch()
+    found = figures(tmp_path, tmp_path)
+    assert [figure.path.name for figure in found] == ["both.svg", "photographs.png"]
+
+
 def test_ap_against_iou_is_the_long_table_s(results: Path) -> None:
     method = "obc-a3-n20-k1"
     long = pd.DataFrame(

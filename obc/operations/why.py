@@ -19,16 +19,18 @@ from obc.spec_errors import ConfigError
 
 
 def find_run(plan: Plan, beginning: str) -> str:
-    """The run id that starts with `beginning`.
+    """The run id that starts with `beginning`; of several the one that tables of the paper have.
 
     Raises:
-        ConfigError: none does, or several do.
+        ConfigError: none does, or several of the paper's, or several and none of the paper's.
     """
     if beginning in plan.trainings:
         return beginning
     found = [run_id for run_id in plan.trainings if run_id.startswith(beginning)]
-    if len(found) == 1:
-        return found[0]
+    of_paper = [run_id for run_id in found if not plan.is_beyond(run_id)]
+    for candidates in (found, of_paper):
+        if len(candidates) == 1:
+            return candidates[0]
     what = "several runs start" if found else "no run starts"
     known = "\n  ".join(found or plan.trainings)
     raise ConfigError(f"{what} with {beginning!r}; name one of\n  {known}")

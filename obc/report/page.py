@@ -251,7 +251,8 @@ def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[
         frame = pd.read_csv(path, keep_default_na=False, na_values=["n/a"])
         figure = by_name.get(name)
         # The figure above it has said what is in `<name>.rst`.
-        caption = _caption(captions, f"{name}_table" if figure else name)
+        said = "compared" if name.endswith("_compared") else name
+        caption = _caption(captions, f"{name}_table" if figure else said)
         lines = frame.astype(object).map(_short).to_numpy().tolist()
         views.append(FurtherView(name, figure, caption, list(frame.columns), lines))
     return views

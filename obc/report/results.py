@@ -1,6 +1,6 @@
 """What a results folder holds, read back for people who look at it: tables, verdicts, figures.
 
-Everything here is what the workflow wrote (`tables/*.csv`, `claims.json`, `figures/*.svg`); nothing
+Everything here is what the workflow wrote (`tables/*.csv`, `claims.json`, `figures`); nothing
 is measured or computed anew.
 """
 
@@ -239,10 +239,17 @@ def _contrast(contrasts: list[dict]) -> tuple[str, str]:
 def figures(results: Path, captions: Path = Path("workflow/report")) -> list[ReadFigure]:
     """Every figure of a results folder, complete ones in the place of partial ones.
 
+    As SVG; as PNG where only that is there, as committed results keep a figure of photographs.
+
     Args:
         captions: folder with a `<name>.rst` for figures that are explained.
     """
     folders = (results / "partial" / "figures", results / "figures")
-    paths = {path.stem: path for folder in folders for path in sorted(folder.glob("*.svg"))}
+    paths = {
+        path.stem: path
+        for folder in folders
+        for kind in ("png", "svg")
+        for path in folder.glob(f"*.{kind}")
+    }
     texts = {path.stem: path.read_text().strip() for path in captions.glob("*.rst")}
     return [ReadFigure(name, paths[name], texts.get(name, "")) for name in sorted(paths)]
