@@ -105,7 +105,7 @@ $(READY): requirements.lock
 lock: $(READY) ## requirements.lock anew from pyproject.toml
 	$(PIP) pip-tools==7.6.2
 	grep -E '^torch==' requirements.lock > .venv/torch.txt
-	$(BIN)/pip-compile --quiet --extra dev --extra build --strip-extras --no-header --no-annotate \
+	$(BIN)/pip-compile --quiet --extra suite --extra notebooks --extra dev --extra build --strip-extras --no-header --no-annotate \
 	  --allow-unsafe --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
 	  --pip-args '--no-build-isolation' -c .venv/torch.txt -o .venv/lock.txt pyproject.toml
 	(sed -n '/^#/p' requirements.lock; grep '==' .venv/lock.txt | sed 's/+cpu$$//') > .venv/lock.new

@@ -1,11 +1,26 @@
-"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+"""pyproject.toml, requirements.lock and environment.yml describe one environment.
+
+Of it the package alone needs a small part, and works where only that is installed.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
+from collections.abc import Iterable
+from email.parser import Parser
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
+import pytest
 import yaml
+from conftest import ENVIRONMENT
+from conftest import PROJECT as FOLDER
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -20,10 +35,19 @@ LOCK = {
 }
 
 
+EXTRAS = {
+    name: [Requirement(line) for line in lines]
+    for name, lines in PROJECT["optional-dependencies"].items()
+}
+# Of the tested environment; torchvision, from PyPI, brings another build of torch.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained"}
+
+
 def direct_requirements() -> list[Requirement]:
-    extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + extras["dev"] + extras["build"]
-    return [Requirement(line) for line in lines]
+    """All that pyproject.toml names itself, but for extras that name others."""
+    lines = [Requirement(line) for line in PROJECT["dependencies"]]
+    lines += [requirement for name in sorted(LOCKED_EXTRAS) for requirement in EXTRAS[name]]
+    return [requirement for requirement in lines if requirement.name != PROJECT["name"]]
 
 
 def conda_pins() -> dict[str, str]:
@@ -67,8 +91,151 @@ def test_the_makefile_pins_nothing_that_the_lock_pins() -> None:
     assert not [name for name, version in LOCK.items() if f"{name}=={version}" in text]
 
 
-def test_an_installed_package_has_the_templates_of_the_report() -> None:
-    packages = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = packages["package-data"]["obc.report"]
-    found = {path.name for path in Path("obc/report").glob(pattern)}
-    assert found == {"report.css", "report.html.jinja"}
+def test_the_lock_is_made_of_every_extra_that_is_tested() -> None:
+    assert set(re.findall(r"--extra (\w+)", Path("Makefile").read_text())) == LOCKED_EXTRAS
+
+
+def test_an_extra_has_what_it_needs_by_itself() -> None:
+    assert [str(line) for line in EXTRAS["notebooks"] if line.name == "obc"] == ["obc[suite]"]
+    assert [line.extras for line in EXTRAS["dev"] if line.name == "obc"] == [{"suite", "notebooks"}]
+
+
+# --- the package -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_wheel_has_every_module_and_template_and_asks_for_the_head_s_packages_only(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "source"  # building writes beside what it builds
+    source.mkdir()
+    shutil.copytree(FOLDER / "obc", source / "obc", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(FOLDER / name, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--wheel-dir", tmp_path, source],
+        check=True, timeout=120,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.startswith("obc/")}
+        (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        asked = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
+    files = (source / "obc").rglob("*")
+    assert names == {str(path.relative_to(source)) for path in files if path.is_file()}
+    assert {"obc/report/templates/report.css", "obc/report/templates/report.html.jinja"} <= names
+    always = {Requirement(line).name for line in asked if "extra ==" not in line}
+    assert always == {"torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine"}
+
+
+WITHOUT = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+def without(blocked: Iterable[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run code where packages of these import names are not installed."""
+    setup = WITHOUT.replace("{blocked}", repr(set(blocked)))
+    return subprocess.run(
+        [sys.executable, "-c", setup + code],
+        cwd=FOLDER, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@cache
+def needed_by_the_head() -> frozenset[str]:
+    """Distributions that `pip install .` would bring, and what they bring."""
+    found: set[str] = set()
+    waiting = [Requirement(line) for line in PROJECT["dependencies"]]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and name not in found:
+            found.add(name)
+            try:
+                waiting += map(Requirement, requires(name) or [])
+            except PackageNotFoundError:  # CUDA's, beside a torch for the CPU
+                continue
+    return frozenset(found)
+
+
+def not_needed_by_the_head() -> set[str]:
+    """Import names of everything else that is installed here."""
+    needed = needed_by_the_head() | {"obc"}
+    return {
+        module
+        for module, distributions in packages_distributions().items()
+        if not needed & set(map(canonicalize_name, distributions))
+    }
+
+
+def test_what_the_head_does_without_is_most_of_what_is_installed() -> None:
+    left_out = {"snakemake", "pandas", "pydantic", "nbclient", "tabulate", "pytest", "requests"}
+    assert left_out <= not_needed_by_the_head()
+    assert {
+        "torch",
+        "mmdet",
+        "mmcv",
+        "mmengine",
+        "numpy",
+        "cv2",
+    } & not_needed_by_the_head() == set()
+
+
+@pytest.mark.slow
+def test_with_the_head_s_packages_alone_a_config_is_built_and_trains() -> None:
+    """Also where `obc` is imported first, so that `custom_imports` finds it there already."""
+    done = without(
+        not_needed_by_the_head(),
+        """
+from obc import OffsetBins
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+model = Config.fromfile("examples/faster-rcnn_r50_fpn_obc.py").model
+register_all_modules()
+head = MODELS.build(model.roi_head.bbox_head)
+assert isinstance(head.bbox_coder.bins, OffsetBins)
+scores, logits = head(torch.rand(2, 256, 7, 7))
+boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [5.0, 5.0, 9.0, 9.0]])
+labels = torch.tensor([3, 80])
+losses = head.loss(
+    scores, logits, torch.cat([torch.zeros(2, 1), boxes], 1), labels, torch.ones(2),
+    torch.full((2, 4), 0.5), torch.ones(2, 4),
+)
+losses["loss_bbox"].backward()
+print(logits.shape, head.bbox_coder.decode(boxes, logits).shape, losses["loss_bbox"].item() > 0)
+""",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "torch.Size([2, 176]) torch.Size([2, 4]) True"
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("pydantic", ["plan"]), ("pandas", ["curves", "plan.json", "table1"])],
+    ids=["when it starts", "in a step"],
+)
+def test_without_the_suite_the_command_says_what_to_install(
+    package: str, arguments: list[str]
+) -> None:
+    done = without(
+        [package],
+        f"from obc.__main__ import main; sys.argv[1:] = {arguments}; sys.exit(main())",
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"obc: {package} is not installed."), done.stderr
+    assert "pip install '.[suite]'" in done.stderr
+    assert "Traceback" not in done.stderr
