@@ -27,6 +27,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+import obc.head  # noqa: F401  conftest imports obc first, where custom_imports does nothing
 from obc.datasets.shapes import class_names, generate
 from obc.scale import ShapesData
 
