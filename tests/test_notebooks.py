@@ -66,7 +66,8 @@ def project(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> P
     suite = Workspace(folder)
     plan = suite.plan(scale="smoke")
     file = plan.results / "plan.json"
-    (run,) = (run for run in plan.runs.values() if "voc-faster-r50-obc-a3-n20-k2-" in run.run_id)
+    runs = plan.paper_runs.values()
+    (run,) = (run for run in runs if "voc-faster-r50-obc-a3-n20-k2-" in run.run_id)
     steps = [("train", file, run.run_id)]
     steps += [("evaluate", file, run.run_id, "--decode", decode) for decode in run.decodes]
     for step in (*steps, ("partial", file)):
