@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmdet.models.task_modules.coders import (
-    BaseBBoxCoder,
-    DeltaXYWHBBoxCoder,
-    LegacyDeltaXYWHBBoxCoder,
-)
+from mmdet.models.task_modules.coders import BaseBBoxCoder
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes, get_box_tensor
 from torch import Tensor
 
 from obc.bins import DecodeMode, OffsetBins, check_choice
+from obc.deltas import DeltaCoder
 
 
 @TASK_UTILS.register_module()
@@ -63,10 +60,7 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
         self.decode_mode = decode_mode
         self.clip_border = clip_border
         self.wh_ratio_clip = wh_ratio_clip
-        delta_coder = LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder
-        self.delta_coder = delta_coder(
-            target_means=target_means, target_stds=target_stds, use_box_type=use_box_type
-        )
+        self.delta_coder = DeltaCoder(tuple(target_means), tuple(target_stds), legacy)
 
     @property
     def encode_size(self) -> int:
@@ -75,7 +69,7 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
 
     def encode(self, bboxes: Tensor | BaseBoxes, gt_bboxes: Tensor | BaseBoxes) -> Tensor:
         """Normalised deltas (N, 4) from boxes (N, 4) to ground truth boxes (N, 4), in pixels."""
-        return self.delta_coder.encode(bboxes, gt_bboxes)
+        return self.delta_coder.encode(get_box_tensor(bboxes), get_box_tensor(gt_bboxes))
 
     def decode(
         self,
@@ -93,14 +87,14 @@ class OffsetBinBBoxCoder(BaseBBoxCoder):
         Returns:
             Boxes (N, 4) in pixels; (0, 4) when there are none.
         """
-        # Also for no boxes: MMDetection's decoding then returns its deltas as the boxes.
         deltas = self.bins.decode(self.stage_logits(pred_bboxes), self.decode_mode)
-        return self.delta_coder.decode(
-            bboxes,
+        boxes = self.delta_coder.decode(
+            get_box_tensor(bboxes),
             deltas,
             max_shape=max_shape if self.clip_border else None,
             wh_ratio_clip=self.wh_ratio_clip,
         )
+        return HorizontalBoxes(boxes) if self.use_box_type else boxes
 
     def stage_logits(self, predictions: Tensor) -> Tensor:
         """View predictions (..., 4 * K * n) as logits (..., 4, K, n)."""
