@@ -218,6 +218,13 @@ class OffsetBins:
         ranges = [self.max_offset / self.num_inner**k for k in range(self.num_stages)]
         return torch.tensor(ranges, dtype=torch.float64)
 
+    def _reaches(self) -> Tensor:
+        """Largest residual that each stage has an inner bin for, float32 (K,)."""
+        first, later = self.ranges[:1], self.ranges[1:]
+        # A residual at the edge of its bin exceeds a_k by the rounding of a_1-sized numbers.
+        rounding = 16 * torch.finfo(torch.float32).eps * first
+        return torch.cat([first.nextafter(torch.zeros(1)), later + rounding])
+
     def _inner_bins(self, residuals: Tensor, ranges: Tensor, widths: Tensor) -> Tensor:
         """Nearest inner bin of each residual, as a float so that NaN stays NaN."""
         if self.spacing == "weighted":
@@ -226,18 +233,14 @@ class OffsetBins:
 
     def _labels(self, residuals: Tensor) -> Tensor:
         """Labels (..., K) of what each stage has left to predict (..., K)."""
-        ranges, widths, _ = _tables(self, residuals.device)
-        # A residual at the edge of its bin exceeds a_k by the rounding of a_1-sized numbers.
-        rounding = 16 * torch.finfo(torch.float32).eps * ranges[0]
-        inside = residuals.abs() <= ranges + rounding
-        first = residuals[..., 0]
-        inside[..., 0] = first.abs() < ranges[0]
-        inside = inside.cumprod(-1).bool()
-        labels = self._inner_bins(residuals, ranges, widths)
+        tables = _tables(self, residuals.device)
+        inside = (residuals.abs() <= tables.reaches).cumprod(-1).bool()
+        labels = self._inner_bins(residuals, tables.ranges, tables.widths)
         labels = torch.where(inside, labels, float(IGNORED)).long()
         if self.out_of_range == "overflow":
-            labels[..., 0].masked_fill_(first <= -ranges[0], self.num_inner)
-            labels[..., 0].masked_fill_(first >= ranges[0], self.num_inner + 1)
+            first, reach = residuals[..., 0], tables.reaches[0]
+            labels[..., 0].masked_fill_(first < -reach, self.num_inner)
+            labels[..., 0].masked_fill_(first > reach, self.num_inner + 1)
         return labels
 
 
@@ -256,6 +259,7 @@ def _gathered(offsets: Tensor, ranges: Tensor) -> Tensor:
 class _Tables(NamedTuple):
     ranges: Tensor
     widths: Tensor
+    reaches: Tensor
     centers: Tensor
 
 
@@ -264,4 +268,5 @@ def _tables(bins: OffsetBins, device: torch.device) -> _Tables:
     """The tables of ``bins`` on ``device``, copied there once: a copy makes the device wait."""
     # A tensor born in inference mode could not take part in training afterwards.
     with torch.inference_mode(False):
-        return _Tables(*(t.to(device) for t in (bins.ranges, bins.widths, bins.centers)))
+        tables = _Tables(bins.ranges, bins.widths, bins._reaches(), bins.centers)
+        return _Tables(*(table.to(device) for table in tables))

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmdet.models.task_modules.coders import (
-    BaseBBoxCoder,
-    DeltaXYWHBBoxCoder,
-    LegacyDeltaXYWHBBoxCoder,
-)
+from mmdet.models.task_modules.coders import BaseBBoxCoder
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes, get_box_tensor
 from torch import Tensor
 
 from obc.bins import DecodeMode, OffsetBins, check_choice
+from obc.deltas import DeltaCoder
 
 
 class DecodedDeltaCoder(BaseBBoxCoder):
@@ -50,10 +47,7 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         super().__init__(use_box_type=use_box_type)
         self.clip_border = clip_border
         self.wh_ratio_clip = wh_ratio_clip
-        delta_coder = LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder
-        self.delta_coder = delta_coder(
-            target_means=target_means, target_stds=target_stds, use_box_type=use_box_type
-        )
+        self.delta_coder = DeltaCoder(tuple(target_means), tuple(target_stds), legacy)
 
     @property
     def encode_size(self) -> int:
@@ -66,7 +60,7 @@ class DecodedDeltaCoder(BaseBBoxCoder):
 
     def encode(self, bboxes: Tensor | BaseBoxes, gt_bboxes: Tensor | BaseBoxes) -> Tensor:
         """Normalised deltas (N, 4) from boxes (N, 4) to ground truth boxes (N, 4), in pixels."""
-        return self.delta_coder.encode(bboxes, gt_bboxes)
+        return self.delta_coder.encode(get_box_tensor(bboxes), get_box_tensor(gt_bboxes))
 
     def decode(
         self,
@@ -84,13 +78,13 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         Returns:
             Boxes (N, 4) in pixels; (0, 4) when there are none.
         """
-        # Also for no boxes: MMDetection's decoding then returns its deltas as the boxes.
-        return self.delta_coder.decode(
-            bboxes,
+        boxes = self.delta_coder.decode(
+            get_box_tensor(bboxes),
             self.deltas(pred_bboxes),
             max_shape=max_shape if self.clip_border else None,
             wh_ratio_clip=self.wh_ratio_clip,
         )
+        return HorizontalBoxes(boxes) if self.use_box_type else boxes
 
 
 @TASK_UTILS.register_module()

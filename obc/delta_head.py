@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures.bbox import get_box_tensor
@@ -52,36 +53,42 @@ class DeltaHead(Shared2FCBBoxHead):
         Args:
             predictions: of their own class when class-specific, (P, E), float32.
             offsets: normalised deltas to their objects, (P, 4).
-            weights: (P, 4).
+            weights: (P, 4). A row without weight is not of a positive RoI; all else in it is 0.
             num_sampled: N.
             reduction_override: a reduction in place of the loss's own.
         """
         raise NotImplementedError
 
-    def _get_targets_single(
-        self,
-        pos_priors: Tensor,
-        neg_priors: Tensor,
-        pos_gt_bboxes: Tensor,
-        pos_gt_labels: Tensor,
-        cfg: Any,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Targets of one image's sampled RoIs, positives first.
+    def get_targets(
+        self, sampling_results: list[SamplingResult], rcnn_train_cfg: Any, concat: bool = True
+    ) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
+        """Targets of the sampled RoIs of a batch, encoded for all images at once.
 
         Unlike the parent's, box targets are deltas, four wide, not as wide as a prediction.
+
+        Args:
+            sampling_results: of every image.
+            rcnn_train_cfg: with ``pos_weight``, the class weight of positives; 1 unless positive.
+            concat: one tensor for the batch, or a list with one for each image.
+
+        Returns:
+            Labels (N,), label weights (N,), box targets (N, 4) and box weights (N, 4).
         """
-        pos_priors = get_box_tensor(pos_priors)
-        num_pos, num_sampled = len(pos_priors), len(pos_priors) + len(neg_priors)
-        labels = pos_gt_labels.new_full((num_sampled,), self.num_classes)
-        labels[:num_pos] = pos_gt_labels
-        label_weights = pos_priors.new_ones(num_sampled)
-        if cfg.pos_weight > 0:
-            label_weights[:num_pos] = cfg.pos_weight
-        bbox_targets = pos_priors.new_zeros(num_sampled, 4)
-        bbox_targets[:num_pos] = self.bbox_coder.encode(pos_priors, pos_gt_bboxes)
-        bbox_weights = pos_priors.new_zeros(num_sampled, 4)
-        bbox_weights[:num_pos] = 1
-        return labels, label_weights, bbox_targets, bbox_weights
+        sizes = [len(result.pos_priors) + len(result.neg_priors) for result in sampling_results]
+        priors = torch.cat([get_box_tensor(result.pos_priors) for result in sampling_results])
+        gt_boxes = torch.cat([get_box_tensor(result.pos_gt_bboxes) for result in sampling_results])
+        gt_labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+        deltas = self.bbox_coder.encode(priors, gt_boxes)
+        rows = _positive_rows(sampling_results, priors.device)
+        pos_weight = rcnn_train_cfg.pos_weight if rcnn_train_cfg.pos_weight > 0 else 1.0
+        num_rois = sum(sizes)
+        targets = (
+            gt_labels.new_full((num_rois,), self.num_classes).index_copy_(0, rows, gt_labels),
+            deltas.new_ones(num_rois).index_fill_(0, rows, pos_weight),
+            deltas.new_zeros(num_rois, 4).index_copy_(0, rows, deltas),
+            deltas.new_zeros(num_rois, 4).index_fill_(0, rows, 1.0),
+        )
+        return targets if concat else tuple(list(target.split(sizes)) for target in targets)
 
     def loss_and_target(
         self,
@@ -128,34 +135,58 @@ class DeltaHead(Shared2FCBBoxHead):
             bbox_targets: normalised deltas (N, 4).
             bbox_weights: (N, 4).
             reduction_override: a reduction in place of the losses' own.
-            pos_inds: rows of the positive RoIs (P,), read from ``labels`` when not given, for
-                which a GPU has to wait.
+            pos_inds: rows of the positive RoIs (P,). Where they are not given only the device
+                knows them, and asking makes a GPU wait: all RoIs take part then, the negative
+                ones as zeros without weight.
 
         Returns:
-            ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``.
+            ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``. Nothing here waits for a
+            GPU.
         """
-        losses = super().loss(
-            cls_score, None, rois, labels, label_weights, None, None, reduction_override
-        )
+        losses = self._class_losses(cls_score, labels, label_weights, reduction_override)
         if bbox_pred is None:
             return losses
+        rows = torch.arange(len(labels), device=labels.device) if pos_inds is None else pos_inds
+        predictions = self._own_predictions(bbox_pred, labels, rows)
+        offsets, weights = (part.index_select(0, rows) for part in (bbox_targets, bbox_weights))
         if pos_inds is None:
-            pos_inds = ((labels >= 0) & (labels < self.num_classes)).nonzero().squeeze(1)
+            negative = ((labels < 0) | (labels >= self.num_classes))[:, None]
+            predictions = predictions.masked_fill(negative, 0)
+            offsets, weights = offsets.masked_fill(negative, 0), weights.masked_fill(negative, 0)
         losses["loss_bbox"] = self.box_loss(
-            self._positive_predictions(bbox_pred, labels, pos_inds),
-            bbox_targets[pos_inds],
-            bbox_weights[pos_inds],
-            len(labels),
-            reduction_override,
+            predictions, offsets, weights, len(labels), reduction_override
         )
         return losses
 
-    def _positive_predictions(self, bbox_pred: Tensor, labels: Tensor, pos_inds: Tensor) -> Tensor:
-        """Predictions (P, E) of the positive RoIs, each for its own class, float32."""
+    def _class_losses(
+        self,
+        cls_score: Tensor | None,
+        labels: Tensor,
+        label_weights: Tensor,
+        reduction_override: str | None,
+    ) -> dict[str, Tensor]:
+        """As the parent's, which reads its average factor on the host and makes a GPU wait."""
+        if cls_score is None or cls_score.numel() == 0:
+            return {}
+        losses = self.loss_cls(
+            cls_score,
+            labels,
+            label_weights,
+            avg_factor=(label_weights > 0).sum().clamp(min=1),
+            reduction_override=reduction_override,
+        )
+        if not isinstance(losses, dict):
+            losses = {"loss_cls": losses}
+        if self.custom_activation:
+            return {**losses, **self.loss_cls.get_accuracy(cls_score, labels)}
+        return {**losses, "acc": accuracy(cls_score, labels)}
+
+    def _own_predictions(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        """Predictions (R, E) of the RoIs in these rows (R,), each for its own class, float32."""
         if self.reg_class_agnostic:
-            return bbox_pred[pos_inds].float()
+            return bbox_pred.index_select(0, rows).float()
         by_class = bbox_pred.unflatten(1, (self.num_classes, self.bbox_coder.encode_size))
-        return by_class[pos_inds, labels[pos_inds]].float()
+        return by_class[rows, labels[rows].clamp(0, self.num_classes - 1)].float()
 
 
 def _positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:

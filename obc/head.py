@@ -104,7 +104,7 @@ class OBCHead(DeltaHead):
             logits.flatten(0, 2),
             labels.flatten(),
             weight=weights[..., None].expand_as(labels).flatten(),
-            avg_factor=self._bin_avg_factor(num_sampled, num_pos=len(offsets)),
+            avg_factor=self._bin_avg_factor(num_sampled, weights),
             reduction_override=reduction_override,
             ignore_index=IGNORED,
         )
@@ -116,9 +116,9 @@ class OBCHead(DeltaHead):
             return bins.encode(offsets)
         return bins.encode_against(offsets, bins.decode_stages(logits.detach()))
 
-    def _bin_avg_factor(self, num_sampled: int, num_pos: int) -> int:
+    def _bin_avg_factor(self, num_sampled: int, weights: Tensor) -> int | Tensor:
         """What the sum of all cross entropies is divided by."""
-        num_rois = num_sampled if self.bin_norm == "sampled" else num_pos
+        num_rois = num_sampled if self.bin_norm == "sampled" else (weights > 0).any(dim=1).sum()
         return num_rois * (4 if self.coord_reduction == "mean" else 1)
 
 

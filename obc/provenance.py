@@ -16,6 +16,7 @@ MODEL_CODE = (
     "bins.py",
     "coder.py",
     "delta_head.py",
+    "deltas.py",
     "head.py",
     "peers.py",
     "roi_align.py",

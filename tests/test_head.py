@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
@@ -157,6 +160,16 @@ def test_targets_are_the_deltas_of_the_positives() -> None:
     assert weights[:, 0].tolist() == [1, 1, 0, 0, 1]
 
 
+def test_targets_can_be_had_image_by_image() -> None:
+    head = make_head()
+    samples = [sampled(*image) for image in BATCH]
+    together = head.get_targets(samples, TRAIN_CFG)
+    by_image = head.get_targets(samples, TRAIN_CFG, concat=False)
+    for whole, parts in zip(together, by_image, strict=True):
+        assert [len(part) for part in parts] == [3, 1, 1]
+        assert torch.equal(torch.cat(parts), whole)
+
+
 def test_pos_weight_weighs_the_classes_of_the_positives() -> None:
     _, label_weights, _, _ = make_head().get_targets(
         [sampled(*BATCH[0])], ConfigDict(pos_weight=3.0)
@@ -290,6 +303,46 @@ def test_loss_and_target_finds_the_positives_of_every_image() -> None:
     for name, value in expected.items():
         torch.testing.assert_close(result["loss_bbox"][name], value)
     assert result["bbox_targets"][2].shape == (5, 4)
+
+
+@pytest.mark.parametrize("bin_norm", ["sampled", "positive"])
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_loss_is_the_same_without_the_rows_of_the_positives(
+    class_agnostic: bool, bin_norm: str
+) -> None:
+    head = make_head(bins=TWO_STAGES, reg_class_agnostic=class_agnostic, bin_norm=bin_norm)
+    inputs = loss_inputs(head, labels=[2, 3, 3, 0, 3])
+    inputs["bbox_targets"][[1, 2, 4]] = float("nan")  # of negatives: nothing may depend on them
+    logits = inputs["bbox_pred"]
+    gradients = []
+    for pos_inds in (torch.tensor([0, 3]), None):
+        loss = head.loss(**inputs, pos_inds=pos_inds)["loss_bbox"]
+        gradients.append((loss.detach(), *torch.autograd.grad(loss, logits)))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("label_weights", [[1.0, 1, 1], [3.0, 0, 0.5], [0.0, 0, 0]])
+def test_classification_losses_are_those_of_mmdetection(label_weights: list[float]) -> None:
+    head = make_head()
+    inputs = loss_inputs(head, labels=[2, 3, 0])
+    inputs["label_weights"] = torch.tensor(label_weights)
+    theirs = BBoxHead.loss(head, **{**inputs, "bbox_pred": None})
+    ours = head.loss(**inputs)
+    assert torch.equal(ours["loss_cls"], theirs["loss_cls"])
+    assert torch.equal(ours["acc"], theirs["acc"])
+
+
+def test_a_classification_loss_with_an_activation_of_its_own_reports_what_it_does_elsewhere() -> (
+    None
+):
+    # Seesaw loss has one logit more, two losses and two accuracies.
+    head = make_head(loss_cls={"type": "SeesawLoss", "num_classes": 3})
+    inputs = loss_inputs(head, labels=[2, 3, 0])
+    inputs["cls_score"] = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    # It counts the samples that it has seen: each head starts anew.
+    theirs = BBoxHead.loss(deepcopy(head), **{**inputs, "bbox_pred": None})
+    ours = head.loss(**inputs)
+    assert {name: ours[name] for name in theirs} == theirs
 
 
 def test_losses_have_mmdetections_names() -> None:
