@@ -4,6 +4,7 @@
 # make report [SCALE=mini]                            one HTML page of what there is; trains nothing
 # make test                                           set up, then run the tests
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
+# make bench                                          the head's speed against MMDetection's heads
 # make reference [RESULTS=mini]                       copy the results that are committed
 # make lint | format | docs | env | lock | unlock | help
 #
@@ -30,10 +31,10 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce report reference test test-slurm lint format docs env lock unlock
+.PHONY: help reproduce report reference test test-slurm bench lint format docs env lock unlock
 
 help: ## show this
-	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
@@ -62,6 +63,12 @@ test: $(READY) ## the tests
 # They start a SLURM of their own; without its programs each test says why it is skipped.
 test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way
 	$(BIN)/python -m pytest tests/slurm -rs
+
+# Not a test: it takes minutes, and a busy machine moves its numbers.
+bench: $(READY) ## times of the heads side by side, and their goals, as Markdown
+	@mkdir -p .benchmarks
+	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
+	@$(BIN)/python benchmarks/head_table.py .benchmarks/heads.json
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmdet.models.losses import accuracy
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures.bbox import get_box_tensor
@@ -179,7 +178,8 @@ class DeltaHead(Shared2FCBBoxHead):
             losses = {"loss_cls": losses}
         if self.custom_activation:
             return {**losses, **self.loss_cls.get_accuracy(cls_score, labels)}
-        return {**losses, "acc": accuracy(cls_score, labels)}
+        right = cls_score.max(dim=1).indices == labels
+        return {**losses, "acc": right.float().sum(0, keepdim=True) * (100 / len(labels))}
 
     def _own_predictions(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """Predictions (R, E) of the RoIs in these rows (R,), each for its own class, float32."""
