@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -109,6 +110,13 @@ def test_the_verdicts_are_counted_as_in_the_reference() -> None:
         f"Of the {sum(verdicts.values())} claims, {verdicts['reproduced']} are reproduced, "
         f"{verdicts['not reproduced']} are not, {verdicts['within noise']} are within noise"
     ) in " ".join(README.split())
+
+
+@pytest.mark.parametrize("table", ["beyond_paper", "beyond_paper_compared", "ambiguities_compared"])
+def test_the_tables_beyond_the_paper_are_the_reference_s(table: str) -> None:
+    text = Path(f"results/reference/mini-beyond/tables/{table}.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert "\n".join(lines) in Path("docs/beyond.md").read_text()
 
 
 def reference_claims() -> dict:
