@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,10 +92,12 @@ def test_the_machine_and_the_versions_are_named(script: ModuleType, run: dict) -
 def test_a_run_of_a_few_rois_fills_every_table(script: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")
     measured = tmp_path / "heads.json"
+    # Inside of a worker of pytest-xdist pytest-benchmark would measure nothing.
+    outside = {name: v for name, v in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "benchmarks/test_heads.py", "-o", "addopts=", "-q",
          "--rounds", "1", "--rois", "8", "--benchmark-quiet", f"--benchmark-json={measured}"],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
+        cwd=PROJECT, env=outside, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     table = script.markdown(json.loads(measured.read_text()))
