@@ -53,8 +53,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     dataset = plan.runs[run_id].resolved.spec.dataset
     files, _ = data_files(plan.index_folder(dataset))
     truth = json.loads(files.val.read_text())
-    model = trained_model(files, plan, run_id, seed, decode)
-    detections = detect_with(model, files, plan, run_id, seed, terminal)
+    detections, model = detect_in(files, plan, run_id, seed, decode, terminal)
     save_detections(folder / f"detections.{decode}.npz", detections)
     sides = area_sides(plan, dataset)
     results = {"gt": average_precision(truth, detections, sides)}
@@ -86,8 +85,10 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
 
 def detect_in(
     files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], nn.Module]:
     """Detections of a trained run in the images that `files.val` lists, in COCO's result format.
+
+    And the model that made them.
 
     Args:
         files: the run's data set, or other images with the same categories in the same order.
@@ -100,27 +101,11 @@ def detect_in(
     Raises:
         WeightsError: `final.pth` cannot be loaded into the model.
     """
-    model = trained_model(files, plan, run_id, seed, decode)
-    return detect_with(model, files, plan, run_id, seed, terminal)
-
-
-def trained_model(
-    files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode
-) -> nn.Module:
-    """A trained run's detector, ready to detect; arguments and errors are those of `detect_in`."""
     config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
     prepare(model, plan.scale.runtime)
     set_decode(model, decode)
-    return model
-
-
-def detect_with(
-    model: nn.Module, files: DataFiles, plan: Plan, run_id: str, seed: int, terminal: TextIO
-) -> list[dict[str, Any]]:
-    """What a model finds in the images of `files.val`; arguments are those of `detect_in`."""
-    config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
     categories = json.loads(files.val.read_text())["categories"]
     category_ids = [category["id"] for category in categories]
@@ -128,7 +113,7 @@ def detect_with(
         f"evaluating with {loader.batch_size} images at once",
         "Make runtime.eval_batch_size smaller.",
     ):
-        return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal)
+        return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal), model
 
 
 def load_model(model_config: Any, weights: Path) -> nn.Module:

@@ -49,7 +49,7 @@ def submit(
         index = Path(folder) / "test-dev.json"
         write_json(index, {"images": images, "annotations": [], "categories": categories})
         test = replace(files, root=root.absolute(), val=index)
-        detections = detect_in(test, plan, run_id, seed, decode, terminal)
+        detections, _ = detect_in(test, plan, run_id, seed, decode, terminal)
     name = f"detections_test-dev2017_{run_id}-seed{seed}-{decode}_results"
     path = plan.run_folder(run_id, seed) / f"{name}.zip"
     with (

@@ -208,6 +208,13 @@ def test_what_is_missing_is_not_run_and_not_compared(plan: Plan) -> None:
     assert "not evaluated" in markdown(plan, plan.tables["more"], found, {i: {} for i in range(4)})
 
 
+def test_ap_by_object_size_which_has_no_interval_is_not_compared(tmp_path: Path) -> None:
+    sizes = BEYOND.replace("[AP, AP90]", "[AP, AP_S]")
+    plan = plan_with(tmp_path, CLAIM, more=sizes)
+    found = compare(plan, plan.tables["more"], strict=False)
+    assert {one.metric for one in found} == {"AP"}
+
+
 def test_a_table_without_compared_rows_is_refused(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'table7' is no table .* allowed: more"):
         compared.write(plan, "table7", tmp_path, strict=False)

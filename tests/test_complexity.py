@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from obc.detector import model_config
 from obc.experiment import ResolvedRun
+from obc.head_cost import head_cost
 from obc.operations.complexity import image_size, layers, parameters, training_flops
 
 TABLE = """
@@ -86,6 +87,20 @@ def test_operations_and_weights_are_those_that_torch_counts(runs: list[ResolvedR
         flops, weights = counted(run, 6, (64, 96), 5)
         assert sum(layer.flops for layer in layers(run, 6, (64, 96), 5)) == flops, run.run_id
         assert parameters(run, 6) == weights, run.run_id
+
+
+def test_what_an_evaluation_notes_of_a_head_is_the_closed_form_of_one_roi(
+    runs: list[ResolvedRun],
+) -> None:
+    register_all_modules(init_default_scope=True)
+    for run in runs:
+        with torch.device("meta"):
+            config = model_config(run, 6)
+            config.backbone.init_cfg = None
+            noted = head_cost(MODELS.build(config).eval())
+        heads = [layer for layer in layers(run, 6, (64, 96), 1) if layer.part == "box"]
+        assert noted["parameters"] == sum(layer.parameters for layer in heads), run.run_id
+        assert noted["mflop_per_roi"] * 1e6 == sum(layer.flops for layer in heads), run.run_id
 
 
 def test_frozen_layers_have_no_backward_pass(runs: list[ResolvedRun]) -> None:

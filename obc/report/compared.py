@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from obc.atomic import write_text
+from obc.bootstrap import RESAMPLED_METRICS
 from obc.claims import Claims, Higher, Topic
 from obc.experiment import Row, TableSpec
 from obc.plan import Plan
@@ -77,38 +78,45 @@ def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -
 def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tuple[Compared, ...]:
     """Every metric of every compared row less that of the row that it names.
 
+    Only metrics that can be resampled: AP by object size has no interval, so it is not compared.
+
     Raises:
         IncompleteError, MetricsFileError, DetectionsFileError: as `obc.report.verdicts.judge`.
     """
+    asked = [
+        (index, row, metric)
+        for index, row in enumerate(table.rows)
+        if row.against is not None
+        for metric in table.metrics
+        if metric in RESAMPLED_METRICS
+    ]
+    # One claim a metric: a claim of several would correct its verdict for their number.
     questions = tuple(
         Higher(
-            id=row.key,
+            id=f"{row.key}_{metric}",
             section="",
             statement=f"{row_label(row)} is above {table.keyed_rows[row.against].label}",
             kind="higher",
             pairs=(((row.key,), (row.against,)),),
             metrics=(metric,),
         )
-        for row in table.compared_rows
-        for metric in table.metrics
+        for _, row, metric in asked
     )
-    judged_as = plan.claims or Claims.model_construct(
-        resamples=RESAMPLES, seed=SEED, confidence=CONFIDENCE
+    claims = Claims(
+        resamples=plan.claims.resamples if plan.claims else RESAMPLES,
+        seed=plan.claims.seed if plan.claims else SEED,
+        confidence=_confidence(plan),
+        topics=(Topic(table=table.name, title=table.title, claims=questions),),
     )
-    topic = Topic.model_construct(table=table.name, title=table.title, claims=questions)
-    claims = judged_as.model_copy(update={"topics": (topic,)})
-    ((judged),) = judge(plan.model_copy(update={"claims": claims}), strict, workers)
-    rows = {row.key: index for index, row in enumerate(table.rows)}
+    (judged,) = judge(plan.model_copy(update={"claims": claims}), strict, workers)
     return tuple(
-        Compared(
-            rows[one.claim.id],
-            one.claim.id,
-            table.rows[rows[one.claim.id]].against,
-            one.claim.metrics[0],
-            one.contrasts[0],
-        )
-        for one in judged.claims
+        Compared(index, row.key, row.against, metric, one.contrasts[0])
+        for (index, row, metric), one in zip(asked, judged.claims, strict=True)
     )
+
+
+def _confidence(plan: Plan) -> float:
+    return plan.claims.confidence if plan.claims else CONFIDENCE
 
 
 def cost(plan: Plan, row: Row) -> dict[str, float]:
@@ -167,10 +175,12 @@ def markdown(
     spreads = {one.judged.spread for one in cells.values()}
     images = count_test_images(plan, table.dataset)
     tested = "" if images is None else f" {images} test images."
+    confidence = _confidence(plan)
     legend = (
-        "Cells: the row less the one that it is compared with, in AP points, with the 95 % "
-        "interval over test images and trainings that the claims have too. ▲: higher, ▼: lower, "
-        "~: the two cannot be told apart. Of twenty intervals one leaves out the truth by chance. "
+        "Cells: the row less the one that it is compared with, in AP points, with the "
+        f"{100 * confidence:g} % interval over test images and trainings that the claims have too. "
+        "▲: higher, ▼: lower, ~: the two cannot be told apart. Of "
+        f"{1 / (1 - confidence):.3g} intervals one leaves out the truth by chance. "
         "Head: the box head with its classification, all stages of a cascade."
     )
     paragraphs = [

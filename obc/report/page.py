@@ -140,9 +140,8 @@ def render(plan: Plan, captions: Path) -> str:
     figures = _figures(plan, captions)
     further = _further(plan, captions, figures)
     diagnosed = [view.figure for view in further]
-    names = sorted(
-        shown_tables(plan), key=lambda name: name in plan.figures
-    )  # stable: tables first
+    # Stable: tables first.
+    names = sorted(shown_tables(plan), key=lambda name: name in plan.figures)
     return environment.get_template("report.html.jinja").render(
         plan=plan,
         heading=plan.results.name,
