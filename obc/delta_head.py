@@ -189,6 +189,16 @@ class DeltaHead(Shared2FCBBoxHead):
         return by_class[rows, labels[rows].clamp(0, self.num_classes - 1)].float()
 
 
+def require_type(head: str, part: str, built: object, wanted: type) -> None:
+    """Raise TypeError unless a part of a head is of its kind; configs often inherit another's."""
+    if not isinstance(built, wanted):
+        article = "an" if wanted.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{part} builds a {type(built).__name__}; {head} needs {article} {wanted.__name__} "
+            f"(a config that inherits another head's {part} has to replace it)"
+        )
+
+
 def _positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
     """Rows of the positive RoIs of a batch; each image has its positives first.
 

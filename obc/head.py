@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins, check_choice
 from obc.coder import OffsetBinBBoxCoder
-from obc.delta_head import DeltaHead
+from obc.delta_head import DeltaHead, require_type
 
 Residual = Literal["gt_bin", "pred"]
 StageFcs = Literal[0, 2]
@@ -184,19 +184,11 @@ def _bins_of(bbox_coder: dict[str, Any]) -> OffsetBins:
 
 
 def _check_coder(coder: object) -> None:
-    if not isinstance(coder, OffsetBinBBoxCoder):
-        raise TypeError(
-            f"bbox_coder builds a {type(coder).__name__}; OBCHead needs an OffsetBinBBoxCoder "
-            "(a config that inherits another head's bbox_coder has to replace it)"
-        )
+    require_type("OBCHead", "bbox_coder", coder, OffsetBinBBoxCoder)
 
 
 def _check_bin_loss(loss: object) -> None:
-    if not isinstance(loss, CrossEntropyLoss):
-        raise TypeError(
-            f"loss_bbox builds a {type(loss).__name__}; OBCHead needs a CrossEntropyLoss "
-            "(a config that inherits another head's loss_bbox has to replace it)"
-        )
+    require_type("OBCHead", "loss_bbox", loss, CrossEntropyLoss)
     if loss.use_sigmoid or loss.use_mask:
         raise ValueError(
             f"loss_bbox has use_sigmoid={loss.use_sigmoid}, use_mask={loss.use_mask}; the bins "

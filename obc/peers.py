@@ -19,7 +19,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 from obc.coder import DecodedDeltaCoder
-from obc.delta_head import DeltaHead
+from obc.delta_head import DeltaHead, require_type
 
 # --- distributions: GFL's idea -----------------------------------------------------------------
 
@@ -97,8 +97,8 @@ class DistributionHead(DeltaHead):
             loss_bbox=loss_bbox or {"type": "DistributionFocalLoss", "loss_weight": 1.0},
             **kwargs,
         )
-        _check_type("bbox_coder", self.bbox_coder, IntegralBBoxCoder)
-        _check_type("loss_bbox", self.loss_bbox, DistributionFocalLoss)
+        require_type("DistributionHead", "bbox_coder", self.bbox_coder, IntegralBBoxCoder)
+        require_type("DistributionHead", "loss_bbox", self.loss_bbox, DistributionFocalLoss)
 
     def box_loss(
         self,
@@ -171,8 +171,8 @@ class VarianceHead(DeltaHead):
             reg_class_agnostic=reg_class_agnostic,
             **kwargs,
         )
-        _check_type("bbox_coder", self.bbox_coder, VarianceBBoxCoder)
-        _check_type("loss_bbox", self.loss_bbox, SmoothL1Loss)
+        require_type("VarianceHead", "bbox_coder", self.bbox_coder, VarianceBBoxCoder)
+        require_type("VarianceHead", "loss_bbox", self.loss_bbox, SmoothL1Loss)
 
     def box_loss(
         self,
@@ -191,8 +191,3 @@ class VarianceHead(DeltaHead):
             reduction_override or self.loss_bbox.reduction,
             num_sampled,
         )
-
-
-def _check_type(name: str, built: object, wanted: type) -> None:
-    if not isinstance(built, wanted):
-        raise TypeError(f"{name} builds a {type(built).__name__}; needs a {wanted.__name__}")
