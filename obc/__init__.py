@@ -1,12 +1,12 @@
 """Offset Bin Classification (Qiu et al., CVPR 2020) for MMDetection, and its reproduction suite.
 
-The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead`, or
+The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead, OBCRoIHead`, or
 `custom_imports = dict(imports=['obc'])` in any MMDetection config.
 
-MMDetection takes seconds to import and most of the suite does not need it, so the three names are
+MMDetection takes seconds to import and most of the suite does not need it, so the four names are
 imported when first used; in a process that already uses MMEngine (where `custom_imports` is
 read) they are registered at once. A script that imported `obc` before MMEngine says
-`import obc.head`, because Python imports a package once and `custom_imports` then does nothing.
+`import obc.roi_head`, because Python imports a package once and `custom_imports` then does nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from obc.bins import OffsetBins
     from obc.coder import OffsetBinBBoxCoder
     from obc.head import OBCHead
+    from obc.roi_head import OBCRoIHead
 
-__all__ = ["OBCHead", "OffsetBinBBoxCoder", "OffsetBins"]
+__all__ = ["OBCHead", "OBCRoIHead", "OffsetBinBBoxCoder", "OffsetBins"]
 
-_HOME = {"OffsetBins": "obc.bins", "OffsetBinBBoxCoder": "obc.coder", "OBCHead": "obc.head"}
+_HOME = {
+    "OffsetBins": "obc.bins",
+    "OffsetBinBBoxCoder": "obc.coder",
+    "OBCHead": "obc.head",
+    "OBCRoIHead": "obc.roi_head",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 if "mmengine.registry" in sys.modules:
-    import_module("obc.head")
+    import_module("obc.roi_head")

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DecodeMode = Literal["expectation", "argmax"]
+DecodeMode = Literal["expectation", "argmax", "argmax_expectation", "first_stage"]
 OutOfRange = Literal["overflow", "ignore"]
+LaterOutOfRange = Literal["overflow", "clamp", "ignore"]
 Spacing = Literal["uniform", "weighted"]
 
 # c / a of D-FINE's weighting function (its a = 1/2, c = 1/4).
@@ -51,7 +52,10 @@ class OffsetBins:
             then reads as its first entry.
         bins_include_overflow: whether ``num_bins`` counts the two overflow bins.
         out_of_range: label of an offset outside (-a_1, a_1) in stage 1: its overflow bin
-            (equation 5) or ignored (section 4.1). Later stages ignore such an offset either way.
+            (equation 5) or ignored (section 4.1).
+        later_out_of_range: label of what stage k > 1 has left to predict where that is outside
+            (-a_k, a_k): its overflow bin (equation 5, which section 3.2.4 applies to every
+            stage), the nearest inner bin ("clamp"), or ignored, in every stage after it too.
         spacing: inner bins of equal width, as the paper's, or narrow around 0 and wide at the ends
             ("weighted": edges by the weighting function of D-FINE, arXiv 2410.13842, section 4.1,
             with its ratio of curvature to range). Weighted bins of one stage differ in width, so
@@ -67,6 +71,7 @@ class OffsetBins:
     stage_ranges: tuple[float, ...] | None = None
     bins_include_overflow: bool = False
     out_of_range: OutOfRange = "overflow"
+    later_out_of_range: LaterOutOfRange = "overflow"
     spacing: Spacing = "uniform"
 
     def __post_init__(self) -> None:
@@ -96,6 +101,7 @@ class OffsetBins:
                 name = "max_offset" if self.stage_ranges is None else "stage_ranges"
                 raise ValueError(f"{name} holds {a!r}; a range must be positive and finite")
         check_choice("out_of_range", self.out_of_range, OutOfRange)
+        check_choice("later_out_of_range", self.later_out_of_range, LaterOutOfRange)
         check_choice("spacing", self.spacing, Spacing)
         if self.spacing == "weighted" and self.num_stages > 1:
             raise ValueError(
@@ -142,16 +148,14 @@ class OffsetBins:
             offsets: (...), any floating type; infinities lie in the overflow bins.
 
         Returns:
-            Labels (..., K), int64. ``IGNORED`` for NaN, for every stage after the one whose range
-            the offset left, and in that stage too if it is a later one or ``out_of_range`` is
-            "ignore".
+            Labels (..., K), int64, as of ``labels``.
         """
         tables = _tables(self, offsets.device)
         residuals = [offsets.float()]
-        for a, w in zip(tables.ranges[:-1], tables.widths[:-1], strict=True):
-            bins = self._inner_bins(residuals[-1], a, w)
-            residuals.append(residuals[-1] - (bins - (self.num_inner - 1) / 2) * w)
-        return self._labels(torch.stack(residuals, dim=-1))
+        for stage in range(self.num_stages - 1):
+            own_bin = self._nearest_center(residuals[-1], stage, tables)
+            residuals.append(residuals[-1] - own_bin)
+        return self.labels(torch.stack(residuals, dim=-1))
 
     def encode_against(self, offsets: Tensor, predicted: Tensor) -> Tensor:
         """Bin labels when each stage refines what the stages before it predicted.
@@ -162,8 +166,8 @@ class OffsetBins:
                 flows into them.
 
         Returns:
-            Labels (..., K), int64, ignored as in ``encode``: an offset that stage k cannot reach
-            from the sum of the earlier predictions is ignored in stage k and later.
+            Labels (..., K), int64, as of ``labels``, of what the sum of the earlier predictions
+            leaves to each stage.
 
         Raises:
             ValueError: ``predicted`` is not of shape (..., K).
@@ -174,7 +178,39 @@ class OffsetBins:
                 f"{tuple(offsets.shape)} need {(*offsets.shape, self.num_stages)}"
             )
         earlier = F.pad(predicted.detach().float()[..., :-1].cumsum(-1), (1, 0))
-        return self._labels(offsets.float()[..., None] - earlier)
+        return self.labels(offsets.float()[..., None] - earlier)
+
+    def labels(self, residuals: Tensor) -> Tensor:
+        """Bin labels of what each stage has left to predict.
+
+        Args:
+            residuals: (..., K), any floating type; of stage 1 the offset itself.
+
+        Returns:
+            Labels (..., K), int64. ``IGNORED`` for NaN; in stage 1 outside (-a_1, a_1) if
+            ``out_of_range`` is "ignore"; and if ``later_out_of_range`` is "ignore", in every stage
+            k > 1 from the first on whose range the residual leaves, stage 1 included.
+        """
+        tables = _tables(self, residuals.device)
+        residuals = residuals.float()
+        inside = residuals.abs() <= tables.reaches
+        labels = self._inner_bins(residuals, tables.ranges, tables.widths)
+        known = (
+            inside.cumprod(-1).bool() if self.later_out_of_range == "ignore" else ~labels.isnan()
+        )
+        if self.out_of_range == "ignore":
+            known = torch.cat([known[..., :1] & inside[..., :1], known[..., 1:]], dim=-1)
+        labels = torch.where(known, labels, float(IGNORED)).long()
+        overflowing = slice(
+            0 if self.out_of_range == "overflow" else 1,
+            None if self.later_out_of_range == "overflow" else 1,
+        )
+        for bin_index, beyond in (
+            (self.num_inner, residuals < -tables.reaches),
+            (self.num_inner + 1, residuals > tables.reaches),
+        ):
+            labels[..., overflowing].masked_fill_(beyond[..., overflowing], bin_index)
+        return labels
 
     def decode(self, logits: Tensor, mode: DecodeMode = "expectation") -> Tensor:
         """Offsets (...) of logits (..., K, n): the sum over stages (equation 11), float32.
@@ -187,29 +223,38 @@ class OffsetBins:
         """Offset that each stage predicts, float32 whatever the type of the logits or autocast.
 
         Args:
-            logits: scores before the softmax, (..., K, n).
-            mode: "expectation" over the bins' representative offsets (equation 10) or that of the
-                most probable bin ("argmax").
+            logits: scores before the softmax, (..., k, n), of the first k stages, usually all K.
+            mode: "expectation" over the bins' representative offsets (equation 10); that of the
+                most probable bin ("argmax"); "argmax_expectation", by argmax in every stage before
+                stage K and by expectation in stage K; or "first_stage", by expectation in stage 1
+                and 0 in every later stage.
 
         Returns:
-            Offsets (..., K), float32.
+            Offsets (..., k), float32.
 
         Raises:
-            ValueError: the mode is unknown or the logits do not end in (K, n).
+            ValueError: the mode is unknown, or the logits do not end in (k, n) with k from 1 to K.
         """
         check_choice("mode", mode, DecodeMode)
-        expected = (self.num_stages, self.num_logits)
-        if logits.shape[-2:] != expected:
+        stages = logits.shape[-2] if logits.dim() > 1 else 0
+        if not 1 <= stages <= self.num_stages or logits.shape[-1] != self.num_logits:
             raise ValueError(
                 f"logits have shape {tuple(logits.shape)}; the last two dimensions must be "
-                f"(num_stages, num_logits) = {expected}"
+                f"(num_stages, num_logits) = {(self.num_stages, self.num_logits)}, or fewer stages"
             )
-        centers = _tables(self, logits.device).centers
-        if mode == "argmax":
-            stages = torch.arange(self.num_stages, device=logits.device)
-            return centers[stages, logits.argmax(-1)]
+        centers = _tables(self, logits.device).centers[:stages]
+        if mode in ("argmax", "argmax_expectation"):
+            rows = torch.arange(stages, device=logits.device)
+            likeliest = centers[rows, logits.argmax(-1)]
+            if mode == "argmax" or stages < self.num_stages:
+                return likeliest
         # A product and a sum: autocast would run a matmul in half precision.
-        return (logits.softmax(-1, dtype=torch.float32) * centers).sum(-1)
+        expected = (logits.softmax(-1, dtype=torch.float32) * centers).sum(-1)
+        if mode == "argmax_expectation":
+            return torch.cat([likeliest[..., :-1], expected[..., -1:]], dim=-1)
+        if mode == "first_stage":
+            return F.pad(expected[..., :1], (0, stages - 1))
+        return expected
 
     def _exact_ranges(self) -> Tensor:
         """a_1..a_K in float64."""
@@ -231,17 +276,15 @@ class OffsetBins:
             residuals = _gathered(residuals, ranges)
         return ((residuals + ranges) / widths).floor().clamp(0, self.num_inner - 1)
 
-    def _labels(self, residuals: Tensor) -> Tensor:
-        """Labels (..., K) of what each stage has left to predict (..., K)."""
-        tables = _tables(self, residuals.device)
-        inside = (residuals.abs() <= tables.reaches).cumprod(-1).bool()
-        labels = self._inner_bins(residuals, tables.ranges, tables.widths)
-        labels = torch.where(inside, labels, float(IGNORED)).long()
-        if self.out_of_range == "overflow":
-            first, reach = residuals[..., 0], tables.reaches[0]
-            labels[..., 0].masked_fill_(first < -reach, self.num_inner)
-            labels[..., 0].masked_fill_(first > reach, self.num_inner + 1)
-        return labels
+    def _nearest_center(self, residuals: Tensor, stage: int, tables: _Tables) -> Tensor:
+        """Representative offset of the bin that each residual is labelled with in a stage."""
+        a, w, reach = tables.ranges[stage], tables.widths[stage], tables.reaches[stage]
+        centers = (self._inner_bins(residuals, a, w) - (self.num_inner - 1) / 2) * w
+        treatment = self.later_out_of_range if stage else self.out_of_range
+        # Where later stages ignore what left a range, nothing is measured from here.
+        if treatment != "overflow" or self.later_out_of_range == "ignore":
+            return centers
+        return torch.where(residuals.abs() > reach, residuals.sign() * a, centers)
 
 
 def _spread(even: Tensor, ranges: Tensor) -> Tensor:

@@ -31,9 +31,12 @@ class SmoothL1(_Regression):
 
 
 class L2(_Regression):
-    """Box regression with the squared error, without the factor 1/2 (MMDetection's MSELoss)."""
+    """Box regression with the squared error (MMDetection's MSELoss times a factor)."""
 
     loss: Literal["l2"]
+    factor: PositiveFloat = Field(
+        0.5, description="of the squared error: 1/2, as of smooth L1's quadratic part, or 1"
+    )
 
 
 class BalancedL1(_Regression):
@@ -86,13 +89,34 @@ class OffsetBin(Strict):
         description="offsets outside of the range in the first stage: the overflow bins, or not "
         "trained on",
     )
-    residual: Literal["gt_bin", "pred"] = Field(
-        "gt_bin",
-        description="what a later stage learns: the offset from the centre of the true bin, or "
-        "from the prediction so far",
+    later_out_of_range: Literal["overflow", "clamp", "ignore"] = Field(
+        "overflow",
+        description="what is left to a later stage outside of its range: the overflow bins, the "
+        "nearest inner bin, or not trained on",
+    )
+    stage_features: Literal["refined", "proposal", "shared"] = Field(
+        "refined",
+        description="what a later stage sees: RoI features extracted again at the box so far, the "
+        "RoI feature of the proposal, or the feature of stage 1 after its shared layers",
     )
     stage_fcs: Literal[0, 2] = Field(
-        0, description="layers of its own that a later stage has on the shared features"
+        2, description="layers of its own that a later stage has; 0: the shared layers"
+    )
+    residual: Literal["pred", "gt_bin", "argmax_bin"] = Field(
+        "pred",
+        description="what a later stage learns: the offset from the expectation so far, from the "
+        "centre of the true bin, or from the most probable bin",
+    )
+    composition: Literal["refine", "sum"] = Field(
+        "refine",
+        description="a later stage's offset is in units of the box so far, or of the proposal "
+        "(equation 11)",
+    )
+    stage_loss_weights: tuple[PositiveFloat, ...] | None = Field(
+        None, description="of each stage's loss; null: 1 each"
+    )
+    class_scores: Literal["first", "mean"] = Field(
+        "first", description="class scores of stage 1, or their mean over stages that all classify"
     )
     bin_norm: Literal["sampled", "positive"] = Field(
         "sampled",
@@ -100,7 +124,7 @@ class OffsetBin(Strict):
         "object",
     )
     coord_reduction: Literal["sum", "mean"] = Field(
-        "sum", description="over the four coordinates and the stages"
+        "sum", description="of the loss over the four coordinates; stages are summed"
     )
     reg_class_agnostic: bool = Field(True, description="one set of bins for all classes")
     loss_weight: PositiveFloat = Field(1.0, description="lambda_bin of equation 9")
@@ -116,6 +140,32 @@ class OffsetBin(Strict):
                 f"spacing weighted with num_stages {self.num_stages}, allowed: num_stages 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _readings_fit(self) -> OffsetBin:
+        weights = self.stage_loss_weights
+        if weights is not None and len(weights) != self.num_stages:
+            raise ValueError(
+                f"stage_loss_weights {weights} has {len(weights)} entries, "
+                f"allowed: exactly num_stages = {self.num_stages}"
+            )
+        if self.num_stages == 1:
+            return self
+        if self.residual == "gt_bin" and self.composition != "sum":
+            raise ValueError(
+                "residual gt_bin needs composition sum: it is in units of the proposal"
+            )
+        if self.class_scores == "mean" and self.stage_features == "shared":
+            raise ValueError(
+                "class_scores mean with stage_features shared, allowed: refined, proposal; stages "
+                "that share a feature have one class score"
+            )
+        return self
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether later stages have RoI features of their own."""
+        return self.num_stages > 1 and self.stage_features != "shared"
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> OffsetBin:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from obc import steps
 from obc.errors import SuiteError
+from obc.experiment import Decode
 
 EXAMPLES = """\
 examples:
@@ -123,9 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
                        help="for a process that trains this run, e.g. is stopping")  # fmt: skip
     for step in (evaluate, submit):
-        step.add_argument(
-            "--decode", required=True, choices=("expectation", "argmax", "regression")
-        )
+        step.add_argument("--decode", required=True, choices=get_args(Decode))
     submit.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
                         help="annotations/image_info_test-dev2017.json and test2017/; the default "
                         "is where `obc fetch coco_test_info coco_test2017` puts them")  # fmt: skip

@@ -78,7 +78,7 @@ class DeltaHead(Shared2FCBBoxHead):
         gt_boxes = torch.cat([get_box_tensor(result.pos_gt_bboxes) for result in sampling_results])
         gt_labels = torch.cat([result.pos_gt_labels for result in sampling_results])
         deltas = self.bbox_coder.encode(priors, gt_boxes)
-        rows = _positive_rows(sampling_results, priors.device)
+        rows = positive_rows(sampling_results, priors.device)
         pos_weight = rcnn_train_cfg.pos_weight if rcnn_train_cfg.pos_weight > 0 else 1.0
         num_rois = sum(sizes)
         targets = (
@@ -107,7 +107,7 @@ class DeltaHead(Shared2FCBBoxHead):
             rois,
             *targets,
             reduction_override=reduction_override,
-            pos_inds=_positive_rows(sampling_results, rois.device),
+            pos_inds=positive_rows(sampling_results, rois.device),
         )
         return {"loss_bbox": losses, "bbox_targets": targets}
 
@@ -142,11 +142,11 @@ class DeltaHead(Shared2FCBBoxHead):
             ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``. Nothing here waits for a
             GPU.
         """
-        losses = self._class_losses(cls_score, labels, label_weights, reduction_override)
+        losses = self.class_losses(cls_score, labels, label_weights, reduction_override)
         if bbox_pred is None:
             return losses
         rows = torch.arange(len(labels), device=labels.device) if pos_inds is None else pos_inds
-        predictions = self._own_predictions(bbox_pred, labels, rows)
+        predictions = self.own_predictions(bbox_pred, labels, rows)
         offsets, weights = (part.index_select(0, rows) for part in (bbox_targets, bbox_weights))
         if pos_inds is None:
             negative = ((labels < 0) | (labels >= self.num_classes))[:, None]
@@ -157,14 +157,17 @@ class DeltaHead(Shared2FCBBoxHead):
         )
         return losses
 
-    def _class_losses(
+    def class_losses(
         self,
         cls_score: Tensor | None,
         labels: Tensor,
         label_weights: Tensor,
-        reduction_override: str | None,
+        reduction_override: str | None = None,
     ) -> dict[str, Tensor]:
-        """As the parent's, which reads its average factor on the host and makes a GPU wait."""
+        """``loss_cls`` and ``acc`` of class logits (N, C + 1) for labels (N,) with weights (N,).
+
+        The parent reads the average factor on the host, for which a GPU waits; this does not.
+        """
         if cls_score is None or cls_score.numel() == 0:
             return {}
         losses = self.loss_cls(
@@ -181,7 +184,7 @@ class DeltaHead(Shared2FCBBoxHead):
         right = cls_score.max(dim=1).indices == labels
         return {**losses, "acc": right.float().sum(0, keepdim=True) * (100 / len(labels))}
 
-    def _own_predictions(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+    def own_predictions(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
         """Predictions (R, E) of the RoIs in these rows (R,), each for its own class, float32."""
         if self.reg_class_agnostic:
             return bbox_pred.index_select(0, rows).float()
@@ -199,7 +202,7 @@ def require_type(head: str, part: str, built: object, wanted: type) -> None:
         )
 
 
-def _positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
+def positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
     """Rows of the positive RoIs of a batch; each image has its positives first.
 
     Their counts are shapes, known on the host: nothing here makes a GPU wait.

@@ -37,7 +37,7 @@ class DeltaCoder:
         centers, sizes = self._centers_and_sizes(boxes.float())
         gt_centers, gt_sizes = self._centers_and_sizes(gt_boxes.float())
         deltas = torch.cat([(gt_centers - centers) / sizes, (gt_sizes / sizes).log()], dim=-1)
-        means, stds = _normaliser(self, deltas.device)
+        means, stds = normaliser(self, deltas.device)
         return (deltas - means) / stds
 
     def decode(
@@ -55,7 +55,7 @@ class DeltaCoder:
             max_shape: image height and width that the result is clipped to, in pixels.
             wh_ratio_clip: largest change of width or height, as the ratio's inverse.
         """
-        means, stds = _normaliser(self, deltas.device)
+        means, stds = normaliser(self, deltas.device)
         shifts, log_scales = (deltas * stds + means).chunk(2, dim=-1)
         limit = abs(math.log(wh_ratio_clip))
         centers, sizes = self._centers_and_sizes(boxes)
@@ -75,7 +75,7 @@ class DeltaCoder:
 
 
 @lru_cache(maxsize=64)
-def _normaliser(coder: DeltaCoder, device: torch.device) -> tuple[Tensor, Tensor]:
+def normaliser(coder: DeltaCoder, device: torch.device) -> tuple[Tensor, Tensor]:
     """Means and standard deviations on ``device``, copied there once: the host waits for a copy."""
     # A tensor born in inference mode could not take part in training afterwards.
     with torch.inference_mode(False):

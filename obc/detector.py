@@ -13,9 +13,9 @@ from typing import Any
 import mmdet
 from mmengine.config import Config, ConfigDict
 
-import obc.head
 import obc.peers
 import obc.roi_align
+import obc.roi_head
 import obc.train_hooks  # noqa: F401
 from obc.box_losses import (
     L2,
@@ -139,6 +139,8 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     if spec.cascade is None:
         head, rcnn = model.roi_head.bbox_head, model.train_cfg.rcnn
         model.roi_head.bbox_head = _box_head(head, run, num_classes, spec.target_stds)
+        if isinstance(spec.box, OffsetBin) and spec.box.looks_again:
+            model.roi_head.type = "OBCRoIHead"
         model.train_cfg.rcnn = _rcnn(rcnn, run, rcnn.assigner.pos_iou_thr)
     else:
         _two_stages(model, run, spec.cascade, num_classes)
@@ -236,7 +238,9 @@ def _regression_loss(box: SmoothL1 | L2 | BalancedL1 | BoxIoU | Variance) -> dic
         return dict(type="SmoothL1Loss", beta=box.beta, **weight)
     if isinstance(box, Variance):
         return dict(type="SmoothL1Loss", beta=1.0, **weight)
-    names = {"l2": "MSELoss", "balanced_l1": "BalancedL1Loss", "iou": "IoULoss", "giou": "GIoULoss"}
+    if isinstance(box, L2):
+        return dict(type="MSELoss", loss_weight=box.factor * box.loss_weight)
+    names = {"balanced_l1": "BalancedL1Loss", "iou": "IoULoss", "giou": "GIoULoss"}
     return dict(type=names[box.loss], **weight)
 
 
@@ -264,16 +268,22 @@ def _offset_bin_head(box: OffsetBin, deltas: dict[str, Any]) -> dict[str, Any]:
         stage_ranges=box.stage_ranges,
         bins_include_overflow=box.bins_include_overflow,
         out_of_range=box.out_of_range,
+        later_out_of_range=box.later_out_of_range,
         spacing=box.spacing,
     )
     return dict(
         type="OBCHead",
         reg_class_agnostic=box.reg_class_agnostic,
-        residual=box.residual,
+        stage_features=box.stage_features,
         stage_fcs=box.stage_fcs,
+        residual=box.residual,
+        stage_loss_weights=box.stage_loss_weights,
+        class_scores=box.class_scores,
         bin_norm=box.bin_norm,
         coord_reduction=box.coord_reduction,
-        bbox_coder=dict(type="OffsetBinBBoxCoder", bins=bins, **deltas),
+        bbox_coder=dict(
+            type="OffsetBinBBoxCoder", bins=bins, composition=box.composition, **deltas
+        ),
         loss_bbox=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=box.loss_weight),
     )
 

@@ -31,7 +31,7 @@ from obc.scale import (
 METRICS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L")
 
 Metric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L"]
-Decode = Literal["expectation", "argmax", "regression"]
+Decode = Literal["expectation", "argmax", "argmax_expectation", "first_stage", "regression"]
 Stds = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
 Percent = Annotated[float, Field(ge=0, le=100)]
 DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
@@ -89,6 +89,15 @@ class RunSpec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _stages_of_a_cascade_share_a_feature(self) -> RunSpec:
+        if self.cascade is not None and isinstance(self.box, OffsetBin) and self.box.looks_again:
+            raise ValueError(
+                f"num_stages {self.box.num_stages} with stage_features {self.box.stage_features} "
+                "in a cascade, allowed there: num_stages 1 (section 4.2), or stage_features shared"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sabl_only_by_itself(self) -> RunSpec:
         if isinstance(self.box, SideAware) and (
             self.cascade is not None or self.target_stds != DEFAULT_STDS
@@ -105,7 +114,8 @@ class RunSpec(Strict):
         if isinstance(self.box, NoBox):
             return ()
         if isinstance(self.box, OffsetBin):
-            return ("expectation", "argmax")
+            of_stages = ("argmax_expectation", "first_stage") if self.box.num_stages > 1 else ()
+            return ("expectation", "argmax", *of_stages)
         return ("regression",)
 
 
@@ -270,7 +280,7 @@ class FigureSpec(TableSpec):
 # --- one resolved run and its id ---------------------------------------------------------------
 
 # Part of every run id: raise it when a default or the meaning of a setting changes.
-RUN_ID_VERSION = 1
+RUN_ID_VERSION = 2
 
 
 class ResolvedRun(Strict):

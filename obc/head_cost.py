@@ -25,7 +25,10 @@ def head_cost(model: nn.Module) -> dict[str, float]:
         for head, extractor in zip(heads, extractors, strict=True):
             side = extractor.roi_layers[0].output_size
             device = next(head.parameters()).device
-            head(torch.zeros(1, extractor.out_channels, *side, device=device))
+            features = torch.zeros(1, extractor.out_channels, *side, device=device)
+            head(features)
+            for stage in range(1, 1 + len(getattr(head, "later_stages", ()))):
+                head.stage_predictions(stage, features)
     return {
         "parameters": sum(p.numel() for head in heads for p in head.parameters()),
         "mflop_per_roi": counter.get_total_flops() / 1e6,

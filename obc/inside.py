@@ -100,7 +100,7 @@ class Decoded:
     """What one decoding makes of the bin probabilities.
 
     Attributes:
-        offsets: that each stage predicts, (R, 4, K); their sum over K is the predicted offset.
+        offsets: that each stage predicts, (R, 4, K); the coder composes the predicted offset.
         boxes: after each stage, (R, K, 4); the last are the head's, clipped as in a test.
     """
 
@@ -120,7 +120,8 @@ class HeadView:
         coder: of the head; has the bins and the normalisation of offsets.
         proposals: boxes of the RoIs, (R, 4), in the order of the RPN's score.
         scores: class probabilities, (R, C + 1), background last.
-        probabilities: of the bins, (R, 4, K, n); of the most probable class if class-specific.
+        probabilities: of the bins, by expectation, (R, 4, K, n); of the most probable class if
+            class-specific.
         expectation: decoded by the expectation over the bins (equation 10).
         argmax: decoded by the most probable bin.
         objects: ground truth, crowds left out, (G, 4).
@@ -185,14 +186,15 @@ class HeadView:
             Outermost and innermost box, (R, 2, 4), not clipped. The innermost is inside out where
             an edge can be moved beyond the centre.
         """
-        before = self.expectation.offsets[..., :stage].sum(-1)
+        before = self.expectation.offsets[..., :stage]
         a = self.coder.bins.ranges[stage]
         large_low, large_high, small_low, small_high = (
             self.coder.delta_coder.decode(
-                self.proposals, before + a * torch.tensor([shift, shift, scale, scale])
+                self.proposals, self.coder.compose(torch.cat([before, moved[:, :, None]], dim=2))
             )
             for scale in (1, -1)
             for shift in (-1, 1)
+            for moved in [(a * torch.tensor([shift, shift, scale, scale])).expand(len(self), 4)]
         )
         outer = torch.cat([large_low[:, :2], large_high[:, 2:]], dim=1)
         inner = torch.cat([small_high[:, :2], small_low[:, 2:]], dim=1)
@@ -208,10 +210,7 @@ def look(trained: TrainedDetector, image_id: int) -> HeadView:
     """
     features, sample, info = _features(trained, image_id)
     proposals = trained.model.rpn_head.predict(features, [sample], rescale=False)[0].bboxes
-    roi_head = trained.model.roi_head
-    extractor = _first(roi_head.bbox_roi_extractor)
-    regions = extractor(features[: extractor.num_inputs], bbox2roi([proposals]))
-    class_logits, predictions = trained.head(regions)
+    class_logits, predictions = _predictions(trained, features, bbox2roi([proposals]))
     objects, labels = _objects(info, sample)
     return head_view(
         trained.head,
@@ -221,10 +220,32 @@ def look(trained: TrainedDetector, image_id: int) -> HeadView:
         size=tuple(sample.img_shape[:2]),
         proposals=proposals.cpu(),
         scores=class_logits.float().softmax(-1).cpu(),
-        predictions=predictions.float().cpu(),
+        predictions={mode: each.float().cpu() for mode, each in predictions.items()},
         objects=objects,
         object_labels=labels,
     )
+
+
+def _predictions(
+    trained: TrainedDetector, features: tuple[Tensor, ...], rois: Tensor
+) -> tuple[Tensor, dict[DecodeMode, Tensor]]:
+    """Class logits by expectation, and predictions of RoIs (R, 5) by each decoding.
+
+    A later stage that looks again sees another box, and so predicts otherwise, by each decoding.
+    """
+    roi_head, coder = trained.model.roi_head, trained.coder
+    if not trained.head.looks_again:
+        extractor = _first(roi_head.bbox_roi_extractor)
+        class_logits, both = trained.head(extractor(features[: extractor.num_inputs], rois))
+        return class_logits, {"expectation": both, "argmax": both}
+    predictions: dict[DecodeMode, Tensor] = {}
+    asked = coder.decode_mode
+    for mode in ("argmax", "expectation"):
+        coder.decode_mode = mode
+        outputs = roi_head._bbox_forward(features, rois)
+        predictions[mode] = outputs["bbox_pred"]
+    coder.decode_mode = asked
+    return outputs["cls_score"], predictions
 
 
 def head_view(
@@ -236,7 +257,7 @@ def head_view(
     size: tuple[int, int],
     proposals: Tensor,
     scores: Tensor,
-    predictions: Tensor,
+    predictions: dict[DecodeMode, Tensor],
     objects: Tensor,
     object_labels: Tensor,
 ) -> HeadView:
@@ -250,15 +271,19 @@ def head_view(
         size: height and width in pixels.
         proposals: (R, 4).
         scores: (R, C + 1).
-        predictions: bin logits as the head puts them out, (R, 4 * K * n) or (R, C * 4 * K * n).
+        predictions: bin logits by expectation and by argmax as the head puts them out,
+            (R, 4 * K * n) or (R, C * 4 * K * n).
         objects: (G, 4).
         object_labels: (G,).
     """
     coder = head.bbox_coder
     if not head.reg_class_agnostic:
-        by_class = predictions.unflatten(1, (-1, coder.encode_size))
-        predictions = by_class[torch.arange(len(scores)), scores[:, :-1].argmax(-1)]
-    logits = coder.stage_logits(predictions)
+        rows, classes = torch.arange(len(scores)), scores[:, :-1].argmax(-1)
+        predictions = {
+            mode: each.unflatten(1, (-1, coder.encode_size))[rows, classes]
+            for mode, each in predictions.items()
+        }
+    logits = {mode: coder.stage_logits(each) for mode, each in predictions.items()}
     matched, ious = _match(proposals, objects)
     return HeadView(
         image_id=image_id,
@@ -268,9 +293,9 @@ def head_view(
         coder=coder,
         proposals=proposals,
         scores=scores,
-        probabilities=logits.softmax(-1),
-        expectation=_decoded(coder, proposals, logits, size, "expectation"),
-        argmax=_decoded(coder, proposals, logits, size, "argmax"),
+        probabilities=logits["expectation"].softmax(-1),
+        expectation=_decoded(coder, proposals, logits["expectation"], size, "expectation"),
+        argmax=_decoded(coder, proposals, logits["argmax"], size, "argmax"),
         objects=objects,
         object_labels=object_labels,
         matched=matched,
@@ -376,8 +401,8 @@ def _decoded(
     mode: DecodeMode,
 ) -> Decoded:
     offsets = coder.bins.decode_stages(logits, mode)
-    sums = offsets.cumsum(-1).unbind(-1)
-    boxes = [_boxes_at(coder, proposals, after, size) for after in sums]
+    composed = [coder.compose(offsets[..., : stage + 1]) for stage in range(offsets.shape[-1])]
+    boxes = [_boxes_at(coder, proposals, after, size) for after in composed]
     return Decoded(offsets, torch.stack(boxes, dim=1))
 
 

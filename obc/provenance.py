@@ -18,6 +18,7 @@ MODEL_CODE = (
     "delta_head.py",
     "deltas.py",
     "head.py",
+    "roi_head.py",
     "peers.py",
     "roi_align.py",
     "detector.py",

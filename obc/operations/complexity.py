@@ -153,9 +153,30 @@ def _box_head(run: ResolvedRun, num_classes: int, rois: int) -> Iterator[Layer]:
     else:
         logits = box.num_bins + (0 if box.bins_include_overflow else 2)
         agnostic, numbers = box.reg_class_agnostic, 4 * box.num_stages * logits
-        for _ in range(box.stage_fcs * (box.num_stages - 1)):
-            yield _linear(width, width, rois)
+        if box.looks_again:
+            numbers = 4 * logits
+            yield from _later_stages(run, num_classes, numbers, rois)
+        else:
+            for _ in range(box.stage_fcs * (box.num_stages - 1)):
+                yield _linear(width, width, rois)
     yield _linear(width, numbers * (1 if agnostic else num_classes), rois)
+
+
+def _later_stages(run: ResolvedRun, num_classes: int, numbers: int, rois: int) -> Iterator[Layer]:
+    """Stages with RoI features of their own, counted for all RoIs, as in evaluation.
+
+    Training looks again at positive RoIs alone, a quarter of the sampled ones at most.
+    """
+    box, width = run.spec.box, run.sizes.fc_channels
+    region = run.sizes.neck_channels * ROI_SIDE**2
+    for _ in range(box.num_stages - 1):
+        for channels in (region, width):
+            layer = _linear(channels, width, rois)
+            # Without layers of its own a stage takes stage 1's again.
+            yield Layer("box", layer.flops, layer.parameters if box.stage_fcs else 0)
+        yield _linear(width, numbers * (1 if box.reg_class_agnostic else num_classes), rois)
+        if box.class_scores == "mean":
+            yield _linear(width, num_classes + 1, rois)
 
 
 def _side_aware_branch(channels: int, rois: int) -> Iterator[Layer]:

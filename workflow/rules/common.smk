@@ -3,12 +3,14 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from obc.datasets.published import of_data, of_run, read_datasets
 from obc.errors import SuiteError
+from obc.experiment import Decode
 from obc.memory import KEPT_MEMORY
 from obc.plan import load_plan
 from obc.provenance import (
@@ -77,7 +79,7 @@ wildcard_constraints:
     results="|".join(re.escape(str(folder)) for folder in {RESULTS, PLAN.shared}),
     run_id="|".join(PLAN.trainings),
     seed=r"\d+",
-    decode="expectation|argmax|regression",
+    decode="|".join(get_args(Decode)),
     index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
 
 
