@@ -195,9 +195,9 @@ class OffsetBins:
         residuals = residuals.float()
         inside = residuals.abs() <= tables.reaches
         labels = self._inner_bins(residuals, tables.ranges, tables.widths)
-        known = (
-            inside.cumprod(-1).bool() if self.later_out_of_range == "ignore" else ~labels.isnan()
-        )
+        known = ~labels.isnan()
+        if self.later_out_of_range == "ignore":
+            known = inside.cumprod(-1).bool()
         if self.out_of_range == "ignore":
             known = torch.cat([known[..., :1] & inside[..., :1], known[..., 1:]], dim=-1)
         labels = torch.where(known, labels, float(IGNORED)).long()

@@ -84,10 +84,10 @@ class OBCRoIHead(StandardRoIHead):
         losses["loss_bbox"] = head.box_loss(
             logits[learning].flatten(1), offsets[positive], weights[positive], len(labels), None
         )
-        stage_weights = head.stage_loss_weights or (1.0,) * head.bbox_coder.bins.num_stages
-        for stage, (each, weight) in enumerate(zip(class_logits, stage_weights[1:]), start=2):
+        for stage, each in enumerate(class_logits, start=1):
             later = head.class_losses(each, labels, label_weights)
-            losses[f"stage{stage}.loss_cls"] = later["loss_cls"] * weight
+            weight = head.stage_loss_weights[stage] if head.stage_loss_weights else 1.0
+            losses[f"stage{stage + 1}.loss_cls"] = later["loss_cls"] * weight
         return {**first, "loss_bbox": losses}
 
     def _look_again(
