@@ -49,7 +49,7 @@ def made_up_view(
         size=SIZE,
         proposals=proposals,
         scores=scores,
-        predictions=probabilities.log().flatten(1),
+        predictions=dict.fromkeys(("expectation", "argmax"), probabilities.log().flatten(1)),
         objects=objects,
         object_labels=torch.zeros(len(objects), dtype=torch.long),
     )

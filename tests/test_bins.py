@@ -172,27 +172,29 @@ def test_offsets_at_and_beyond_the_range_overflow(offset: float, label: int) -> 
 
 
 @pytest.mark.parametrize("offset", [-3.0, 3.0, 7.0, -INF, INF])
-def test_later_stages_ignore_an_overflowing_offset(offset: float) -> None:
-    labels = OffsetBins(num_stages=3).encode(torch.tensor(offset))
+def test_later_stages_may_ignore_an_overflowing_offset(offset: float) -> None:
+    bins = OffsetBins(num_stages=3, later_out_of_range="ignore")
+    labels = bins.encode(torch.tensor(offset))
     assert labels[0] >= 20
     assert labels[1:].tolist() == [IGNORED, IGNORED]
 
 
 @pytest.mark.parametrize("offset", [-3.0, 3.0, 7.0, -INF, INF])
 def test_out_of_range_ignore_drops_the_offset_in_every_stage(offset: float) -> None:
-    bins = OffsetBins(num_stages=2, out_of_range="ignore")
+    bins = OffsetBins(num_stages=2, out_of_range="ignore", later_out_of_range="ignore")
     assert bins.encode(torch.tensor(offset)).tolist() == [IGNORED, IGNORED]
 
 
+@pytest.mark.parametrize("later", ["overflow", "clamp", "ignore"])
 @pytest.mark.parametrize("out_of_range", ["overflow", "ignore"])
-def test_nan_is_ignored(out_of_range: str) -> None:
-    bins = OffsetBins(num_stages=2, out_of_range=out_of_range)
+def test_nan_is_ignored(out_of_range: str, later: str) -> None:
+    bins = OffsetBins(num_stages=2, out_of_range=out_of_range, later_out_of_range=later)
     assert bins.encode(torch.tensor(NAN)).tolist() == [IGNORED, IGNORED]
 
 
 def test_a_residual_beyond_a_custom_range_is_ignored_from_there_on() -> None:
     # a = 3, m = 20: 1.0 leaves -0.05 (see above), 1.04 leaves -0.01; stage 2 reaches 0.02 only.
-    bins = OffsetBins(num_stages=3, stage_ranges=[3, 0.02, 0.02])
+    bins = OffsetBins(num_stages=3, stage_ranges=[3, 0.02, 0.02], later_out_of_range="ignore")
     labels = bins.encode(torch.tensor([1.0, 1.04]))
     assert labels[0].tolist() == [13, IGNORED, IGNORED]
     assert (labels[1] >= 0).all()
@@ -240,9 +242,35 @@ def test_encode_against_labels_what_the_earlier_stages_left() -> None:
 
 
 def test_encode_against_ignores_what_a_stage_cannot_reach() -> None:
-    bins = OffsetBins(num_stages=3)
+    bins = OffsetBins(num_stages=3, later_out_of_range="ignore")
     predicted = torch.tensor([0.5, 0.0, 0.0])  # leaves 0.5, stage 2 reaches 0.15
     assert bins.encode_against(torch.tensor(1.0), predicted).tolist() == [13, IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize(
+    ("later", "below", "inside", "above"),
+    [("overflow", 20, 13, 21), ("clamp", 0, 13, 19), ("ignore", IGNORED, 13, IGNORED)],
+)
+def test_what_is_left_outside_of_a_later_range_is_labelled_as_asked(
+    later: str, below: int, inside: int, above: int
+) -> None:
+    # Stage 2: a = 0.15, width 0.015. 0.05 lies (0.05 + 0.15) / 0.015 = 13.3 widths from its start.
+    bins = OffsetBins(num_stages=2, later_out_of_range=later)
+    left = torch.tensor([-0.2, 0.05, 0.2])
+    residuals = torch.stack([torch.zeros(3), left], dim=-1)
+    assert bins.labels(residuals)[:, 1].tolist() == [below, inside, above]
+
+
+@pytest.mark.parametrize("later", ["overflow", "clamp"])
+def test_a_later_stage_learns_from_an_offset_that_stage_one_does_not(later: str) -> None:
+    bins = OffsetBins(num_stages=2, out_of_range="ignore", later_out_of_range=later)
+    assert bins.labels(torch.tensor([5.0, 0.0])).tolist() == [IGNORED, 10]
+
+
+def test_an_overflow_bin_is_refined_from_its_own_representative_offset() -> None:
+    # 3.05 is labelled with the bin of +3 and leaves 0.05, as above: bin 13 of stage 2.
+    bins = OffsetBins(num_stages=2)
+    assert bins.encode(torch.tensor([3.05, -3.05])).tolist() == [[21, 13], [20, 6]]
 
 
 def test_encode_against_refuses_predictions_of_another_shape() -> None:
@@ -332,6 +360,33 @@ def test_changing_a_returned_table_does_not_change_the_bins() -> None:
     bins.centers.zero_()
     assert bins.centers[0, 0] == -4
     assert bins.decode(one_hot_logits(torch.tensor([0]), 7)) == -4
+
+
+def test_mixed_decoding_takes_the_most_probable_bin_in_all_stages_but_the_last() -> None:
+    bins, logits = OffsetBins(num_stages=3), torch.randn(5, 3, 22)
+    mixed = bins.decode_stages(logits, "argmax_expectation")
+    assert torch.equal(mixed[:, :2], bins.decode_stages(logits, "argmax")[:, :2])
+    assert torch.equal(mixed[:, 2], bins.decode_stages(logits, "expectation")[:, 2])
+
+
+def test_the_first_stage_alone_leaves_the_others_at_zero() -> None:
+    bins, logits = OffsetBins(num_stages=3), torch.randn(5, 3, 22)
+    alone = bins.decode_stages(logits, "first_stage")
+    assert torch.equal(alone[:, 0], bins.decode_stages(logits)[:, 0])
+    assert alone[:, 1:].eq(0).all()
+
+
+@pytest.mark.parametrize("mode", ["expectation", "argmax"])
+def test_the_first_stages_can_be_decoded_before_the_later_ones_are_there(mode: str) -> None:
+    bins, logits = OffsetBins(num_stages=3), torch.randn(5, 3, 22)
+    expected = bins.decode_stages(logits, mode)[:, :2]
+    assert torch.equal(bins.decode_stages(logits[:, :2], mode), expected)
+
+
+def test_mixed_decoding_of_the_stages_before_the_last_is_argmax() -> None:
+    bins, logits = OffsetBins(num_stages=3), torch.randn(5, 2, 22)
+    mixed = bins.decode_stages(logits, "argmax_expectation")
+    assert torch.equal(mixed, bins.decode_stages(logits, "argmax"))
 
 
 def test_decode_of_no_logits_is_empty() -> None:

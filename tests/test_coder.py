@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -72,7 +76,9 @@ def test_zero_logits_leave_the_box_unchanged(legacy: bool, num_stages: int) -> N
 @pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
 def test_certain_logits_decode_to_the_ground_truth(legacy: bool, decode_mode: str) -> None:
     # Three stages are exact to w3 / 2 = 0.000375 stds of at most 0.2 times 80 pixels: 0.006.
-    coder = OffsetBinBBoxCoder({"num_stages": 3}, decode_mode=decode_mode, legacy=legacy)
+    coder = OffsetBinBBoxCoder(
+        {"num_stages": 3}, decode_mode=decode_mode, composition="sum", legacy=legacy
+    )
     decoded = coder.decode(BOXES, label_logits(coder, coder.encode(BOXES, GT_BOXES)))
     torch.testing.assert_close(decoded, outcome(GT_BOXES, legacy), atol=0.01, rtol=0)
 
@@ -80,7 +86,9 @@ def test_certain_logits_decode_to_the_ground_truth(legacy: bool, decode_mode: st
 @pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_decode_is_mmdetections_decode_of_the_offsets(legacy: bool, decode_mode: str) -> None:
-    coder = OffsetBinBBoxCoder({"num_stages": 2}, decode_mode=decode_mode, legacy=legacy)
+    coder = OffsetBinBBoxCoder(
+        {"num_stages": 2}, decode_mode=decode_mode, composition="sum", legacy=legacy
+    )
     delta_coder = (LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder)(target_stds=STDS)
     logits = torch.randn(2, coder.encode_size, generator=torch.Generator().manual_seed(0))
     deltas = coder.bins.decode(logits.view(2, 4, 2, 22), decode_mode)
@@ -123,6 +131,67 @@ def test_a_box_without_area_gives_offsets_that_no_stage_learns_from() -> None:
     point, gt_box = torch.tensor([[30.0, 30.0, 30.0, 30.0]]), torch.tensor([[20, 20, 40, 40]])
     deltas = coder.encode(point, gt_box)
     assert coder.bins.encode(deltas)[0].squeeze(-1).tolist() == [-100, -100, 21, 21]
+
+
+# --- several stages together
+
+
+some_offsets = arrays(np.float32, (3, 4), elements=st.floats(-3, 3, width=32))
+some_stages = arrays(np.float32, (3, 4, 3), elements=st.floats(-1, 1, width=32))
+
+
+@given(some_stages)
+@no_deadline
+def test_refining_is_decoding_from_box_to_box(stages: np.ndarray) -> None:
+    coder, delta_coder = OffsetBinBBoxCoder({"num_stages": 3}), DeltaXYWHBBoxCoder(target_stds=STDS)
+    proposals = expected = torch.tensor([[10.0, 20, 50, 60], [5, 5, 25, 85], [0, 0, 9, 9]])
+    for stage in torch.from_numpy(stages).unbind(-1):
+        expected = delta_coder.decode(expected, stage)
+    composed = coder.compose(torch.from_numpy(stages))
+    torch.testing.assert_close(
+        delta_coder.decode(proposals, composed), expected, atol=1e-3, rtol=1e-4
+    )
+
+
+@given(some_stages)
+@no_deadline
+def test_summing_is_equation_11(stages: np.ndarray) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": 3}, composition="sum")
+    composed = coder.compose(torch.from_numpy(stages))
+    torch.testing.assert_close(composed, torch.from_numpy(stages.sum(-1)))
+
+
+@given(some_offsets, some_stages, st.sampled_from(["refine", "sum"]), st.integers(0, 2))
+@no_deadline
+def test_a_stage_that_predicts_its_residual_reaches_the_object(
+    offsets: np.ndarray, stages: np.ndarray, composition: str, last: int
+) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": 3}, composition=composition)
+    stages = torch.from_numpy(stages.copy())
+    stages[..., last] = coder.residuals(torch.from_numpy(offsets), stages)[..., last]
+    reached = coder.compose(stages[..., : last + 1])
+    torch.testing.assert_close(reached, torch.from_numpy(offsets), atol=1e-4, rtol=1e-4)
+
+
+def test_a_shift_of_a_later_stage_is_in_units_of_the_box_that_it_starts_from() -> None:
+    # Stage 1 makes a box twice as wide: dw = log 2 / 0.2. Half of that width is then as much as one
+    # width of the proposal: 0.5 / 0.1 = 5 normalised, and 10 in units of the proposal.
+    coder = OffsetBinBBoxCoder({"num_stages": 2})
+    stages = torch.tensor([[0.0, 5.0], [0.0, 5.0], [math.log(2) / 0.2, 0.0], [0.0, 0.0]])
+    assert coder.compose(stages).tolist() == pytest.approx([10, 5, math.log(2) / 0.2, 0])
+
+
+def test_means_belong_to_the_first_stage() -> None:
+    # The box of two zero offsets is that of the means alone.
+    coder = OffsetBinBBoxCoder({"num_stages": 2}, target_means=(0.1, 0.2, 0.3, 0.4))
+    assert coder.compose(torch.zeros(4, 2)).tolist() == [0, 0, 0, 0]
+    moved = coder.compose(torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))
+    assert moved.tolist() == pytest.approx([math.exp(0.3), 0, 0, 0])
+
+
+def test_predictions_of_one_stage_are_refused_by_a_coder_of_two() -> None:
+    with pytest.raises(ValueError, match=r"predictions are 88 wide.*OBCRoIHead"):
+        OffsetBinBBoxCoder({"num_stages": 2}).decode(BOXES, torch.zeros(2, 88))
 
 
 def test_an_unknown_decode_mode_is_refused() -> None:

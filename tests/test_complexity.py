@@ -30,10 +30,18 @@ rows:
     detector: faster_rcnn
     backbone: r101
     box: {loss: offset_bin, num_stages: 2}
-  - label: Faster X101 with layers of its own for each stage
+  - label: Faster X101 with layers of its own for each stage on a shared feature
     detector: faster_rcnn
     backbone: x101
-    box: {loss: offset_bin, num_stages: 3, stage_fcs: 2}
+    box: {loss: offset_bin, num_stages: 3, stage_features: shared}
+  - label: Later stages take the first one's layers, by class
+    detector: faster_rcnn
+    backbone: r50
+    box: {loss: offset_bin, num_stages: 3, stage_fcs: 0, reg_class_agnostic: false}
+  - label: Every stage classifies
+    detector: faster_rcnn
+    backbone: r50
+    box: {loss: offset_bin, num_stages: 2, stage_features: proposal, class_scores: mean}
   - label: Cascade R50, by class
     detector: cascade_rcnn
     backbone: r50
@@ -79,6 +87,8 @@ def counted(run: ResolvedRun, classes: int, size: tuple[int, int], rois: int) ->
         features = torch.empty(rois, run.sizes.neck_channels, 7, 7)
         for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
             head(features)
+            for stage in range(1, 1 + len(getattr(head, "later_stages", ()))):
+                head.stage_predictions(stage, features)
     return counter.get_total_flops(), sum(weights.numel() for weights in model.parameters())
 
 

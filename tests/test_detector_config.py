@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from obc.box_losses import OffsetBin
+from obc.box_losses import L2, OffsetBin
 from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
 from obc.experiment import ResolvedRun
 from obc.plan import Plan, load_plan
@@ -49,9 +49,12 @@ def test_each_of_the_39_models_builds_with_the_paper_s_heads(run_id: str) -> Non
         assert head.num_classes == CLASSES[run.spec.dataset]
         assert head.fc_cls.out_features == head.num_classes + 1
         if isinstance(run.spec.box, OffsetBin):
-            # 4 coordinates x K stages x (inner bins and two overflow bins), for all classes at once
-            logits = 4 * run.spec.box.num_stages * (run.spec.box.num_bins + 2)
+            # 4 coordinates x (inner bins and two overflow bins), for all classes at once
+            logits = 4 * (run.spec.box.num_bins + 2)
             assert (type(head).__name__, head.fc_reg.out_features) == ("OBCHead", logits)
+            later = [(len(stage.fcs), stage.fc_reg.out_features) for stage in head.later_stages]
+            # Two FC layers, each with its ReLU.
+            assert later == [(4, logits)] * (run.spec.box.num_stages - 1)
         else:
             boxes = 1 if run.spec.cascade else head.num_classes
             assert (type(head).__name__, head.fc_reg.out_features) == (
@@ -86,7 +89,42 @@ def test_offset_bins_change_the_box_head_and_nothing_else() -> None:
         regression = model_config(of(detector, "smooth_l1"), 80)
         bins = model_config(of(detector, "offset_bin"), 80)
         changed = differences(regression, bins)
+        changed.pop("roi_head.type", None)
         assert changed and all(path.startswith("roi_head.bbox_head") for path in changed)
+
+
+def test_only_a_hierarchy_that_looks_again_has_another_roi_head() -> None:
+    types = {
+        (run.spec.detector, getattr(run.spec.box, "num_stages", 0)): model_config(
+            run, 80
+        ).roi_head.type
+        for run in PAPER.values()
+    }
+    assert types == {
+        ("faster_rcnn", 0): "StandardRoIHead",
+        ("faster_rcnn", 1): "StandardRoIHead",
+        ("faster_rcnn", 2): "OBCRoIHead",
+        ("faster_rcnn", 3): "OBCRoIHead",
+        ("cascade_rcnn", 0): "CascadeRoIHead",
+        ("cascade_rcnn", 1): "CascadeRoIHead",
+    }
+
+
+def test_l2_has_the_factor_one_half_unless_told_otherwise() -> None:
+    spec = of("faster_rcnn", "smooth_l1").spec
+    weights = [
+        model_config(
+            of("faster_rcnn", "smooth_l1").model_copy(
+                update={"spec": spec.model_copy(update={"box": L2(loss="l2", **factor)})}
+            ),
+            80,
+        ).roi_head.bbox_head.loss_bbox
+        for factor in ({}, {"factor": 1.0})
+    ]
+    assert weights == [
+        {"type": "MSELoss", "loss_weight": 0.5},
+        {"type": "MSELoss", "loss_weight": 1.0},
+    ]
 
 
 def training_config(run: ResolvedRun) -> Config:

@@ -20,15 +20,24 @@ from obc.head import OBCHead, StageBinPredictor
 TRAIN_CFG = ConfigDict(pos_weight=-1)
 SIX_LOGITS = {"num_bins": 4, "max_offset": 2}  # width 1, centres -1.5 -0.5 0.5 1.5 -2 2
 TWO_STAGES = {"num_stages": 2}
+# Later stages on the feature of stage 1: what this head does without OBCRoIHead.
+SHARED = {"stage_features": "shared", "stage_fcs": 0}
+TRUE_BIN = {**SHARED, "residual": "gt_bin", "composition": "sum"}
 
 
-def make_head(num_classes: int = 3, bins: dict | None = None, **arguments) -> OBCHead:
+def make_head(
+    num_classes: int = 3, bins: dict | None = None, composition: str = "refine", **arguments
+) -> OBCHead:
     return OBCHead(
         in_channels=4,
         roi_feat_size=2,
         fc_out_channels=8,
         num_classes=num_classes,
-        bbox_coder={"type": "OffsetBinBBoxCoder", "bins": bins or {}},
+        bbox_coder={
+            "type": "OffsetBinBBoxCoder",
+            "bins": bins or {},
+            "composition": composition,
+        },
         **arguments,
     )
 
@@ -90,13 +99,13 @@ def test_class_specific_logits_are_one_set_a_class() -> None:
 
 
 def test_the_state_dict_holds_layers_only() -> None:
-    names = {name.split(".")[0] for name in make_head(bins=TWO_STAGES).state_dict()}
+    names = {name.split(".")[0] for name in make_head(bins=TWO_STAGES, **SHARED).state_dict()}
     assert names == {"shared_fcs", "fc_cls", "fc_reg"}
 
 
 @pytest.mark.parametrize("stage_fcs", [0, 2])
 def test_logit_layers_start_small(stage_fcs: int) -> None:
-    head = make_head(bins=TWO_STAGES, stage_fcs=stage_fcs)
+    head = make_head(bins=TWO_STAGES, stage_features="shared", stage_fcs=stage_fcs)
     head.init_weights()
     linears = head.fc_reg.stage_logits if stage_fcs else [head.fc_reg]
     for linear in linears:
@@ -106,7 +115,7 @@ def test_logit_layers_start_small(stage_fcs: int) -> None:
 
 def test_layers_of_a_later_stage_start_at_the_scale_of_the_shared_ones() -> None:
     # Xavier uniform for 8 x 8: standard deviation sqrt(2 / 16) = 0.35.
-    head = make_head(bins=TWO_STAGES, stage_fcs=2)
+    head = make_head(bins=TWO_STAGES, stage_features="shared", stage_fcs=2)
     head.init_weights()
     assert head.fc_reg.stage_fcs[1][0].weight.std().item() == pytest.approx(0.35, rel=0.3)
 
@@ -120,10 +129,30 @@ def test_layers_of_a_later_stage_start_at_the_scale_of_the_shared_ones() -> None
         ({"coord_reduction": "max"}, ValueError, "coord_reduction='max'"),
         ({"reg_decoded_bbox": True}, ValueError, "reg_decoded_bbox"),
         (
-            {"stage_fcs": 2, "reg_predictor_cfg": {"type": "Linear"}},
+            {
+                "bins": TWO_STAGES,
+                "stage_features": "shared",
+                "stage_fcs": 2,
+                "reg_predictor_cfg": {"type": "Linear"},
+            },
             ValueError,
             "reg_predictor_cfg",
         ),
+        ({"stage_features": "image"}, ValueError, "stage_features='image'"),
+        ({"class_scores": "last"}, ValueError, "class_scores='last'"),
+        ({"stage_loss_weights": [1, 1]}, ValueError, r"stage_loss_weights=\(1, 1\) must be 1"),
+        (
+            {"bins": TWO_STAGES, "stage_loss_weights": [1, 0]},
+            ValueError,
+            r"stage_loss_weights=\(1, 0\) must be 2 positive",
+        ),
+        ({"bins": TWO_STAGES, "residual": "gt_bin"}, ValueError, "composition='sum'"),
+        (
+            {"bins": TWO_STAGES, **SHARED, "class_scores": "mean"},
+            ValueError,
+            "class_scores='mean' with stage_features='shared'",
+        ),
+        ({"bins": TWO_STAGES, "composition": "product"}, ValueError, "composition='product'"),
         ({"loss_bbox": {"type": "L1Loss"}}, TypeError, "L1Loss"),
         (
             {"loss_bbox": {"type": "CrossEntropyLoss", "use_sigmoid": True}},
@@ -191,7 +220,8 @@ def test_loss_is_the_cross_entropy_of_the_four_coordinates_over_sampled_rois() -
 
 
 def test_loss_sums_the_stages_and_leaves_out_what_they_ignore() -> None:
-    head = make_head(num_classes=1, bins={**SIX_LOGITS, "num_stages": 2})
+    bins = {**SIX_LOGITS, "num_stages": 2, "later_out_of_range": "ignore"}
+    head = make_head(num_classes=1, bins=bins, **TRUE_BIN)
     inputs = loss_inputs(head, labels=[0])
     # Stage 2: a2 = 0.5, width 0.25. 0.2 leaves -0.3 of its centre 0.5: (0.2 / 0.25) -> bin 0.
     # 1.9 leaves 0.4 of 1.5: 3. The others overflow in stage 1 and are ignored in stage 2.
@@ -204,7 +234,7 @@ def test_loss_sums_the_stages_and_leaves_out_what_they_ignore() -> None:
 
 def test_loss_of_untrained_logits_is_the_log_of_their_number() -> None:
     # All logits zero: each of 4 coordinates in 2 stages costs log 22.
-    head = make_head(bins=TWO_STAGES)
+    head = make_head(bins=TWO_STAGES, **SHARED)
     inputs = loss_inputs(head, labels=[1])
     inputs["bbox_pred"] = torch.zeros_like(inputs["bbox_pred"])
     inputs["bbox_targets"].clamp_(-2.9, 2.9)
@@ -293,7 +323,7 @@ def test_class_specific_uses_the_logits_of_the_rois_own_class() -> None:
 
 
 def test_loss_and_target_finds_the_positives_of_every_image() -> None:
-    head = make_head(bins=TWO_STAGES)
+    head = make_head(bins=TWO_STAGES, **SHARED)
     samples = [sampled(*image) for image in BATCH]
     inputs = loss_inputs(head, labels=[1, 1, 3, 3, 1])
     cls_score, bbox_pred, rois = inputs["cls_score"], inputs["bbox_pred"], inputs["rois"]
@@ -310,7 +340,9 @@ def test_loss_and_target_finds_the_positives_of_every_image() -> None:
 def test_loss_is_the_same_without_the_rows_of_the_positives(
     class_agnostic: bool, bin_norm: str
 ) -> None:
-    head = make_head(bins=TWO_STAGES, reg_class_agnostic=class_agnostic, bin_norm=bin_norm)
+    head = make_head(
+        bins=TWO_STAGES, reg_class_agnostic=class_agnostic, bin_norm=bin_norm, **SHARED
+    )
     inputs = loss_inputs(head, labels=[2, 3, 3, 0, 3])
     inputs["bbox_targets"][[1, 2, 4]] = float("nan")  # of negatives: nothing may depend on them
     logits = inputs["bbox_pred"]
@@ -353,7 +385,7 @@ def test_losses_have_mmdetections_names() -> None:
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_half_precision_logits_give_the_loss_of_the_same_values_in_float32(autocast: bool) -> None:
-    head = make_head(bins=TWO_STAGES)
+    head = make_head(bins=TWO_STAGES, **SHARED)
     inputs = loss_inputs(head, labels=[0, 3])
     inputs["bbox_pred"] = inputs["bbox_pred"].detach().bfloat16()
     expected = head.loss(**{**inputs, "bbox_pred": inputs["bbox_pred"].float()})["loss_bbox"]
@@ -364,19 +396,65 @@ def test_half_precision_logits_give_the_loss_of_the_same_values_in_float32(autoc
 # --- the residual of later stages
 
 
-def test_residual_pred_labels_stage_two_by_what_stage_one_predicts() -> None:
-    head = make_head(num_classes=1, bins={**SIX_LOGITS, "num_stages": 2}, residual="pred")
+def sure_of_bin_two(offsets: list[float]) -> dict[str, Tensor]:
+    """One positive RoI: stage 1 is sure of bin 2, centre 0.5; stage 2 has some logits."""
+    head = make_head(num_classes=1, bins={**SIX_LOGITS, "num_stages": 2}, **SHARED)
     inputs = loss_inputs(head, labels=[0])
-    # Stage 1 is sure of bin 2, centre 0.5. Offset 0.2 leaves -0.3 -> bin 0 of [-0.5, 0.5];
-    # 0.9 leaves 0.4 -> bin 3; 1.2 leaves 0.7 and -1 leaves -1.5, out of stage 2's reach.
-    inputs["bbox_targets"][0] = torch.tensor([0.2, 0.9, 1.2, -1.0])
+    inputs["bbox_targets"][0] = torch.tensor(offsets)
     logits = torch.zeros(4, 2, 6)
     logits[:, 0, 2] = 50.0
     logits[:, 1] = torch.arange(6) / 10
     inputs["bbox_pred"] = logits.reshape(1, -1)
-    # Stage 1's labels are 2, 2, 3, 1; being sure of 2 costs 0, 0, 50, 50.
-    stage_two = logits[0, 1].double().numpy()
-    expected = 100 + cross_entropy(stage_two, 0) + cross_entropy(stage_two, 3)
+    return inputs
+
+
+STAGE_TWO = (np.arange(6) / 10).astype(np.float32).astype(float)
+
+
+@pytest.mark.parametrize("residual", ["pred", "argmax_bin"])
+@pytest.mark.parametrize(
+    ("later", "labels"), [("overflow", [0, 3, 5, 4]), ("clamp", [0, 3, 3, 0]), ("ignore", [0, 3])]
+)
+def test_stage_two_is_labelled_by_what_stage_one_leaves(
+    later: str, labels: list[int], residual: str
+) -> None:
+    # Offset 0.2 leaves -0.3 -> bin 0 of [-0.5, 0.5]; 0.9 leaves 0.4 -> bin 3; 1.2 leaves 0.7 and
+    # -1 leaves -1.5, outside of stage 2's range. Stage 1's own labels are 2, 2, 3, 1: being sure of
+    # bin 2 costs 0, 0, 50, 50.
+    inputs = sure_of_bin_two([0.2, 0.9, 1.2, -1.0])
+    bins = {**SIX_LOGITS, "num_stages": 2, "later_out_of_range": later}
+    head = make_head(num_classes=1, bins=bins, residual=residual, composition="sum", **SHARED)
+    expected = 100 + sum(cross_entropy(STAGE_TWO, label) for label in labels)
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_residual_pred_is_what_the_expectation_leaves_not_the_most_probable_bin() -> None:
+    # Stage 1 is torn between bins 1 and 2, a little for 2: expectation 0, most probable 0.5.
+    inputs = sure_of_bin_two([0.3] * 4)
+    logits = inputs["bbox_pred"].view(4, 2, 6)
+    logits[:, 0, 1] = 50.0
+    logits[:, 0, 2] = 50.001
+    bins = {**SIX_LOGITS, "num_stages": 2}
+    by_residual = [
+        make_head(num_classes=1, bins=bins, residual=residual, composition="sum", **SHARED)
+        .loss(**inputs)["loss_bbox"]
+        .item()
+        for residual in ("pred", "argmax_bin")
+    ]
+    # 0.3 leaves 0.3 -> bin 3 of the expectation, and -0.2 -> bin 1 of the most probable bin.
+    stage_one = cross_entropy(logits[0, 0].double().numpy(), 2)
+    expected = [4 * (stage_one + cross_entropy(STAGE_TWO, label)) for label in (3, 1)]
+    assert by_residual == pytest.approx(expected, rel=1e-4)
+
+
+def test_stage_loss_weights_weigh_the_stages() -> None:
+    inputs = sure_of_bin_two([0.2, 0.9, 1.2, -1.0])
+    bins = {**SIX_LOGITS, "num_stages": 2}
+    head = make_head(
+        num_classes=1, bins=bins, composition="sum", stage_loss_weights=[0.5, 0.25], **SHARED
+    )
+    stage_two = sum(cross_entropy(STAGE_TWO, label) for label in [0, 3, 5, 4])
+    expected = 0.5 * 100 + 0.25 * stage_two
     assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -384,7 +462,13 @@ def test_residual_pred_labels_stage_two_by_what_stage_one_predicts() -> None:
 
 
 def test_stage_predictor_orders_coordinate_stage_bin() -> None:
-    head = make_head(num_classes=2, bins=TWO_STAGES, stage_fcs=2, reg_class_agnostic=False)
+    head = make_head(
+        num_classes=2,
+        bins=TWO_STAGES,
+        stage_features="shared",
+        stage_fcs=2,
+        reg_class_agnostic=False,
+    )
     for stage, linear in enumerate(head.fc_reg.stage_logits):
         torch.nn.init.zeros_(linear.weight)
         # class, coordinate, bin as digits: 1000 stage + 100 (4 class + coordinate) + bin
@@ -404,7 +488,9 @@ def test_stage_one_reads_the_shared_feature_directly() -> None:
 
 @pytest.mark.parametrize("num_rois", [0, 2])
 def test_a_head_with_stage_fcs_trains(num_rois: int) -> None:
-    head = make_head(bins=TWO_STAGES, stage_fcs=2)
+    torch.manual_seed(0)
+    head = make_head(bins=TWO_STAGES, stage_features="shared", stage_fcs=2)
+    head.init_weights()
     cls_score, bbox_pred = head(torch.ones(num_rois, 4, 2, 2))
     inputs = loss_inputs(head, labels=[0] * num_rois)
     inputs["bbox_targets"].clamp_(-2.9, 2.9)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
-from obc.box_losses import OffsetBin, SmoothL1
+from obc.box_losses import L2, OffsetBin, SmoothL1
 from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, RunSpec
 from obc.plan import load_plan, read_table
 from obc.report.captions import NOT_COMPARABLE, stamp
@@ -180,15 +180,18 @@ def test_run_ids_are_these() -> None:
     } <= set(runs)
 
 
-def test_defaults_are_these_as_long_as_run_ids_have_version_1() -> None:
+def test_defaults_are_these_as_long_as_run_ids_have_version_2() -> None:
     # What is not hashed must not drift. The values are those of docs/reproduction-notes.md.
-    assert RUN_ID_VERSION == 1
+    assert RUN_ID_VERSION == 2
     assert OffsetBin(loss="offset_bin").model_dump(exclude={"loss"}) == {
         "max_offset": 3.0, "num_bins": 20, "num_stages": 1, "stage_ranges": None,
-        "bins_include_overflow": False, "out_of_range": "overflow", "residual": "gt_bin",
-        "stage_fcs": 0, "bin_norm": "sampled", "coord_reduction": "sum",
+        "bins_include_overflow": False, "out_of_range": "overflow",
+        "later_out_of_range": "overflow", "stage_features": "refined", "stage_fcs": 2,
+        "residual": "pred", "composition": "refine", "stage_loss_weights": None,
+        "class_scores": "first", "bin_norm": "sampled", "coord_reduction": "sum",
         "reg_class_agnostic": True, "loss_weight": 1.0, "spacing": "uniform",
     }  # fmt: skip
+    assert L2(loss="l2").factor == 0.5
     assert SmoothL1(loss="smooth_l1").beta == SmoothL1(loss="smooth_l1").loss_weight == 1.0
     assert Cascade().model_dump() == {
         "ious": (0.5, 0.7), "stage_weights": (1.0, 0.5),
