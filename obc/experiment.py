@@ -183,6 +183,14 @@ class Plot(Strict):
         return f"{self.value(run, 'series'):g}"
 
 
+class Resembles(Strict):
+    """Which row of a table of the paper each row here resembles, in its difference to one row."""
+
+    table: str = Field(description="a table of the paper")
+    less: str = Field(description="key of its row that its other rows are compared with")
+    ours: str = Field(description="key of the row here that stands for that row")
+
+
 class TableSpec(Strict):
     """A table of the paper: one file in config/experiments."""
 
@@ -195,6 +203,11 @@ class TableSpec(Strict):
         False,
         description="not the paper's: made when it is named, and not by `all`; brings no seeds to "
         "runs that it shares with the paper's tables",
+    )
+    resembles: Resembles | None = Field(
+        None,
+        description="names in <table>_compared.md the paper's row that each row with the detector "
+        "and box loss of `ours` is nearest to, by differences in the metrics of both tables",
     )
     metrics: tuple[Metric, ...] = Field(min_length=1, description="the columns")
     rows: tuple[Row, ...] = Field(min_length=1, description="the lines, see below")
@@ -225,6 +238,14 @@ class TableSpec(Strict):
                     f"row {row.label!r}: against is {row.against!r}, allowed: the key of another "
                     f"row that is trained ({', '.join(trained)}), and a key of its own"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _resembles_by_a_trained_row(self) -> TableSpec:
+        key = None if self.resembles is None else self.resembles.ours
+        if key is not None and (key not in self.keyed_rows or self.keyed_rows[key].cited):
+            known = ", ".join(name for name, row in self.keyed_rows.items() if not row.cited)
+            raise ValueError(f"resembles.ours is {key!r}, allowed: the key of a row ({known})")
         return self
 
     @model_validator(mode="after")

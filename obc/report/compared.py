@@ -20,6 +20,7 @@ from obc.experiment import Row, TableSpec
 from obc.plan import Plan
 from obc.report.captions import row_label, signed, stamp, title
 from obc.report.claims import LEGEND, MARKS
+from obc.report.resemblance import Resemblance, resemblances
 from obc.report.tables import escape_markdown, table_notes
 from obc.report.verdicts import JudgedContrast, count_test_images, judge
 from obc.spec_errors import ConfigError
@@ -155,6 +156,7 @@ def markdown(
 ) -> str:
     """The page: each row's differences, the cost of its head, what can be said in a sentence."""
     cells = {(one.row, one.metric): one for one in found}
+    nearest = resemblances(plan, table)
     lines = []
     for index, row in enumerate(table.rows):
         if row.cited:
@@ -166,6 +168,8 @@ def markdown(
         for metric in table.metrics:
             one = cells.get((index, metric))
             line[metric] = "" if one is None else _cell(one)
+        if nearest:
+            line["Paper's nearest row"] = _nearest(nearest.get(index))
         line |= {
             "Head, parameters": _parameters(costs[index]),
             "MFLOP an RoI": _mflop(costs[index]),
@@ -187,6 +191,7 @@ def markdown(
         f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table) + tested)}",
         body,
         legend,
+        _nearest_legend(plan, table, nearest),
         *(LEGEND[spread] for spread in LEGEND if spread in spreads),
         "\n".join(f"- {escape_markdown(text)}" for text in sentences(table, cells.values())),
         "\n".join(f"- {escape_markdown(note)}" for note in table_notes(plan, table)),
@@ -225,6 +230,23 @@ def _cell(one: Compared) -> str:
     interval = f"[{signed(judged.low)}, {signed(judged.high)}]"
     mark = MARKS[judged.spread]
     return f"{signed(judged.difference)} {interval} {SYMBOLS[one.found]}{mark}"
+
+
+def _nearest(found: Resemblance | None) -> str:
+    return "" if found is None else f"{found.label} ({found.distance:.1f})"
+
+
+def _nearest_legend(plan: Plan, table: TableSpec, nearest: dict[int, Resemblance]) -> str:
+    if not nearest:
+        return ""
+    named, metrics = table.resembles, next(iter(nearest.values())).metrics
+    paper = plan.tables[named.table]
+    return (
+        f"Paper's nearest row: the row's differences to {table.keyed_rows[named.ours].label} are "
+        f"compared with those of each row of {title(paper).partition('.')[0]} to "
+        f"{paper.keyed_rows[named.less].label}, in {', '.join(metrics)}. In brackets: the mean "
+        "distance of the nearest, in AP points."
+    )
 
 
 def _parameters(cost: dict[str, float]) -> str:
