@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from claim_fixtures import evaluated, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
+from obc.experiment import Row
 from obc.operations.status import states
 from obc.operations.why import find_run
 from obc.plan import Plan, load_plan
@@ -53,18 +56,40 @@ def test_the_suite_s_tables_beyond_the_paper_add_nothing_to_the_paper_s(scale: s
                for row in plan.tables[name].rows)  # fmt: skip
 
 
-def test_each_ambiguity_is_one_switch_away_from_the_row_that_it_is_compared_with() -> None:
+def settings(row: Row) -> dict[str, Any]:
+    """Every setting of a row, those of its box loss and cascade by their own names."""
+    spec = row.run.model_dump()
+    parts = {**(spec.pop("box") or {}), **(spec.pop("cascade") or {})}
+    return {**spec, **parts, "decode": row.decode}
+
+
+def test_each_ambiguity_differs_from_its_reference_in_the_switches_that_it_names() -> None:
     table = load_plan({}).tables["ambiguities"]
     for row in table.compared_rows:
-        ours, reference = (r.run.model_dump() for r in (row, table.keyed_rows[row.against]))
-        changed = [
-            (name, part)
-            for name in ours
-            for part in (ours[name] if isinstance(ours[name], dict) else [None])
-            if (ours[name] if part is None else ours[name][part])
-            != (reference[name] if part is None else reference[name][part])
-        ]
-        assert len(changed) == 1, f"{row.label}: {changed}"
+        ours, reference = settings(row), settings(table.keyed_rows[row.against])
+        changed = {name for name in ours if ours[name] != reference[name]}
+        named = set(re.findall(r"([a-z_]+):", row.columns["Switch"]))
+        assert changed == named, row.label
+
+
+def test_every_reading_of_the_later_stages_is_a_row() -> None:
+    table = load_plan({}).tables["ambiguities"]
+    rows = [settings(row) for row in table.rows if row.run.box.loss == "offset_bin"]
+    values = {name: {row[name] for row in rows} for name in rows[0]}
+    assert values["stage_features"] == {"refined", "proposal", "shared"}
+    assert values["residual"] == {"pred", "gt_bin", "argmax_bin"}
+    assert values["later_out_of_range"] == {"overflow", "clamp", "ignore"}
+    assert values["composition"] == {"refine", "sum"}
+    assert values["class_scores"] == {"first", "mean"}
+    assert values["stage_loss_weights"] == {None, (0.5, 0.5), (1.0, 0.25)}
+    assert {(3.0, 0.6), (3.0, 1.0)} <= values["stage_ranges"]
+    assert {"first_stage", "argmax_expectation", "argmax"} <= values["decode"]
+    assert any(row["num_stages"] == 1 and row["loss_weight"] == 2 for row in rows)
+
+
+def test_every_row_of_the_ambiguities_has_three_seeds_at_mini() -> None:
+    plan = load_plan({"scale": "mini"})
+    assert plan.seeds_of_table("ambiguities") == (0, 1, 2)
 
 
 # --- what a plan makes of them -----------------------------------------------------------------

@@ -73,8 +73,9 @@ def test_the_pinned_packages_are_those_of_the_project() -> None:
         (check_python((3, 13)), "FAIL"),
         (check_python((3, 9)), "FAIL"),
         (check_torch("2.13.0+cpu"), "OK"),
-        (check_torch("2.4.0a0"), "OK"),
-        (check_torch("2.3.1"), "FAIL"),
+        (check_torch("2.6.0"), "OK"),
+        (check_torch("2.7.0a0+git1234"), "OK"),
+        (check_torch("2.5.1"), "FAIL"),
         (check_torch("1.13.1"), "FAIL"),
         (check_torch(None), "FAIL"),
         (check_package("onedl-mmcv", "2.3.6", "2.3.6"), "OK"),
@@ -94,6 +95,20 @@ def test_the_pinned_packages_are_those_of_the_project() -> None:
 def test_software_and_place(check: Check, verdict: str) -> None:
     assert check.verdict == verdict
     assert bool(check.remedy) == (verdict != "OK")
+
+
+def test_the_oldest_torch_is_that_of_the_package_s_metadata() -> None:
+    dependencies = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    (needed,) = (name for name in dependencies if name.startswith("torch"))
+    assert f"{needed} is needed" in check_torch("1.0").remedy
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [(0, "nothing"), (3e5, "1 MB"), (4.2e7, "42 MB"), (1.25e10, "12.5 GB")],
+)
+def test_what_is_to_come_is_never_zero_gigabytes(needed: float, said: str) -> None:
+    assert check_disk(Path(), needed, free=9e12).found.endswith(f", {said} to come")
 
 
 def test_a_cpu_build_of_torch_is_told_from_a_gpu_that_is_not_seen() -> None:
@@ -193,7 +208,10 @@ def index(plan: Plan, spoil: str | None = None) -> None:
     (folder / "manifest.json").write_text(json.dumps({"splits": splits}))
 
 
-def test_embedded_scenes_are_drawn_when_they_are_needed(plan: Plan) -> None:
+def test_embedded_scenes_are_drawn_when_they_are_needed(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a checkout may have drawn them
     assert check_data(plan, "voc") == Check("data voc", "OK", "embedded scenes, will be drawn")
 
 

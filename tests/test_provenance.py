@@ -33,6 +33,20 @@ def test_comments_docstrings_and_layout_do_not_change_the_digest(package: Path) 
     assert plain == dressed
 
 
+def test_a_module_of_this_package_may_be_imported_from_elsewhere(package: Path) -> None:
+    body = "def f(x):\n    return g(x)\n"
+    here = digest_of(package, f"import obc.roi_align\nfrom obc.deltas import g\n{body}")
+    there = digest_of(package, f"from obc.head.deltas import g\n{body}")
+    assert here == there == digest_of(package, body)
+
+
+def test_an_import_of_another_package_counts(package: Path) -> None:
+    body = "def f(x):\n    return g(x)\n"
+    one = digest_of(package, f"from torch import sin as g\n{body}")
+    assert one != digest_of(package, f"from torch import cos as g\n{body}")
+    assert one != digest_of(package, f"import obc, torch\nfrom torch import sin as g\n{body}")
+
+
 def test_what_the_code_does_changes_the_digest(package: Path) -> None:
     one = digest_of(package, "def f(x):\n    return x + 1\n")
     assert one != digest_of(package, "def f(x):\n    return x + 2\n")

@@ -11,10 +11,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from obc.datasets.acquire import problem, space_wanted, state
 from obc.datasets.download import by_disk
@@ -30,7 +33,6 @@ from obc.scale import DatasetName, ShapesData
 Verdict = Literal["OK", "WARN", "FAIL"]
 
 PYTHONS = ((3, 11), (3, 12))
-OLDEST_TORCH = (2, 4)
 # As pyproject.toml pins them: other releases of these have other defaults, so other numbers.
 PINNED = {"onedl-mmdetection": "3.5.1", "onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12"}
 LEAST_FREE_BYTES = 2e9
@@ -111,17 +113,18 @@ def check_python(running: tuple[int, int]) -> Check:
 
 
 def check_torch(found: str | None) -> Check:
-    """Whether torch is there and new enough."""
-    oldest = ".".join(map(str, OLDEST_TORCH))
-    remedy = f"`make env` installs torch, {oldest} or newer is needed"
+    """Whether torch is there and a release that the package's own metadata allow."""
+    (needed,) = (
+        requirement
+        for requirement in map(Requirement, requires("obc") or ())
+        if requirement.name == "torch" and requirement.marker is None
+    )
+    remedy = f"`make env` installs torch; torch{needed.specifier} is needed"
     if found is None:
         return Check("torch", "FAIL", "not installed", remedy)
-    numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2])
-    return (
-        Check("torch", "OK", found)
-        if numbers >= OLDEST_TORCH
-        else Check("torch", "FAIL", found, remedy)
-    )
+    if not needed.specifier.contains(Version(found).public, prereleases=True):
+        return Check("torch", "FAIL", found, remedy)
+    return Check("torch", "OK", found)
 
 
 def check_package(name: str, found: str | None, pinned: str) -> Check:
@@ -230,6 +233,13 @@ def space_to_come(plan: Plan, at_once: int) -> dict[Path, int]:
     return dict(wanted)
 
 
+def _size(count: float) -> str:
+    """Bytes in words: a small scale needs megabytes, which are no "0.0 GB"."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{max(1, round(count / 1e6))} MB" if count else "nothing"
+
+
 def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None = None) -> Check:
     """Whether what is still to do fits on the disk of a folder.
 
@@ -240,7 +250,7 @@ def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None
     """
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free if free is None else free
-    found = f"{free / 1e9:.1f} GB free at {place}, {needed / 1e9:.1f} GB to come"
+    found = f"{free / 1e9:.1f} GB free at {place}, {_size(needed)} to come"
     found += f" with {at_once} trainings at once" if at_once > 1 else ""
     if free < needed:
         remedy = (
