@@ -21,7 +21,12 @@ from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.experiment import Decode
 from obc.head_cost import head_cost
-from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
+from obc.metrics import (
+    COCO_AREA_SIDES,
+    average_precision,
+    counts_difficult,
+    difficult_ignored,
+)
 from obc.plan import Plan
 from obc.precision import out_of_memory_explained, prepare
 from obc.protocols import LAST_PIXEL
@@ -61,7 +66,8 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     results["ignore"] = results["gt"]
     if any(annotation.get("difficult") for annotation in truth["annotations"]):
         results["ignore"] = average_precision(difficult_ignored(truth), detections, sides)
-    metrics, per_class = results[plan.config.difficult]
+    difficult = plan.difficult(dataset)
+    metrics, per_class = results["gt" if counts_difficult(difficult) else "ignore"]
     path = folder / f"metrics.{decode}.json"
     write_json(
         path,
@@ -72,7 +78,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
             "decode": decode,
             "weights_sha256": file_sha256(folder / "final.pth"),
             "images": len(truth["images"]),
-            "difficult": plan.config.difficult,
+            "difficult": difficult,
             "area_sides": sides,
             "metrics": metrics,
             "metrics_difficult_gt": results["gt"][0],
