@@ -15,6 +15,7 @@ Shape shorthand: N boxes or RoIs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,8 +53,24 @@ class WholePixelDeltaCoder(DecodedDeltaCoder):
         return 4
 
     def deltas(self, predictions: Tensor) -> Tensor:
-        """Normalised deltas (N, 4) of predictions (N, 4), unchanged."""
+        """Normalised deltas of predictions: unchanged."""
         return predictions
+
+    def decode(
+        self,
+        bboxes: Tensor | BaseBoxes,
+        pred_bboxes: Tensor,
+        max_shape: Sequence[int] | None = None,
+    ) -> Tensor | BaseBoxes:
+        """Boxes (N, 4), or (N, 4 * C) of predictions (N, 4 * C) for C classes.
+
+        MMDetection's box head decodes all classes at once where the loss is on boxes. Arguments as
+        of the base.
+        """
+        if pred_bboxes.shape[-1] == self.encode_size:
+            return super().decode(bboxes, pred_bboxes, max_shape)
+        boxes, by_class = get_box_tensor(bboxes)[:, None], pred_bboxes.unflatten(-1, (-1, 4))
+        return get_box_tensor(super().decode(boxes, by_class, max_shape)).flatten(1)
 
 
 @TASK_UTILS.register_module()

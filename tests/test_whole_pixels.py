@@ -100,6 +100,15 @@ def test_no_delta_leaves_a_box_where_it_is() -> None:
     torch.testing.assert_close(coder.decode(boxes, torch.zeros(9, 4)), boxes)
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_the_predictions_of_several_classes_are_decoded_at_once(count: int) -> None:
+    coder, rois = WholePixelDeltaCoder(target_stds=STDS), random_boxes(count, 1)
+    deltas = torch.randn(count, 3, 4, generator=torch.Generator().manual_seed(0))
+    each = [coder.decode(rois, deltas[:, k], (300, 400)) for k in range(3)]
+    together = coder.decode(rois, deltas.flatten(1), (300, 400))
+    assert torch.equal(together, torch.cat(each, dim=1))
+
+
 def test_a_config_builds_the_coder_and_its_predictions_are_four_wide() -> None:
     coder = TASK_UTILS.build(
         {"type": "WholePixelDeltaCoder", "target_stds": [1, 1, 1, 1], "clip_border": True}
