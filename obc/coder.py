@@ -24,16 +24,14 @@ class DecodedDeltaCoder(BaseBBoxCoder):
     """Codes boxes as the deltas of equation 1 and decodes them from predictions of any width.
 
     ``encode_size`` is that width, E; it is what lets MMDetection's prediction and cascade
-    refinement use such a coder unchanged. The deltas are those of MMDetection's own coders. What a
+    refinement use such a coder unchanged. The deltas are those of ``obc.deltas.DeltaCoder``. What a
     coder adds is ``encode_size`` and ``deltas``.
 
     Args:
         target_means: means that normalise the deltas (dx, dy, dw, dh).
         target_stds: standard deviations that normalise them.
         clip_border: whether ``decode`` clips boxes to ``max_shape``.
-        legacy: the deltas of MMDetection's ``LegacyDeltaXYWHBBoxCoder`` (widths one pixel
-            larger, for models of MMDetection 1.x), whose decoding leaves boxes half a pixel
-            larger on each side.
+        legacy: boxes in whole pixels, x2 - x1 + 1 wide, as in MMDetection 1.x.
         wh_ratio_clip: largest change of width or height in ``decode``, as the ratio's inverse.
         use_box_type: whether ``decode`` returns ``HorizontalBoxes`` instead of a tensor.
     """

@@ -74,10 +74,11 @@ class SuiteConfig(Strict):
         "CPU; never part of a run id; null: the scale's runtime.gpus",
     )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
-    difficult: Difficult = Field(
-        "gt",
-        description="objects that VOC marks difficult are ground truth like others (gt), or not "
-        "trained on and neither required nor a mistake (ignore)",
+    difficult: Difficult | None = Field(
+        None,
+        description="objects that VOC marks difficult are ground truth like others (gt), not "
+        "trained on but required in the evaluation (train_without), or not trained on and neither "
+        "required nor a mistake (ignore); null: the scale's",
     )
     voc_root: Path | None = Field(
         None,
@@ -226,9 +227,11 @@ def _change(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
     raw[last] = value
 
 
-def _with_difficult(data: Data, difficult: Difficult) -> Data:
+def _with_difficult(data: Data, difficult: Difficult | None) -> Data:
     in_voc_layout = isinstance(data, VocData) or getattr(data, "layout", None) == "voc"
-    return data.model_copy(update={"difficult": difficult}) if in_voc_layout else data
+    if difficult is None or not in_voc_layout:
+        return data
+    return data.model_copy(update={"difficult": difficult})
 
 
 def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
@@ -250,6 +253,7 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
             "kind": name,
             "max_train_images": scale.own_data.train_images,
             "max_val_images": scale.own_data.val_images,
+            **({"difficult": default.difficult} if name == "voc" else {}),
         }
     else:
         base = default.model_dump()

@@ -1,7 +1,8 @@
 """Boxes as deltas from other boxes (equation 1), in plain torch; no call makes a GPU wait.
 
-The numbers are those of MMDetection's ``DeltaXYWHBBoxCoder`` and ``LegacyDeltaXYWHBBoxCoder``.
-Theirs copy means and standard deviations to the device in every call, for which the host waits.
+The numbers are those of MMDetection's ``DeltaXYWHBBoxCoder``, or of version 1's ``bbox2delta`` and
+``delta2bbox``. MMDetection's coder copies means and standard deviations to the device in every
+call, for which the host waits.
 
 Shape shorthand: ``...`` is any leading shape, e.g. N boxes.
 """
@@ -17,6 +18,12 @@ import torch
 from torch import Tensor
 
 
+def pixel_edges(boxes: Tensor) -> Tensor:
+    """Edges (..., 4) of boxes (..., 4) that name the first and last pixels that they cover."""
+    low, high = boxes.chunk(2, dim=-1)
+    return torch.cat([low, high + 1.0], dim=-1)
+
+
 @dataclass(frozen=True)
 class DeltaCoder:
     """Normalised deltas (dx, dy, dw, dh) between boxes (x1, y1, x2, y2) in pixels.
@@ -24,8 +31,8 @@ class DeltaCoder:
     Args:
         means: means that normalise the deltas.
         stds: standard deviations that normalise them.
-        legacy: widths and heights one pixel larger, as in MMDetection 1.x; decoding does not take
-            the pixel back, and clips to the last pixel instead of the border.
+        legacy: boxes in whole pixels, x2 - x1 + 1 wide, as in MMDetection 1.x (see
+            `obc.whole_pixels`); decoding clips to the last pixel instead of the border.
     """
 
     means: tuple[float, float, float, float]
@@ -49,6 +56,8 @@ class DeltaCoder:
     ) -> Tensor:
         """Boxes (..., 4) that normalised deltas (..., 4) move the given boxes (..., 4) to.
 
+        The inverse of ``encode``, as long as nothing is clipped.
+
         Args:
             boxes: in pixels.
             deltas: normalised.
@@ -61,11 +70,22 @@ class DeltaCoder:
         centers, sizes = self._centers_and_sizes(boxes)
         centers = centers + sizes * shifts
         half_sizes = sizes * log_scales.clamp(-limit, limit).exp() * 0.5
+        if self.legacy:
+            half_sizes = half_sizes - 0.5
         decoded = torch.cat([centers - half_sizes, centers + half_sizes], dim=-1)
         if max_shape is not None:
             decoded[..., 0::2].clamp_(0, max_shape[1] - self.legacy)
             decoded[..., 1::2].clamp_(0, max_shape[0] - self.legacy)
         return decoded
+
+    def edges(self, boxes: Tensor) -> Tensor:
+        """Edges (..., 4) of this coder's boxes (..., 4): what overlaps and pictures are made of."""
+        return pixel_edges(boxes) if self.legacy else boxes
+
+    def of_edges(self, edges: Tensor) -> Tensor:
+        """Boxes (..., 4) as this coder takes them, of their edges (..., 4)."""
+        low, high = edges.chunk(2, dim=-1)
+        return torch.cat([low, high - 1.0], dim=-1) if self.legacy else edges
 
     def _centers_and_sizes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Centres (x, y) and sizes (w, h) of boxes (..., 4), (..., 2) each."""

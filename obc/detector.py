@@ -16,7 +16,8 @@ from mmengine.config import Config, ConfigDict
 import obc.peers
 import obc.roi_align
 import obc.roi_head
-import obc.train_hooks  # noqa: F401
+import obc.train_hooks
+import obc.whole_pixels  # noqa: F401
 from obc.box_losses import (
     L2,
     BalancedL1,
@@ -30,7 +31,7 @@ from obc.box_losses import (
     Variance,
 )
 from obc.experiment import Cascade, ResolvedRun, Stds
-from obc.protocols import LEGACY_CODER, MODEL_EDITS
+from obc.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
 from obc.scale import Network, Runtime
 from obc.train_order import ORDER, seed_of
 
@@ -42,6 +43,11 @@ BASE_MODEL = {
 
 
 STARTED_PARTS = ("backbone", "neck", "rpn_head")
+# RoI extractors by MMCV's operator, and the same by two matrix products.
+SEPARABLE = {
+    "SingleRoIExtractor": "SeparableRoIExtractor",
+    "WholePixelRoIExtractor": "WholePixelSeparableRoIExtractor",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,14 @@ def build_config(
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
     config.custom_imports = dict(
-        imports=["obc", "obc.peers", "obc.roi_align", "obc.train_hooks", "obc.train_order"],
+        imports=[
+            "obc",
+            "obc.peers",
+            "obc.roi_align",
+            "obc.train_hooks",
+            "obc.train_order",
+            "obc.whole_pixels",
+        ],
         allow_failed_imports=False,
     )
     config.model = model_config(run, len(data.classes))
@@ -129,7 +142,7 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     if sizes.sampling_ratio is not None:
         extractor.roi_layer.sampling_ratio = sizes.sampling_ratio
     if sizes.roi_align == "separable":
-        extractor.type = "SeparableRoIExtractor"
+        extractor.type = SEPARABLE[extractor.type]
     if sizes.train_proposals is not None:
         model.train_cfg.rpn_proposal.update(
             nms_pre=sizes.train_proposals, max_per_img=sizes.train_proposals
@@ -320,12 +333,18 @@ def _data_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime)
     ]
     meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
     train = _dataset(
-        data, data.train, [*load, dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]
+        data,
+        data.train,
+        _of_protocol(run, [*load, dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]),
     )
     train["filter_cfg"] = dict(filter_empty_gt=True, min_size=32)
     if run.schedule.repeat_times > 1:
         train = dict(type="RepeatDataset", times=run.schedule.repeat_times, dataset=train)
-    val = _dataset(data, data.val, [load[0], load[2], dict(type="PackDetInputs", meta_keys=meta)])
+    val = _dataset(
+        data,
+        data.val,
+        _of_protocol(run, [load[0], load[2], dict(type="PackDetInputs", meta_keys=meta)]),
+    )
     return dict(
         train_dataloader=dict(
             batch_size=run.schedule.batch_size,
@@ -348,6 +367,12 @@ def _data_config(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime)
         test_cfg=dict(type="TestLoop"),
         test_evaluator=dict(type="CocoMetric", ann_file=str(data.val), metric="bbox"),
     )
+
+
+def _of_protocol(run: ResolvedRun, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pipeline with the transforms that the run's protocol has in the place of today's."""
+    replaced = TRANSFORMS[run.protocol]
+    return [{**step, "type": replaced.get(step["type"], step["type"])} for step in pipeline]
 
 
 def _dataset(data: DataFiles, annotations: Path, pipeline: list[dict[str, Any]]) -> dict[str, Any]:

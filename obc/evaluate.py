@@ -21,9 +21,15 @@ from obc.detector import DataFiles, build_config
 from obc.errors import SuiteError
 from obc.experiment import Decode
 from obc.head_cost import head_cost
-from obc.metrics import COCO_AREA_SIDES, average_precision, difficult_ignored
+from obc.metrics import (
+    COCO_AREA_SIDES,
+    average_precision,
+    counts_difficult,
+    difficult_ignored,
+)
 from obc.plan import Plan
 from obc.precision import out_of_memory_explained, prepare
+from obc.protocols import LAST_PIXEL
 from obc.provenance import file_sha256
 from obc.scale import ShapesData
 from obc.train import data_files
@@ -60,7 +66,8 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     results["ignore"] = results["gt"]
     if any(annotation.get("difficult") for annotation in truth["annotations"]):
         results["ignore"] = average_precision(difficult_ignored(truth), detections, sides)
-    metrics, per_class = results[plan.config.difficult]
+    difficult = plan.difficult(dataset)
+    metrics, per_class = results["gt" if counts_difficult(difficult) else "ignore"]
     path = folder / f"metrics.{decode}.json"
     write_json(
         path,
@@ -71,7 +78,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
             "decode": decode,
             "weights_sha256": file_sha256(folder / "final.pth"),
             "images": len(truth["images"]),
-            "difficult": plan.config.difficult,
+            "difficult": difficult,
             "area_sides": sides,
             "metrics": metrics,
             "metrics_difficult_gt": results["gt"][0],
@@ -101,7 +108,8 @@ def detect_in(
     Raises:
         WeightsError: `final.pth` cannot be loaded into the model.
     """
-    config = build_config(plan.runs[run_id].resolved, seed, files, plan.scale.runtime)
+    run = plan.runs[run_id].resolved
+    config = build_config(run, seed, files, plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
     prepare(model, plan.scale.runtime)
@@ -113,7 +121,9 @@ def detect_in(
         f"evaluating with {loader.batch_size} images at once",
         "Make runtime.eval_batch_size smaller.",
     ):
-        return detect(model, loader, category_ids, f"{run_id} seed {seed}", terminal), model
+        name = f"{run_id} seed {seed}"
+        pixel = LAST_PIXEL[run.protocol]
+        return detect(model, loader, category_ids, name, terminal, pixel), model
 
 
 def load_model(model_config: Any, weights: Path) -> nn.Module:
@@ -150,16 +160,31 @@ def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, loader: Any, category_ids: list[int], name: str, terminal: TextIO
+    model: nn.Module,
+    loader: Any,
+    category_ids: list[int],
+    name: str,
+    terminal: TextIO,
+    last_pixel: int = 0,
 ) -> list[dict[str, Any]]:
-    """Detections of every image in COCO's result format."""
+    """Detections of every image in COCO's result format.
+
+    Args:
+        model: in evaluation mode.
+        loader: of the images.
+        category_ids: of the model's labels.
+        name: what a long evaluation is called on the terminal.
+        terminal: where it says how far it is.
+        last_pixel: 1 if the model's boxes are in whole pixels (see `obc.whole_pixels`), else 0.
+    """
     detections = []
     printed = time.monotonic()
     for batch_index, batch in enumerate(loader):
         for sample in model.test_step(batch):
             found = sample.pred_instances
             x1, y1, x2, y2 = found.bboxes.double().cpu().unbind(-1)
-            boxes = torch.stack((x1, y1, x2 - x1, y2 - y1), -1).tolist()
+            widths, heights = x2 - x1 + last_pixel, y2 - y1 + last_pixel
+            boxes = torch.stack((x1, y1, widths, heights), -1).tolist()
             detections += [
                 {
                     "image_id": sample.img_id,

@@ -1,8 +1,10 @@
 """What a trained head thinks of the proposals of one image: bin probabilities, offsets, boxes.
 
 Shape shorthand: R RoIs (proposals) of an image, G objects, C classes, K stages, n logits a stage.
-Boxes are (x1, y1, x2, y2) in pixels of the network's input. Offsets are those of equation 1,
-divided by `target_stds`; their four coordinates are in the order x, y, w, h.
+Boxes are edges (x1, y1, x2, y2) in pixels of the network's input, unless they are said to be as a
+coder has them: then they are in whole pixels under protocol `paper_v1` (see `obc.whole_pixels`).
+Offsets are those of equation 1, divided by `target_stds`; their four coordinates are in the order
+x, y, w, h.
 """
 
 from __future__ import annotations
@@ -174,7 +176,8 @@ class HeadView:
 
     def boxes_at(self, offsets: Tensor) -> Tensor:
         """Boxes (R, 4) that offsets (R, 4) move the proposals to, clipped to the image."""
-        return _boxes_at(self.coder, self.proposals, offsets, self.size)
+        proposals = self.coder.delta_coder.of_edges(self.proposals)
+        return _boxes_at(self.coder, proposals, offsets, self.size)
 
     def stage_ranges(self, stage: int) -> Tensor:
         """How far each edge can be moved by a stage (from 0), given the stages before it.
@@ -188,9 +191,13 @@ class HeadView:
         """
         before = self.expectation.offsets[..., :stage]
         a = self.coder.bins.ranges[stage]
+        coder = self.coder.delta_coder
+        proposals = coder.of_edges(self.proposals)
         large_low, large_high, small_low, small_high = (
-            self.coder.delta_coder.decode(
-                self.proposals, self.coder.compose(torch.cat([before, moved[:, :, None]], dim=2))
+            coder.edges(
+                coder.decode(
+                    proposals, self.coder.compose(torch.cat([before, moved[:, :, None]], dim=2))
+                )
             )
             for scale in (1, -1)
             for shift in (-1, 1)
@@ -211,7 +218,7 @@ def look(trained: TrainedDetector, image_id: int) -> HeadView:
     features, sample, info = _features(trained, image_id)
     proposals = trained.model.rpn_head.predict(features, [sample], rescale=False)[0].bboxes
     class_logits, predictions = _predictions(trained, features, bbox2roi([proposals]))
-    objects, labels = _objects(info, sample)
+    objects, labels = _objects(info, sample, trained.coder)
     return head_view(
         trained.head,
         classes=trained.classes,
@@ -269,14 +276,15 @@ def head_view(
         image_id: of the image.
         image_path: the image file.
         size: height and width in pixels.
-        proposals: (R, 4).
+        proposals: as the head's coder has boxes, (R, 4).
         scores: (R, C + 1).
         predictions: bin logits by expectation and by argmax as the head puts them out,
             (R, 4 * K * n) or (R, C * 4 * K * n).
-        objects: (G, 4).
+        objects: as the head's coder has boxes, (G, 4).
         object_labels: (G,).
     """
     coder = head.bbox_coder
+    edges = coder.delta_coder.edges
     if not head.reg_class_agnostic:
         rows, classes = torch.arange(len(scores)), scores[:, :-1].argmax(-1)
         predictions = {
@@ -284,19 +292,19 @@ def head_view(
             for mode, each in predictions.items()
         }
     logits = {mode: coder.stage_logits(each) for mode, each in predictions.items()}
-    matched, ious = _match(proposals, objects)
+    matched, ious = _match(edges(proposals), edges(objects))
     return HeadView(
         image_id=image_id,
         image_path=image_path,
         size=size,
         classes=classes,
         coder=coder,
-        proposals=proposals,
+        proposals=edges(proposals),
         scores=scores,
         probabilities=logits["expectation"].softmax(-1),
         expectation=_decoded(coder, proposals, logits["expectation"], size, "expectation"),
         argmax=_decoded(coder, proposals, logits["argmax"], size, "argmax"),
-        objects=objects,
+        objects=edges(objects),
         object_labels=object_labels,
         matched=matched,
         ious=ious,
@@ -319,10 +327,11 @@ def target_offsets(trained: TrainedDetector, image_id: int) -> Tensor:
     outputs = rpn(features)
     found = rpn.predict_by_feat(*outputs, batch_img_metas=[sample.metainfo], cfg=proposal_cfg)
     proposals = found[0].bboxes.cpu()
-    objects, _ = _objects(info, sample)
-    matched, ious = _match(proposals, objects)
+    objects, _ = _objects(info, sample, trained.coder)
+    coder = trained.coder.delta_coder
+    matched, ious = _match(coder.edges(proposals), coder.edges(objects))
     positive = ious >= POSITIVE_IOU
-    return trained.coder.delta_coder.encode(proposals[positive], objects[matched[positive]])
+    return coder.encode(proposals[positive], objects[matched[positive]])
 
 
 # --- what bins could do at best ----------------------------------------------------------------
@@ -368,12 +377,13 @@ def _shortened(ids: list[int]) -> str:
     return f"{shown}, ..., {ids[-1]}" if len(ids) > 5 else shown
 
 
-def _objects(info: dict[str, Any], sample: Any) -> tuple[Tensor, Tensor]:
-    """Boxes (G, 4) in pixels of the network's input, and labels (G,)."""
+def _objects(info: dict[str, Any], sample: Any, coder: OffsetBinBBoxCoder) -> tuple[Tensor, Tensor]:
+    """Boxes (G, 4) as the coder has them, in pixels of the network's input, and labels (G,)."""
     instances = [one for one in info["instances"] if not one["ignore_flag"]]
     boxes = torch.tensor([one["bbox"] for one in instances], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([one["bbox_label"] for one in instances], dtype=torch.long)
     width_factor, height_factor = sample.scale_factor
+    boxes = coder.delta_coder.of_edges(boxes)
     return boxes * boxes.new_tensor([width_factor, height_factor] * 2), labels
 
 
@@ -409,13 +419,14 @@ def _decoded(
 def _boxes_at(
     coder: OffsetBinBBoxCoder, proposals: Tensor, offsets: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """As `OffsetBinBBoxCoder.decode`, but of offsets instead of logits."""
-    return coder.delta_coder.decode(
+    """Edges of the boxes as `OffsetBinBBoxCoder.decode` has them, of offsets instead of logits."""
+    boxes = coder.delta_coder.decode(
         proposals,
         offsets,
         max_shape=size if coder.clip_border else None,
         wh_ratio_clip=coder.wh_ratio_clip,
     )
+    return coder.delta_coder.edges(boxes)
 
 
 def _first(part: Any) -> Any:

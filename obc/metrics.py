@@ -12,6 +12,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from obc.experiment import METRICS
+from obc.scale import Difficult
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _AT_IOU = {"AP50": 0.5, "AP60": 0.6, "AP70": 0.7, "AP75": 0.75, "AP80": 0.8, "AP90": 0.9}
@@ -42,6 +43,11 @@ def average_precision(
         for k, category_id in enumerate(category_ids)
     }
     return _summary(precision), per_class
+
+
+def counts_difficult(difficult: Difficult) -> bool:
+    """Whether objects marked difficult have to be found in the evaluation."""
+    return difficult != "ignore"
 
 
 def difficult_ignored(ground_truth: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from obc.experiment import (
     resolve,
     resolve_initial,
 )
-from obc.scale import DatasetName, Scale, ShapesData, Strict
+from obc.scale import DatasetName, Difficult, Scale, ShapesData, Strict
 from obc.spec_errors import ConfigError, explain
 from obc.table_file import read_table, read_yaml, validate
 
@@ -113,6 +113,10 @@ class Plan(Strict):
     def dataset_of(self, run_id: str) -> DatasetName:
         """The data set that a run is trained and evaluated on."""
         return self.trainings[run_id].resolved.spec.dataset
+
+    def difficult(self, dataset: DatasetName) -> Difficult:
+        """How objects marked difficult are read in a data set; COCO marks none."""
+        return getattr(self.scale.data[dataset], "difficult", "gt")
 
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""

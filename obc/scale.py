@@ -32,7 +32,9 @@ Layout = Literal["voc", "coco"]
 DatasetName = Literal["voc", "coco", "init"]
 DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
-Difficult = Literal["gt", "ignore"]
+# How objects marked difficult are read: as objects like others; not trained on, but to be found; or
+# neither trained on nor to be found.
+Difficult = Literal["gt", "train_without", "ignore"]
 Contrast = Annotated[float, Field(gt=0, le=255)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ImageScale = tuple[PositiveInt, PositiveInt]
@@ -63,7 +65,7 @@ class ShapesData(Strict):
     val_images: PositiveInt = Field(description="how many are drawn")
     num_classes: int = Field(ge=2, le=12, description="kinds of shapes")
     objects: tuple[int, int] = Field(description="fewest and most objects in an image")
-    difficult: Difficult = Field("gt", description="as of config.yaml, which decides")
+    difficult: Difficult = Field("gt", description="as of config.yaml, which overrides it")
     object_size: tuple[Fraction, Fraction] = Field(
         description="smallest and largest object, longer side as a fraction of the image"
     )
@@ -106,7 +108,7 @@ class VocData(_Folder):
     classes: tuple[str, ...] = Field(
         VOC_CLASSES, min_length=1, description="class names, in the order of their labels"
     )
-    difficult: Difficult = Field("gt", description="as of config.yaml, which decides")
+    difficult: Difficult = Field("gt", description="as of config.yaml, which overrides it")
 
     @model_validator(mode="after")
     def _distinct_classes(self) -> VocData:

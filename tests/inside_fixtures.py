@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -55,9 +56,10 @@ def made_up_view(
     )
 
 
-def untrained_plan(folder: Path, project: Path) -> Plan:
+def untrained_plan(folder: Path, project: Path, **config: Any) -> Plan:
     """The smoke scale with its pictures, in the working folder; nothing is trained."""
-    plan = load_plan({"scale": "smoke", "results": str(folder / "results")}, project / "config")
+    chosen = {"scale": "smoke", "results": str(folder / "results"), **config}
+    plan = load_plan(chosen, project / "config")
     data = plan.scale.data["voc"]
     generate(data, plan.data_folder("voc"))
     index_dataset(data, plan.data_folder("voc"), plan.index_folder("voc"))

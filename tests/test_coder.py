@@ -17,18 +17,13 @@ from torch import Tensor
 
 from obc.bins import OffsetBins
 from obc.coder import OffsetBinBBoxCoder
+from obc.whole_pixels import WholePixelDeltaCoder
 
 BOXES = torch.tensor([[10.0, 20.0, 50.0, 60.0], [5.0, 5.0, 25.0, 85.0]])
 GT_BOXES = torch.tensor([[12.0, 18.0, 55.0, 66.0], [4.0, 9.0, 27.0, 80.0]])
 STDS = (0.1, 0.1, 0.2, 0.2)
 # A busy machine is slow, not wrong.
 no_deadline = settings(deadline=None, max_examples=50)
-
-
-def outcome(boxes: Tensor, legacy: bool) -> Tensor:
-    """What an exact decoding gives: MMDetection's legacy coder takes widths one pixel larger and
-    does not take the pixel back, so its boxes come out half a pixel larger on each side."""
-    return boxes + torch.tensor([-0.5, -0.5, 0.5, 0.5]) * legacy
 
 
 def label_logits(coder: OffsetBinBBoxCoder, deltas: Tensor) -> Tensor:
@@ -69,7 +64,7 @@ def test_encode_gives_the_deltas_of_mmdetection(legacy: bool, delta_coder: type)
 def test_zero_logits_leave_the_box_unchanged(legacy: bool, num_stages: int) -> None:
     coder = OffsetBinBBoxCoder({"num_stages": num_stages}, legacy=legacy)
     decoded = coder.decode(BOXES, torch.zeros(2, coder.encode_size))
-    torch.testing.assert_close(decoded, outcome(BOXES, legacy), atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoded, BOXES, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -80,16 +75,16 @@ def test_certain_logits_decode_to_the_ground_truth(legacy: bool, decode_mode: st
         {"num_stages": 3}, decode_mode=decode_mode, composition="sum", legacy=legacy
     )
     decoded = coder.decode(BOXES, label_logits(coder, coder.encode(BOXES, GT_BOXES)))
-    torch.testing.assert_close(decoded, outcome(GT_BOXES, legacy), atol=0.01, rtol=0)
+    torch.testing.assert_close(decoded, GT_BOXES, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_decode_is_mmdetections_decode_of_the_offsets(legacy: bool, decode_mode: str) -> None:
+def test_decode_is_the_plain_coder_s_decode_of_the_offsets(legacy: bool, decode_mode: str) -> None:
     coder = OffsetBinBBoxCoder(
         {"num_stages": 2}, decode_mode=decode_mode, composition="sum", legacy=legacy
     )
-    delta_coder = (LegacyDeltaXYWHBBoxCoder if legacy else DeltaXYWHBBoxCoder)(target_stds=STDS)
+    delta_coder = (WholePixelDeltaCoder if legacy else DeltaXYWHBBoxCoder)(target_stds=STDS)
     logits = torch.randn(2, coder.encode_size, generator=torch.Generator().manual_seed(0))
     deltas = coder.bins.decode(logits.view(2, 4, 2, 22), decode_mode)
     expected = delta_coder.decode(BOXES, deltas, max_shape=(64, 48))
@@ -107,7 +102,7 @@ def test_no_boxes_decode_to_no_boxes(legacy: bool) -> None:
 def test_clip_border_false_lets_boxes_leave_the_image(legacy: bool) -> None:
     coder = OffsetBinBBoxCoder(clip_border=False, legacy=legacy)
     decoded = coder.decode(BOXES, torch.zeros(2, coder.encode_size), max_shape=(30, 30))
-    torch.testing.assert_close(decoded, outcome(BOXES, legacy), atol=1e-4, rtol=0)
+    torch.testing.assert_close(decoded, BOXES, atol=1e-4, rtol=0)
 
 
 def test_wh_ratio_clip_limits_the_change_of_size() -> None:

@@ -1,4 +1,7 @@
-"""DeltaCoder: MMDetection's deltas, without its copies to the device."""
+"""DeltaCoder: MMDetection's deltas, without its copies to the device.
+
+Decoding in whole pixels is compared with version 1's in test_whole_pixels.
+"""
 
 from __future__ import annotations
 
@@ -38,18 +41,40 @@ def test_deltas_are_mmdetections_to_the_last_bit(legacy: bool, count: int, seed:
     assert torch.equal(ours.encode(boxes, gt_boxes), theirs.encode(boxes, gt_boxes))
 
 
-@conventions
 @pytest.mark.parametrize("max_shape", [None, (300, 400)])
 @given(counts, seeds)
 @no_deadline
 def test_boxes_are_mmdetections_to_the_last_bit(
-    legacy: bool, max_shape: tuple[int, int] | None, count: int, seed: int
+    max_shape: tuple[int, int] | None, count: int, seed: int
 ) -> None:
-    ours, theirs = coders(legacy)
+    ours, theirs = coders(legacy=False)
     boxes = random_boxes(count, seed)
     deltas = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed)) * 20
     expected = theirs.decode(boxes, deltas, max_shape=max_shape)
     assert torch.equal(ours.decode(boxes, deltas, max_shape), expected)
+
+
+@given(counts, seeds)
+@no_deadline
+def test_in_whole_pixels_boxes_are_half_a_pixel_smaller_on_each_side_than_mmdetections(
+    count: int, seed: int
+) -> None:
+    ours, theirs = coders(legacy=True)
+    boxes = random_boxes(count, seed)
+    deltas = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+    expected = theirs.decode(boxes, deltas) + torch.tensor([0.5, 0.5, -0.5, -0.5])
+    torch.testing.assert_close(ours.decode(boxes, deltas), expected)
+
+
+@conventions
+@given(counts, seeds)
+@no_deadline
+def test_edges_are_taken_and_given_back(legacy: bool, count: int, seed: int) -> None:
+    ours, _ = coders(legacy)
+    boxes = random_boxes(count, seed).round()
+    sizes = ours.edges(boxes)[:, 2:] - ours.edges(boxes)[:, :2]
+    assert torch.equal(sizes, boxes[:, 2:] - boxes[:, :2] + int(legacy))
+    assert torch.equal(ours.of_edges(ours.edges(boxes)), boxes)
 
 
 @conventions

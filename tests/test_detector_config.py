@@ -153,7 +153,7 @@ def test_images_have_the_paper_s_size(dataset: str, scale: tuple[int, int]) -> N
     pipeline = training_config(
         of("faster_rcnn", "offset_bin", dataset)
     ).train_dataloader.dataset.dataset.pipeline
-    (resize,) = (step for step in pipeline if step["type"] == "Resize")
+    (resize,) = (step for step in pipeline if step["type"].endswith("Resize"))
     assert tuple(resize["scale"]) == scale and resize["keep_ratio"]
 
 
@@ -204,5 +204,12 @@ def test_small_scales_pool_rois_by_matrix_products_and_paper_scale_by_mmcv() -> 
     small = next(iter(smoke_plan().runs.values())).resolved
     assert model_config(small, 5).roi_head.bbox_roi_extractor.type == "SeparableRoIExtractor"
     paper = model_config(of("faster_rcnn", "offset_bin"), 5).roi_head.bbox_roi_extractor
-    # MMDetection 1's RoIAlign: not aligned, two samples.
-    assert (paper.type, paper.roi_layer.sampling_ratio) == ("SingleRoIExtractor", 2)
+    # MMDetection 1's RoIAlign: not aligned, two samples, RoIs in whole pixels.
+    assert (paper.type, paper.roi_layer.sampling_ratio) == ("WholePixelRoIExtractor", 2)
+
+
+def test_the_paper_s_protocol_pools_by_matrix_products_too() -> None:
+    run = next(iter(smoke_plan().runs.values())).resolved
+    small = model_config(run.model_copy(update={"protocol": "paper_v1"}), 5)
+    assert small.roi_head.bbox_roi_extractor.type == "WholePixelSeparableRoIExtractor"
+    MODELS.build(small)

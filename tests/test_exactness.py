@@ -344,14 +344,9 @@ def test_boxes_come_back_to_half_a_bin_of_the_last_stage(
     labels = coder.bins.encode(deltas)
     inside = ((labels >= 0) & (labels < bins.num_inner)).all(-1)
     logits = nn.functional.one_hot(labels.clamp(min=0), bins.num_logits) * 200.0
-    decoded = coder.encode(boxes, coder.decode(boxes, logits.flatten(1)) + half_a_pixel(legacy))
+    decoded = coder.encode(boxes, coder.decode(boxes, logits.flatten(1)))
     error = (decoded - deltas).abs()[inside]
     assert (error <= bins.widths[-1] / 2 + 1e-3).all()
-
-
-def half_a_pixel(legacy: bool) -> Tensor:
-    """What MMDetection's legacy coder does not take back."""
-    return torch.tensor([0.5, 0.5, -0.5, -0.5]) * legacy
 
 
 @given(any_bins(), st.integers(0, 2**32 - 1))

@@ -200,9 +200,9 @@ def test_the_command_draws_into_the_plan_s_figures(plan: Plan, tmp_path: Path) -
 
 
 def test_difficult_objects_that_are_ignored_are_not_looked_for(plan: Plan, tmp_path: Path) -> None:
-    ignoring = plan.model_copy(
-        update={"config": plan.config.model_copy(update={"difficult": "ignore"})}
-    )
+    data = plan.scale.data["voc"].model_copy(update={"difficult": "ignore"})
+    scale = plan.scale.model_copy(update={"data": {**plan.scale.data, "voc": data}})
+    ignoring = plan.model_copy(update={"scale": scale})
     for row in (0, 1):
         measure(plan, "table1", row, {"AP": 50.0}, change={"difficult": "ignore"})
     figure6(ignoring, tmp_path / "out")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,11 +17,14 @@ from PIL import Image
 
 from obc.datasets.manifest import index_dataset
 from obc.detector import build_config
-from obc.metrics import average_precision
+from obc.evaluate import evaluate
+from obc.metrics import average_precision, counts_difficult, difficult_ignored
 from obc.plan import load_plan
-from obc.scale import CocoData, VocData
+from obc.report.captions import describe_data
+from obc.scale import CocoData, Difficult, VocData
 from obc.train import data_files
 
+READINGS = get_args(Difficult)  # gt, train_without, ignore
 SIZE = 80  # pixels: the training set leaves out images of less than 32
 
 
@@ -85,9 +90,7 @@ def training_sample(index_folder: Path):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    flags=st.lists(st.booleans(), min_size=1, max_size=8), choice=st.sampled_from(["gt", "ignore"])
-)
+@given(flags=st.lists(st.booleans(), min_size=1, max_size=8), choice=st.sampled_from(READINGS))
 def test_difficult_flags_come_through_the_index_whichever_way_they_are_read(
     flags: list[bool], choice: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -98,17 +101,106 @@ def test_difficult_flags_come_through_the_index_whichever_way_they_are_read(
         annotations = json.loads((root / f"index/{split}.json").read_text())["annotations"]
         assert [bool(one["difficult"]) for one in annotations] == flags
         ignored = [bool(one.get("ignore")) for one in annotations]
-        assert ignored == [flag and choice == "ignore" for flag in flags]
+        marked = choice == "ignore" or (choice, split) == ("train_without", "train")
+        assert ignored == [flag and marked for flag in flags]
         assert manifest["splits"][split]["difficult"] == sum(flags)
 
 
-@pytest.mark.parametrize(("choice", "trained_on"), [("gt", 3), ("ignore", 2)])
-def test_difficult_objects_are_trained_on_unless_they_are_to_be_ignored(
+@pytest.mark.parametrize(("choice", "trained_on"), zip(READINGS, (3, 2, 2), strict=True))
+def test_difficult_objects_are_trained_on_if_they_are_read_like_others(
     tmp_path: Path, choice: str, trained_on: int
 ) -> None:
     root = voc_folder(tmp_path / "VOC2007", [False, True, False])
     index_dataset(VocData(kind="voc", root=root, difficult=choice), root, tmp_path / "index")
-    assert len(training_sample(tmp_path / "index").gt_instances) == trained_on
+    sample = training_sample(tmp_path / "index")
+    # Left out altogether: what lies on them is background, as for MMDetection's assigners anyway.
+    assert (len(sample.gt_instances), len(sample.ignored_instances)) == (trained_on, 0)
+
+
+@pytest.mark.parametrize(("choice", "required"), zip(READINGS, (3, 3, 2), strict=True))
+def test_difficult_objects_are_to_be_found_unless_they_are_ignored(
+    tmp_path: Path, choice: str, required: int
+) -> None:
+    root = voc_folder(tmp_path / "VOC2007", [False, True, False])
+    index_dataset(VocData(kind="voc", root=root, difficult=choice), root, tmp_path / "index")
+    truth = json.loads((tmp_path / "index/val.json").read_text())
+    easy = [
+        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"]}
+        | {"score": 0.9}
+        for one in truth["annotations"]
+        if not one["difficult"]
+    ]
+    counted = truth if counts_difficult(choice) else difficult_ignored(truth)
+    # Precision is 1 up to a recall of 2/3 or 1, read at 101 points.
+    expected = 100 * (2 * 100 // required + 1) / 101
+    assert average_precision(counted, easy)[0]["AP"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("choice", READINGS)
+def test_an_evaluation_writes_the_metrics_of_its_reading_and_those_of_both(
+    tmp_path: Path, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = voc_folder(tmp_path / "VOC2007", [False, True, False])
+    own = {"scale": "smoke", "voc_root": str(root), "results": str(tmp_path), "difficult": choice}
+    plan = load_plan(own)
+    index_dataset(plan.scale.data["voc"], root, plan.index_folder("voc"))
+    run_id = next(iter(plan.runs))
+    weights = plan.run_folder(run_id, 0) / "final.pth"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    found = [
+        {"image_id": 1, "category_id": 8, "bbox": [10.0 * position, 0, 8, 30], "score": 0.9}
+        for position in (0, 2)
+    ]
+    monkeypatch.setattr("obc.evaluate.detect_in", lambda *_: (found, None))
+    monkeypatch.setattr("obc.evaluate.head_cost", lambda _: {})
+    written = json.loads(evaluate(plan, run_id, 0, "regression", io.StringIO()).read_text())
+    counted, ignored = (written[f"metrics_difficult_{how}"] for how in ("gt", "ignored"))
+    assert (written["difficult"], ignored["AP"]) == (choice, pytest.approx(100))
+    assert counted["AP"] == pytest.approx(100 * 67 / 101)
+    assert written["metrics"] == (ignored if choice == "ignore" else counted)
+
+
+def test_scale_paper_trains_without_them_and_the_others_with_them() -> None:
+    chosen = {scale: load_plan({"scale": scale}) for scale in ("smoke", "mini", "paper")}
+    assert [plan.difficult("voc") for plan in chosen.values()] == ["gt", "gt", "train_without"]
+    assert {plan.difficult("coco") for plan in chosen.values()} == {"gt"}
+    for scale in chosen:
+        for choice in READINGS:
+            plan = load_plan({"scale": scale, "difficult": choice})
+            assert plan.difficult("voc") == choice and plan.difficult("coco") == "gt"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def test_a_folder_of_one_s_own_is_read_as_the_scale_reads_its_data(
+    tmp_path: Path, scale: str
+) -> None:
+    root = voc_folder(tmp_path / "VOC2007", [False, True])
+    own = {"scale": scale, "voc_root": str(root), "voc_train": "train", "voc_val": "val"}
+    assert load_plan(own).difficult("voc") == load_plan({"scale": scale}).difficult("voc")
+    assert load_plan({**own, "difficult": "ignore"}).difficult("voc") == "ignore"
+
+
+def test_each_reading_has_its_own_trainings_and_index() -> None:
+    plans = [load_plan({"scale": "paper", "difficult": choice}) for choice in READINGS]
+    assert len({plan.index_folder("voc") for plan in plans}) == 3
+    assert len({min(run for run in plan.runs if run.startswith("voc")) for plan in plans}) == 3
+    assert load_plan({"scale": "paper"}).runs.keys() == plans[1].runs.keys()
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    zip(
+        READINGS,
+        ("counted as ground truth", "not trained on and counted as ground truth", "ignored"),
+        strict=True,
+    ),
+)
+def test_the_caption_says_how_they_are_read(choice: str, words: str) -> None:
+    published = load_plan({"scale": "paper", "difficult": choice}).scale.data["voc"]
+    assert describe_data(published).endswith(f", objects marked difficult {words}")
+    drawn = describe_data(load_plan({"scale": "smoke", "difficult": choice}).scale.data["voc"])
+    assert drawn.endswith(f"pixels, objects marked difficult {words}") == (choice != "gt")
 
 
 # --- crowds ------------------------------------------------------------------------------------

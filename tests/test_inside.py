@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dataset import pseudo_collate
 
 from obc.bins import OffsetBins
-from obc.evaluate import WeightsError
+from obc.evaluate import WeightsError, detect_in
 from obc.inside import (
     InsideError,
     TrainedDetector,
@@ -32,6 +33,7 @@ from obc.inside import (
     target_offsets,
 )
 from obc.plan import Plan
+from obc.train import data_files
 
 # x: .6 at 0 and .4 at 2, so argmax 0 and expectation .8; y, w, h: all at 0.
 LEANING = torch.tensor([[0, 0, 0.6, 0.4, 0, 0, 0]] + [[0, 0, 1.0, 0, 0, 0, 0]] * 3)[None, :, None]
@@ -178,6 +180,61 @@ def test_target_offsets_are_of_proposals_that_overlap_an_object_by_half(
     assert len(offsets) > 0 and offsets.isfinite().all()
     # At an IoU of .5 or more a side is at most doubled or halved, a centre moved by half a side.
     assert (offsets.abs() <= torch.tensor([5, 5, 3.47, 3.47])).all()
+
+
+# --- boxes in whole pixels ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_version_1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, str]]:
+    """A plan under protocol `paper_v1`, images enlarged by 1.5, and an untrained run of it."""
+    folder = tmp_path_factory.mktemp("version-1")
+    change = {"sizes.image_scale": {"voc": [96, 96], "coco": [96, 96], "init": [96, 96]}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        plan = untrained_plan(folder, PROJECT, protocol="paper_v1", label="x", change=change)
+        name = run_id(plan, "voc-faster-r50-obc-a3-n20-k1")
+        save_untrained(plan, name)
+        yield plan, name
+
+
+def test_objects_are_those_that_the_network_is_trained_on(of_version_1: tuple[Plan, str]) -> None:
+    trained = load_trained(*of_version_1, 0)
+    assert trained.coder.delta_coder.legacy
+    for image_id, row in trained.image_rows.items():
+        view = look(trained, image_id)
+        objects = [one["bbox"] for one in trained.dataset.get_data_info(row)["instances"]]
+        # The last pixel, x2 - 1, is scaled; its far edge is a pixel further.
+        x1, y1, x2, y2 = (torch.tensor(objects).T - torch.tensor([[0.0], [0], [1], [1]])) * 1.5
+        torch.testing.assert_close(view.objects, torch.stack([x1, y1, x2 + 1, y2 + 1], 1))
+
+
+def test_overlaps_and_offsets_are_of_whole_pixels(of_version_1: tuple[Plan, str]) -> None:
+    trained = load_trained(*of_version_1, 0)
+    view = look(trained, next(iter(trained.image_rows)))
+    seen = view.take(view.matched >= 0)
+    ious = bbox_overlaps(seen.proposals, seen.truth, is_aligned=True)
+    torch.testing.assert_close(seen.ious, ious)
+    # What the true offsets move the proposals to are the objects.
+    torch.testing.assert_close(seen.boxes_at(seen.offsets), seen.truth, atol=1e-2, rtol=0)
+    assert (seen.proposals[:, 2:] <= 96).all()
+
+
+def test_detections_are_written_with_their_last_pixel(of_version_1: tuple[Plan, str]) -> None:
+    plan, name = of_version_1
+    files, _ = data_files(plan.index_folder("voc"))
+    found, model = detect_in(files, plan, name, 0, "expectation", io.StringIO())
+    trained = load_trained(plan, name, 0)
+    image_id, row = next(iter(trained.image_rows.items()))
+    with torch.inference_mode():
+        (sample,) = model.test_step(pseudo_collate([trained.dataset[row]]))
+    x1, y1, x2, y2 = sample.pred_instances.bboxes.cpu().T
+    expected = torch.stack([x1, y1, x2 - x1 + 1, y2 - y1 + 1], 1)
+    written = torch.tensor([one["bbox"] for one in found if one["image_id"] == image_id])
+    torch.testing.assert_close(written.float(), expected, atol=1e-3, rtol=1e-4)
+
+
+# --- refused -----------------------------------------------------------------------------------
 
 
 def test_a_run_without_bins_is_refused_with_those_that_have_them(plan: Plan) -> None:

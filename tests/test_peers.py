@@ -61,6 +61,21 @@ def test_every_peer_trains_and_detects(key: str) -> None:
     assert torch.isfinite(found.pred_instances.bboxes).all()
 
 
+@pytest.mark.parametrize("key", BEYOND.keyed_rows)
+def test_every_peer_trains_and_detects_in_whole_pixels(key: str) -> None:
+    plan = load_plan({"scale": "smoke"})
+    run = plan.run_of(plan.tables["beyond_paper"].keyed_rows[key]).resolved
+    torch.manual_seed(0)
+    model = MODELS.build(model_config(run.model_copy(update={"protocol": "paper_v1"}), CLASSES))
+    samples = [sample([[4, 6, 40, 44]]), sample([[20, 10, 60, 30], [8, 30, 30, 60]])]
+    losses = model.train().loss(images(2), samples)
+    total(losses).backward()
+    assert torch.isfinite(total(losses))
+    with torch.inference_mode():
+        (found,) = model.eval().predict(images(1), samples[:1])
+    assert torch.isfinite(found.pred_instances.bboxes).all()
+
+
 def test_peers_differ_in_the_box_head_only() -> None:
     plan = load_plan({"scale": "mini"})
     models = []

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from obc.detector import BASE_CONFIGS, BASE_MODEL, DataFiles, build_config, model_config
 from obc.experiment import ResolvedRun
 from obc.plan import load_plan
-from obc.protocols import MODEL_EDITS, SCHEDULE
+from obc.protocols import LAST_PIXEL, LEGACY_CODER, MODEL_EDITS, SCHEDULE, TRANSFORMS
 from obc.scale import Scale
 from obc.train_order import ORDER, seed_of
 
@@ -76,6 +76,52 @@ VERSION_1 = {
     "optim_wrapper.clip_grad.norm_type": (ABSENT, 2, "every config of 1.x clips"),
     "param_scheduler.0.start_factor": (0.001, 1 / 3, "every config of 1.x starts from a third"),
 }
+WHOLE_PIXELS = {
+    "model.rpn_head.bbox_coder.type": (
+        "LegacyDeltaXYWHBBoxCoder", LEGACY_CODER, "theirs decodes boxes a pixel too large",
+    ),
+    "model.roi_head.bbox_roi_extractor.type": (
+        "SingleRoIExtractor", "WholePixelRoIExtractor", "x2 + 1 in level choice and RoIAlign",
+    ),
+    **{
+        f"model.{part}.nms.offset": (ABSENT, 1, "overlap of whole pixels")
+        for part in ("train_cfg.rpn_proposal", "test_cfg.rpn", "test_cfg.rcnn")
+    },
+    **{
+        f"model.{part}.min_bbox_size": (0, -1, "0 drops boxes of one whole pixel")
+        for part in ("train_cfg.rpn_proposal", "test_cfg.rpn")
+    },
+    "model.train_cfg.rpn.assigner.iou_calculator.type": (
+        ABSENT, "WholePixelOverlaps2D", "overlap of whole pixels",
+    ),
+    "train_dataloader.dataset.pipeline.1.type": (
+        "LoadAnnotations", "WholePixelAnnotations", "x2 = x1 + w - 1",
+    ),
+    "train_dataloader.dataset.pipeline.2.type": (
+        "Resize", "WholePixelResize", "one factor for both axes, the last pixel is the border",
+    ),
+    "train_dataloader.dataset.pipeline.3.type": (
+        "RandomFlip", "WholePixelFlip", "w - x - 1",
+    ),
+    "test_dataloader.dataset.pipeline.1.type": (
+        "Resize", "WholePixelResize", "one factor for both axes",
+    ),
+}  # fmt: skip
+
+
+def whole_pixel_heads(*stages: str) -> dict[str, tuple[Any, Any, str]]:
+    """The same of the box head and its training, by stage: `""`, or `.0` and `.1` of a cascade."""
+    coder = ("LegacyDeltaXYWHBBoxCoder", LEGACY_CODER, "theirs decodes boxes a pixel too large")
+    overlaps = (ABSENT, "WholePixelOverlaps2D", "overlap of whole pixels")
+    return {
+        **{f"model.roi_head.bbox_head{stage}.bbox_coder.type": coder for stage in stages},
+        **{
+            f"model.train_cfg.rcnn{stage}.assigner.iou_calculator.type": overlaps
+            for stage in stages
+        },
+    }
+
+
 TWO_STAGES = {
     "model.roi_head.num_stages": (3, 2, "section 4.2"),
     "model.roi_head.stage_loss_weights": ([1, 0.5, 0.25], [1.0, 0.5], "of the first two stages"),
@@ -106,6 +152,8 @@ SHIPPED: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any, str]], dict[
         "legacy_1.x/faster-rcnn_r50_fpn_1x_coco_v1.py",
         {
             **VERSION_1,
+            **WHOLE_PIXELS,
+            **whole_pixel_heads(""),
             "model.train_cfg.rpn.allowed_border": (-1, 0, "0 in every config of 1.x"),
         },
         {},
@@ -123,6 +171,8 @@ SHIPPED: dict[tuple[str, str], tuple[str, dict[str, tuple[Any, Any, str]], dict[
         "legacy_1.x/cascade-mask-rcnn_r50_fpn_1x_coco_v1.py",
         {
             **VERSION_1,
+            **WHOLE_PIXELS,
+            **whole_pixel_heads(".0", ".1"),
             **TWO_STAGES,
             **{
                 f"model.train_cfg.rcnn.{stage}.assigner.match_low_quality": (
@@ -265,6 +315,12 @@ def test_the_page_shows_both_protocols_as_they_are() -> None:
     rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     edits = MODEL_EDITS["paper_v1"]
     expected = [(path, shown(value), shipped_values(path)) for path, value in edits.items()]
+    expected += [
+        (f"pipeline.{name}", replacement, name)
+        for name, replacement in TRANSFORMS["paper_v1"].items()
+    ]
+    pixels = (str(LAST_PIXEL[protocol]) for protocol in ("paper_v1", "modern"))
+    expected.append(("detections.last_pixel", *pixels))
     expected += [
         (f"schedule.{key}", shown(SCHEDULE["paper_v1"][key]), shown(value))
         for key, value in SCHEDULE["modern"].items()

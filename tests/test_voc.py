@@ -68,7 +68,10 @@ def test_image_entry_names_the_file_relative_to_the_root_and_its_size(tmp_path):
     assert image == {"id": 1, **expected}
 
 
-@pytest.mark.parametrize(("choice", "expected"), [("gt", {}), ("ignore", {"ignore": 1})])
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("gt", {}), ("train_without", {"ignore": 1}), ("ignore", {"ignore": 1})],
+)
 def test_difficult_objects_are_marked_and_ignored_only_on_request(tmp_path, choice, expected):
     root = one_image(tmp_path, [CAT, ("dog", (1, 1, 9, 9), 1)])
     content, counts = read(root, difficult=choice)

@@ -118,6 +118,9 @@ def _index_split(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     limit = getattr(data, f"max_{split}_images")
     expected = getattr(data, f"expected_{split}_images")
+    if split == "val" and isinstance(data, VocData) and data.difficult == "train_without":
+        # To be found, so neither MMDetection nor COCO's metric may see a mark on them.
+        data = data.model_copy(update={"difficult": "gt"})
     read = voc.index if isinstance(data, VocData) else coco.index
     content, counts = read(data, root, getattr(data, split), limit, workers)
     if expected is not None and counts["listed"] != expected:

@@ -132,10 +132,11 @@ def index(
     """Return (COCO-format dict, counts) of the splits `split_names`, every file checked.
 
     Image entries carry `bytes`, the file's size, and `file_name` relative to `root`; annotations
-    carry `difficult`, and with `data.difficult == "ignore"` difficult ones `ignore: 1`. Objects of
-    VOC's own classes that are not in `data.classes` are left out and counted (`other_classes`);
-    images without any object are kept and counted. `limit` takes that many images, chosen by the
-    hash of their ids, in file order. Raises DatasetError with all problems of the data set.
+    carry `difficult`, and unless `data.difficult == "gt"` difficult ones `ignore: 1`, with which
+    MMDetection does not load them. Objects of VOC's own classes that are not in `data.classes` are
+    left out and counted (`other_classes`); images without any object are kept and counted. `limit`
+    takes that many images, chosen by the hash of their ids, in file order. Raises DatasetError with
+    all problems of the data set.
     """
     listed = read_splits(root, split_names)
     chosen = _subset(listed, limit)
@@ -302,4 +303,4 @@ def _annotation(data: VocData, category_id: int, box: Box, difficult: int) -> di
         "iscrowd": 0,
         "difficult": difficult,
     }
-    return annotation | ({"ignore": 1} if difficult and data.difficult == "ignore" else {})
+    return annotation | ({"ignore": 1} if difficult and data.difficult != "gt" else {})

@@ -14,6 +14,11 @@ from obc.plan import Plan
 from obc.scale import CocoData, Data, ShapesData, VocData
 
 NOT_COMPARABLE = "Not comparable with the paper's numbers."
+DIFFICULT = {
+    "gt": "counted as ground truth",
+    "train_without": "not trained on and counted as ground truth",
+    "ignore": "ignored",
+}
 
 
 def title(table: TableSpec) -> str:
@@ -93,9 +98,11 @@ def is_comparable(plan: Plan, table: TableSpec) -> bool:
 def describe_data(data: Data) -> str:
     """A data set in words: embedded, published or a folder of the user's own."""
     if isinstance(data, ShapesData):
+        read = f", objects marked difficult {DIFFICULT[data.difficult]}"
         return (
             f"embedded shapes in {data.layout.upper()} layout, {data.train_images} training and "
             f"{data.val_images} validation images of {data.image_size} pixels"
+            f"{'' if data.difficult == 'gt' else read}"
         )
     name = {"voc": "PASCAL VOC", "coco": "MS-COCO"}[data.kind]
     own = data.expected_train_images is None
@@ -105,8 +112,7 @@ def describe_data(data: Data) -> str:
     )
     difficult = ""
     if isinstance(data, VocData):
-        counted = {"gt": "counted as ground truth", "ignore": "ignored"}[data.difficult]
-        difficult = f", objects marked difficult {counted}"
+        difficult = f", objects marked difficult {DIFFICULT[data.difficult]}"
     return f"{source}, trained on {train}, evaluated on {val}{difficult}"
 
 

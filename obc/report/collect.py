@@ -184,7 +184,7 @@ def _evaluation(
     asked = {
         **source,
         "scale": plan.scale.name,
-        "difficult": plan.config.difficult,
+        "difficult": plan.difficult(table.dataset),
         "weights_sha256": require_record(folder / "run.json")["weights_sha256"],
     }
     metrics = read_metrics(path, asked).metrics

@@ -22,6 +22,7 @@ from PIL import Image
 
 from obc.detections import load_detections
 from obc.experiment import METRICS
+from obc.metrics import counts_difficult
 from obc.plan import Plan
 from obc.report import style
 from obc.report.examples import best_fits
@@ -132,7 +133,8 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
         raise ConfigError(
             f"evaluations on {' and '.join(sorted(datasets))}: allowed are those of one data set"
         )
-    folder = plan.index_folder(datasets.pop())
+    (dataset,) = datasets
+    folder = plan.index_folder(dataset)
     if not (folder / "manifest.json").exists():
         raise ResultsMissing(
             f"{folder}: no index of the data there; first run `make reproduce "
@@ -141,7 +143,7 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
     truth = json.loads((folder / "val.json").read_text())
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
-        difficult = annotation.get("difficult") and plan.config.difficult == "ignore"
+        difficult = annotation.get("difficult") and not counts_difficult(plan.difficult(dataset))
         if not annotation.get("iscrowd") and not difficult:
             objects[annotation["image_id"]].append(annotation)
     return TestSet(

@@ -18,7 +18,7 @@ import pandas as pd
 from obc.datasets.errors import DatasetError
 from obc.detections import DetectionsFileError, load_detections
 from obc.experiment import TableSpec
-from obc.metrics import difficult_ignored
+from obc.metrics import counts_difficult, difficult_ignored
 from obc.plan import Plan
 from obc.report.captions import row_label
 from obc.report.collect import DONE, collect, summarise
@@ -80,7 +80,7 @@ def evaluations(plan: Plan, frame: pd.DataFrame) -> tuple[Evaluation, ...]:
             seed,
             truth=plan.index_folder(plan.dataset_of(run_id)) / "val.json",
             detections=_detections(plan, run_id, decode, seed),
-            difficult_ignored=plan.config.difficult == "ignore",
+            difficult_ignored=not counts_difficult(plan.difficult(plan.dataset_of(run_id))),
         )
         for run_id, decode, seed in keys
     )
