@@ -174,9 +174,9 @@ def test_run_ids_are_these() -> None:
     # not do it (defaults are not hashed); a changed default must (raise RUN_ID_VERSION).
     runs = load_plan({"scale": "paper"}).runs
     assert {
-        "voc-faster-r50-smoothl1-b1-b02233ad",
-        "voc-faster-r50-obc-a3-n20-k2-dbc553e7",
-        "coco-cascade-x101-obc-a3-n20-k1-5cfd65b0",
+        "voc-faster-r50-smoothl1-b1-9aadacb5",
+        "voc-faster-r50-obc-a3-n20-k2-b81c22dc",
+        "coco-cascade-x101-obc-a3-n20-k1-26960b0a",
     } <= set(runs)
 
 
