@@ -72,7 +72,7 @@ PAPER = Setting(
 PROTOCOL_S = ("train_proposals", "test_proposals", "sampling_ratio")
 STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale", "depth")
 STATED_SOURCE = "section 4"
-DEFAULT_SOURCE = "MMDetection's default of 2019, to which section 4 refers"
+DEFAULT_SOURCE = "MMDetection's default of January 2020, to which section 4 refers"
 WORDS = {
     "amp": "mixed precision",
     "tf32": "matrix products in TF32",
