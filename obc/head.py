@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS, TASK_UTILS
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins, check_choice
@@ -111,7 +111,8 @@ class OBCHead(DeltaHead):
         self.bin_norm = bin_norm
         self.coord_reduction = coord_reduction
         self._check_stages()
-        self.later_stages = nn.ModuleList()
+        # MMEngine's list initialises what it holds; torch's is passed over by `init_weights`.
+        self.later_stages = ModuleList()
         if self.looks_again:
             self._separate_stages(stage_fcs)
 
