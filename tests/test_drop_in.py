@@ -261,6 +261,23 @@ def test_the_page_about_the_head_names_every_example_and_says_how_to_switch_the_
     assert not [option for option in ARGMAX.values() if option not in page]
 
 
+def test_the_page_about_the_head_shows_the_first_example() -> None:
+    code = EXAMPLES[FASTER].read_text().split('_1x_coco.py"\n')[1]
+    assert code in (PROJECT / "docs/head.md").read_text()
+
+
+@pytest.mark.parametrize("base", ["faster_rcnn/faster-rcnn", "mask_rcnn/mask-rcnn"])
+def test_configs_of_the_page_about_the_head_build(base: str) -> None:
+    page = (PROJECT / "docs/head.md").read_text()
+    blocks = re.findall(r"```python\n(_base_.*?)```", page, re.DOTALL)
+    stages = []
+    for block in blocks:
+        _, lines = block.split("\n", 1)
+        config = Config.fromstring(f'_base_ = "mmdet::{base}_r50_fpn_1x_coco.py"\n{lines}', ".py")
+        stages.append(any("later_stages" in name for name in shapes_of_weights(config)))
+    assert stages == [True, False]
+
+
 def stock(example: str) -> Config:
     """MMDetection's own config that an example begins with."""
     (first,) = re.findall(r'^_base_ = "mmdet::.*"$', EXAMPLES[example].read_text(), re.MULTILINE)
