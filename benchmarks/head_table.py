@@ -17,7 +17,12 @@ from statistics import median
 from typing import Any
 
 BASELINE = "baseline"
-COLUMNS = (BASELINE, "SABLHead", "OBC, K = 1", "OBC, K = 2", "OBC, K = 3")
+SHARED = "OBC, K = 2, shared"
+AGAIN = "OBCRoIHead, K = 2"
+COLUMNS = (
+    BASELINE, "SABLHead", "OBC, K = 1", SHARED, "OBC, K = 3, shared", AGAIN, "OBCRoIHead, K = 3",
+)  # fmt: skip
+ONE_LOOK = COLUMNS[2:5]
 WHAT = {"train": "training step", "loss": "targets, loss, gradients", "decode": "decoding"}
 
 Place = tuple[str, str, int, int]  # device, precision, RoIs, classes
@@ -37,12 +42,13 @@ class Goal:
 
 
 GOALS = (
-    Goal("training step, baseline's", "OBC, K = 2", BASELINE, ("train",), 80, 1.00),
-    Goal("training step, baseline's", "OBC, K = 2", BASELINE, ("train",), 20, 1.05),
-    Goal("training step, SABLHead's", "OBC, K = 2", "SABLHead", ("train",), 80, 0.50),
+    Goal("training step, baseline's", SHARED, BASELINE, ("train",), 80, 1.00),
+    Goal("training step, baseline's", SHARED, BASELINE, ("train",), 20, 1.05),
+    Goal("training step, SABLHead's", SHARED, "SABLHead", ("train",), 80, 0.50),
+    Goal("training step, SABLHead's", AGAIN, "SABLHead", ("train",), 80, 0.50),
     *(
         Goal("all but the layers, baseline's", head, BASELINE, ("loss", "decode"), 80, 0.50)
-        for head in COLUMNS[2:]
+        for head in ONE_LOOK
     ),
 )
 
@@ -91,7 +97,7 @@ class Measured:
 def markdown(run: dict[str, Any]) -> str:
     """All tables of a run, the goals last."""
     measured = Measured(run["benchmarks"])
-    parts = (heading(run), times(measured), floors(measured), goals(measured))
+    parts = (heading(run), costs(measured), times(measured), floors(measured), goals(measured))
     return "\n\n".join(parts)
 
 
@@ -106,6 +112,27 @@ def heading(run: dict[str, Any]) -> str:
     return f"{'; '.join(machines)}; torch {extras[0]['torch']}; {rounds} rounds. {clock}"
 
 
+def costs(measured: Measured) -> str:
+    """Parameters of the heads and operations of their layers, which no time depends on."""
+    lines = [row("head", "parameters", "GFLOP per image (1,000 RoIs, a test)"), rule(3)]
+    for head in COLUMNS:
+        extras = (
+            extra
+            for (place, what, name), extra in measured.extra.items()
+            if place[3] == 80 and what == "train" and name == head
+        )
+        extra = next(extras, None)
+        if extra is not None:
+            lines.append(cost_row(head, extra))
+    return "\n".join(lines)
+
+
+def cost_row(head: str, cost: dict[str, float]) -> str:
+    """A line of the heads' costs; ``cost`` is as of ``obc.head_cost``."""
+    # 1,000 RoIs and 10^6 operations for each are 10^9.
+    return row(head, f"{cost['parameters']:,}", f"{cost['mflop_per_roi']:.1f}")
+
+
 def times(measured: Measured) -> str:
     """Medians in milliseconds, a line for each place and what is timed."""
     lines = [row("device", "precision", "RoIs", "classes", "", *COLUMNS), rule(5 + len(COLUMNS))]
@@ -117,8 +144,14 @@ def times(measured: Measured) -> str:
 
 
 def floors(measured: Measured) -> str:
-    """What K = 2 takes at least: operations of its layers and bytes, at the device's rates."""
-    head = "OBC, K = 2"
+    """What the heads of two stages take at least, those that were measured."""
+    names = {name for _, _, name in measured.extra}
+    heads = [head for head in (SHARED, AGAIN) if head in names]
+    return "\n\n".join(floor_of(head, measured) for head in heads)
+
+
+def floor_of(head: str, measured: Measured) -> str:
+    """What a head takes at least: operations of its layers and bytes, at the device's rates."""
     titles = ("layers, GFLOP", "at GFLOP/s", "floor", "step", "MB of loss + decoding", "at GB/s")
     lines = [
         f"Floor of {head} (80 classes; rates of a matrix product and of a copy in the same run):\n",

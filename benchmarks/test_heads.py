@@ -6,12 +6,16 @@
 The heads take turns, round after round, so that a machine that gets slower in between slows all of
 them: a ratio is of times in the same round. On the CPU one thread, and its processor time, which
 leaves out what other programs take.
+
+RoI features are given to every head, so RoIAlign is in no time. OBCRoIHead's later stages are given
+features of their own: of the positive RoIs in training, of all RoIs in a test.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,27 +26,48 @@ from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmengine import ConfigDict
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-import obc  # noqa: F401  registers the head
+from obc.head_cost import head_cost
+from obc.roi_head import OBCRoIHead
 
 BASELINE = {"type": "Shared2FCBBoxHead"}  # smooth L1, class-specific: MMDetection's defaults
 PEERS = {"baseline": BASELINE, "SABLHead": {"type": "SABLHead"}}
-BINS = {
-    f"OBC, K = {num_stages}": {
-        "type": "OBCHead",
-        "bbox_coder": {"type": "OffsetBinBBoxCoder", "bins": {"num_stages": num_stages}},
-    }
-    for num_stages in (1, 2, 3)
-}
-HEADS = PEERS | BINS
+
+
+def bins_head(num_stages: int, **options: Any) -> dict[str, Any]:
+    """Config of an OBCHead."""
+    coder = {"type": "OffsetBinBBoxCoder", "bins": {"num_stages": num_stages}}
+    return {"type": "OBCHead", "bbox_coder": coder, **options}
+
+
+def sharing_head(num_stages: int) -> dict[str, Any]:
+    """Config of an OBCHead whose stages share a feature, as bins of the ground truth's own bin."""
+    head = bins_head(num_stages, stage_features="shared", stage_fcs=0, residual="gt_bin")
+    head["bbox_coder"]["composition"] = "sum"
+    head["bbox_coder"]["bins"]["later_out_of_range"] = "ignore"
+    return head
+
+
+SHARING = {f"OBC, K = {stages}, shared": sharing_head(stages) for stages in (2, 3)}
+LOOKING_AGAIN = {f"OBCRoIHead, K = {stages}": bins_head(stages) for stages in (2, 3)}
+HEADS = PEERS | {"OBC, K = 1": bins_head(1)} | SHARING | LOOKING_AGAIN
 # Of the heads that are measured, by the number of classes: COCO's and VOC's.
-MEASURED = {80: tuple(HEADS), 20: ("baseline", "OBC, K = 2")}
+MEASURED = {80: tuple(HEADS), 20: ("baseline", "OBC, K = 2, shared", "OBCRoIHead, K = 2")}
 MACHINE = "machine"  # what the device itself can do: the floor
 IMAGE = (800, 1333)
 ROIS_OF_AN_IMAGE = 512
 TRAIN_CFG = ConfigDict(pos_weight=-1)
+POSITIVE_PART = 4  # one RoI in four is positive
+EXTRACTOR = {
+    "type": "SingleRoIExtractor",
+    "roi_layer": {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 0},
+    "out_channels": 256,
+    "featmap_strides": [4, 8, 16, 32],
+}  # R50-FPN's
 REPEATS = {"train": 1, "loss": 20, "decode": 20, "product": 2, "copy": 5}
 
 
@@ -114,45 +139,109 @@ def test_speed(benchmark: Any, case: Case) -> None:
     benchmark.pedantic(run, rounds=REPEATS[case.what], warmup_rounds=1 if case.round == 0 else 0)
 
 
-def steps(case: Case) -> tuple[Callable[[], object], dict[str, int]]:
+def steps(case: Case) -> tuple[Callable[[], object], dict[str, float]]:
     """What a head does, and the floating point operations and bytes that it takes at least."""
     setting = case.setting
     head, batch = head_of(case.head, setting), batch_of(setting)
     autocast = torch.autocast(
         setting.device, torch.bfloat16, enabled=setting.precision == "bfloat16"
     )
-    cls_score, bbox_pred = predictions_of(case.head, setting)
-
-    def loss(cls_score: Tensor, bbox_pred: Any) -> None:
-        losses = head.loss_and_target(
-            cls_score, bbox_pred, batch.rois, batch.samples, TRAIN_CFG
-        )["loss_bbox"]  # fmt: skip
-        sum(value for name, value in losses.items() if "loss" in name).backward()
+    ready = predictions_of(case.head, setting)
 
     def train() -> None:
         head.zero_grad(set_to_none=True)
         batch.features.grad = None
         with autocast:
-            loss(*head(batch.features))
+            losses_of(head, batch).backward()
 
     def targets_and_loss() -> None:
-        for tensor in (cls_score, *tensors(bbox_pred)):
+        for tensor in tensors(ready):
             tensor.grad = None
-        with autocast:
-            loss(cls_score, bbox_pred)
+        with autocast, without_layers(head, ready):
+            losses_of(head, batch).backward()
 
     @torch.inference_mode()
     def decode() -> None:
-        with autocast:
-            head.bbox_coder.decode(batch.rois[:, 1:], bbox_pred, max_shape=IMAGE)
+        with autocast, without_layers(head, ready):
+            decode_boxes(head, batch)
 
-    nbytes = sum(tensor.nbytes for tensor in tensors(bbox_pred))
+    boxes = tensors([each[1] for each in ready])
+    of_boxes = sum(tensor.nbytes for tensor in boxes)
+    learning = of_boxes
+    if case.head in LOOKING_AGAIN:
+        # Later stages learn from the positive RoIs alone.
+        learning = boxes[0].nbytes + sum(tensor.nbytes for tensor in boxes[1:]) // POSITIVE_PART
     numbers = {
-        "train": (train, {"flop": flop_of(case.head, setting.num_rois, setting.num_classes)}),
-        "loss": (targets_and_loss, {"bytes": 2 * (nbytes + cls_score.nbytes)}),
-        "decode": (decode, {"bytes": nbytes + 2 * 4 * 4 * setting.num_rois}),
+        "train": (
+            train,
+            {
+                "flop": flop_of(case.head, setting.num_rois, setting.num_classes),
+                **cost_of(case.head, setting.num_classes),
+            },
+        ),
+        "loss": (targets_and_loss, {"bytes": 2 * (learning + ready[0][0].nbytes)}),
+        "decode": (decode, {"bytes": of_boxes + 2 * 4 * 4 * setting.num_rois}),
     }
     return numbers[case.what]
+
+
+def looks_again(head: nn.Module) -> bool:
+    """Whether a head's later stages have features of their own."""
+    return getattr(head, "looks_again", False)
+
+
+def losses_of(head: nn.Module, batch: Batch) -> Tensor:
+    """Sum of the losses of the batch's RoIs."""
+    if looks_again(head):
+        losses = looking(head).bbox_loss((batch.features,), batch.samples)["loss_bbox"]
+    else:
+        losses = head.loss_and_target(
+            *head(batch.features), batch.rois, batch.samples, TRAIN_CFG
+        )["loss_bbox"]  # fmt: skip
+    return sum(value for name, value in losses.items() if "loss" in name)
+
+
+def decode_boxes(head: nn.Module, batch: Batch) -> None:
+    """Boxes of the batch's RoIs; what lies between the looks of OBCRoIHead is a part of it."""
+    if looks_again(head):
+        bbox_pred = looking(head)._bbox_forward((batch.features,), batch.rois)["bbox_pred"]
+    else:
+        _, bbox_pred = head(batch.features)
+    head.bbox_coder.decode(batch.rois[:, 1:], bbox_pred, max_shape=IMAGE)
+
+
+class ReadyFeatures(nn.Module):
+    """An extractor that gives the first of the features that there are, without RoIAlign."""
+
+    num_inputs = 1
+
+    def forward(self, features: tuple[Tensor], rois: Tensor) -> Tensor:
+        """RoI features (R, 256, 7, 7) for RoIs (R, 5)."""
+        return features[0][: len(rois)]
+
+
+@lru_cache(maxsize=len(HEADS))
+def looking(head: nn.Module) -> OBCRoIHead:
+    """An OBCRoIHead with a head whose later stages have features of their own."""
+    roi_head = OBCRoIHead(bbox_roi_extractor=EXTRACTOR, bbox_head=bins_head(1))
+    roi_head.bbox_roi_extractor, roi_head.bbox_head = ReadyFeatures(), head
+    roi_head.train_cfg = TRAIN_CFG
+    return roi_head
+
+
+@contextmanager
+def without_layers(head: nn.Module, ready: list[tuple[Tensor, Any]]) -> Iterator[None]:
+    """Let a head's layers give predictions that there are, of the first RoIs."""
+
+    def stage_predictions(stage: int, features: Tensor) -> tuple[Tensor, None]:
+        return ready[stage][1][: len(features)], None
+
+    head.forward = lambda features: ready[0]
+    head.stage_predictions = stage_predictions
+    try:
+        yield
+    finally:
+        del head.forward, head.stage_predictions
 
 
 def machine(case: Case) -> tuple[Callable[[], object], dict[str, int]]:
@@ -190,7 +279,7 @@ def batch_of(setting: Setting) -> Batch:
 
 def sample(num_rois: int, num_classes: int) -> SamplingResult:
     """Random boxes of an image; the objects of the positive ones lie near them."""
-    num_pos = num_rois // 4
+    num_pos = num_rois // POSITIVE_PART
     low, size = torch.rand(2, num_rois, 2) * 400
     boxes = torch.cat([low, low + size + 16], dim=1)
     objects = boxes[:num_pos] + 4 * torch.randn(num_pos, 4)
@@ -223,29 +312,59 @@ def shared_layers(device: str) -> nn.ModuleList:
 
 
 @lru_cache(maxsize=len(HEADS))
-def predictions_of(name: str, setting: Setting) -> tuple[Tensor, Any]:
-    """Class scores and box predictions of the batch, as if they were layers' own."""
+def predictions_of(name: str, setting: Setting) -> list[tuple[Tensor, Any]]:
+    """Class scores and box predictions of the batch, stage by stage, as if they were layers' own.
+
+    A head whose stages share a feature predicts them together, and a later stage no class scores.
+    """
     autocast = torch.autocast(
         setting.device, torch.bfloat16, enabled=setting.precision == "bfloat16"
     )
     with torch.no_grad(), autocast:
-        cls_score, bbox_pred = head_of(name, setting)(batch_of(setting).features)
-    for tensor in (cls_score, *tensors(bbox_pred)):
+        ready = predict(head_of(name, setting), batch_of(setting).features, setting.num_rois)
+    for tensor in tensors(ready):
         tensor.requires_grad_()
-    return cls_score, bbox_pred
+    return ready
+
+
+def predict(head: nn.Module, features: Tensor, later_rois: int) -> list[tuple[Tensor, Any]]:
+    """What a head's layers give, stage by stage; later stages for the first of the RoIs alone."""
+    later = range(1, 1 + len(getattr(head, "later_stages", ())))
+    again = [head.stage_predictions(stage, features[:later_rois])[0] for stage in later]
+    first = head(features)
+    return [first, *((first[0].new_empty(0), bbox_pred) for bbox_pred in again)]
 
 
 @lru_cache
 def flop_of(name: str, num_rois: int, num_classes: int) -> int:
-    """Floating point operations of a head's layers, forward and backward, counted without data."""
+    """Floating point operations of a head's layers in training, forward and backward.
+
+    They are counted without data.
+    """
     head = MODELS.build({**HEADS[name], "num_classes": num_classes}).to("meta")
     features = torch.empty(num_rois, 256, 7, 7, device="meta", requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        cls_score, bbox_pred = head(features)
-        sum(tensor.sum() for tensor in (cls_score, *tensors(bbox_pred))).backward()
+        outputs = predict(head, features, num_rois // POSITIVE_PART)
+        sum(tensor.sum() for tensor in tensors(outputs)).backward()
     return counter.get_total_flops()
 
 
-def tensors(prediction: Any) -> tuple[Tensor, ...]:
-    """SABLHead predicts two tensors for boxes, the others one."""
-    return prediction if isinstance(prediction, tuple) else (prediction,)
+@lru_cache
+def cost_of(name: str, num_classes: int) -> dict[str, float]:
+    """Parameters of a head, and operations of its layers for each RoI in a test."""
+    model = nn.Module()
+    kind = "OBCRoIHead" if name in LOOKING_AGAIN else "StandardRoIHead"
+    with torch.device("meta"), DefaultScope.overwrite_default_scope("mmdet"):
+        model.roi_head = MODELS.build(
+            {
+                "type": kind,
+                "bbox_roi_extractor": EXTRACTOR,
+                "bbox_head": {**HEADS[name], "num_classes": num_classes},
+            }
+        )
+    return head_cost(model)
+
+
+def tensors(predictions: Any) -> list[Tensor]:
+    """All tensors of predictions; SABLHead predicts two for boxes, the others one."""
+    return [leaf for leaf in tree_leaves(predictions) if isinstance(leaf, Tensor) and leaf.numel()]

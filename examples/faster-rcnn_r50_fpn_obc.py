@@ -1,9 +1,10 @@
-"""Faster R-CNN, boxes by two stages of bins; what is not said here is as in the base config."""
+"""Faster R-CNN with two stages of bins; the second extracts RoI features again."""
 
 _base_ = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
 custom_imports = dict(imports=["obc"])
 model = dict(
     roi_head=dict(
+        type="OBCRoIHead",
         bbox_head=dict(
             type="OBCHead",
             reg_class_agnostic=True,

@@ -4,6 +4,7 @@ _base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
 custom_imports = dict(imports=["obc"])
 model = dict(
     roi_head=dict(
+        type="OBCRoIHead",
         bbox_head=dict(
             type="OBCHead",
             reg_class_agnostic=True,

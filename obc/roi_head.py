@@ -60,7 +60,8 @@ class OBCRoIHead(StandardRoIHead):
     ) -> dict[str, Any]:
         """Losses of all stages, and stage 1's class logits, predictions and RoI features.
 
-        Nothing here waits for a GPU: how many RoIs are positive is known on the host.
+        Nothing here waits for a GPU, because how many RoIs are positive is known on the host; only
+        MMDetection's RoI extractor does, once for each feature level and stage.
         """
         head = self.bbox_head
         if not head.looks_again:

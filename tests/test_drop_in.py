@@ -27,7 +27,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-import obc.head  # noqa: F401  conftest imports obc first, where custom_imports does nothing
+import obc.roi_head  # noqa: F401  conftest imports obc first: custom_imports does nothing then
 from obc.datasets.shapes import class_names, generate
 from obc.scale import ShapesData
 
@@ -37,6 +37,7 @@ FASTER, CASCADE, MASK, LIBRA = (
     f"{name}-rcnn_r50_fpn_obc" for name in ("faster", "cascade", "mask", "libra-faster")
 )
 DETECTORS = (FASTER, CASCADE, MASK, LIBRA)
+LOOKING_AGAIN = (FASTER, MASK, LIBRA)  # with an OBCRoIHead
 CLASS_SPECIFIC, SOFT_NMS, TTA = (
     f"{FASTER}_{name}" for name in ("class-specific", "soft-nms", "tta")
 )
@@ -54,11 +55,23 @@ ARGMAX = {
 
 def small(example: str, coco: Path) -> list[str]:
     """`--cfg-options` of an example: the folder's data, narrow networks, two iterations."""
-    model = model_of(example)
     options = {
         "train_cfg.max_epochs": 1,
         "default_hooks.logger.interval": 1,
         "visualizer.name": uuid4().hex,  # MMEngine would give that of an earlier call
+        **small_model(example),
+        **data_options(coco),
+    }
+    if example == TTA:
+        for size, scale in enumerate((48, 64, 80)):
+            options[f"tta_pipeline.1.transforms.0.{size}.scale"] = (scale, scale)
+    return [f"{key}={written(value)}" for key, value in options.items()]
+
+
+def small_model(example: str) -> dict[str, Any]:
+    """What makes the model of an example narrow, for a few classes and proposals."""
+    model = model_of(example)
+    options: dict[str, Any] = {
         "model.backbone.init_cfg": None,
         "model.backbone.depth": 18,
         "model.backbone.base_channels": 8,
@@ -68,7 +81,6 @@ def small(example: str, coco: Path) -> list[str]:
         "model.train_cfg.rpn_proposal.max_per_img": 50,
         "model.test_cfg.rpn.max_per_img": 50,
         "model.test_cfg.rcnn.score_thr": 0.0,
-        **data_options(coco),
     }
     necks = ["neck.0", "neck.1"] if isinstance(model.neck, list) else ["neck"]
     options[f"model.{necks[0]}.in_channels"] = [8, 16, 32, 64]
@@ -88,10 +100,7 @@ def small(example: str, coco: Path) -> list[str]:
         options["model.roi_head.mask_head.in_channels"] = 16
         options["model.roi_head.mask_head.conv_out_channels"] = 16
         options["model.roi_head.mask_head.num_classes"] = SHAPES.num_classes
-    if example == TTA:
-        for size, scale in enumerate((48, 64, 80)):
-            options[f"tta_pipeline.1.transforms.0.{size}.scale"] = (scale, scale)
-    return [f"{key}={written(value)}" for key, value in options.items()]
+    return options
 
 
 @cache
@@ -221,16 +230,22 @@ def test_an_example_replaces_the_box_branch_and_nothing_else(example: str) -> No
         for name in ("type", "loss_bbox", "reg_class_agnostic"):
             after[name] = before[name]
     assert mine.pop("custom_imports") == dict(imports=["obc"])
+    if example in LOOKING_AGAIN:
+        assert mine.model.roi_head.type == "OBCRoIHead"
+        mine.model.roi_head.type = theirs.model.roi_head.type
     mine.pop("bins", None)  # a name of the file itself
     assert mine.to_dict() == theirs.to_dict()
 
 
 @pytest.mark.parametrize("example", DETECTORS)
-def test_every_weight_but_those_of_the_box_predictor_fits_the_stock_detector(example: str) -> None:
+def test_every_weight_but_the_box_predictors_fits_the_stock_detector(example: str) -> None:
     mine = shapes_of_weights(Config.fromfile(EXAMPLES[example]))
     theirs = shapes_of_weights(stock(example))
-    assert mine.keys() == theirs.keys()
-    other = {name for name in mine if mine[name] != theirs[name]}
+    added = mine.keys() - theirs.keys()
+    assert mine.keys() - added == theirs.keys()
+    assert bool(added) == (example in LOOKING_AGAIN)
+    assert all(name.startswith("roi_head.bbox_head.later_stages.") for name in added)
+    other = {name for name in theirs if mine[name] != theirs[name]}
     assert other
     assert all(name.split(".")[-2] == "fc_reg" for name in other)
 
@@ -244,6 +259,23 @@ def test_the_page_about_the_head_names_every_example_and_says_how_to_switch_the_
     page = (PROJECT / "docs/head.md").read_text()
     assert not [name for name in EXAMPLES if f"](../examples/{name}.py)" not in page]
     assert not [option for option in ARGMAX.values() if option not in page]
+
+
+def test_the_page_about_the_head_shows_the_first_example() -> None:
+    code = EXAMPLES[FASTER].read_text().split('_1x_coco.py"\n')[1]
+    assert code in (PROJECT / "docs/head.md").read_text()
+
+
+@pytest.mark.parametrize("base", ["faster_rcnn/faster-rcnn", "mask_rcnn/mask-rcnn"])
+def test_configs_of_the_page_about_the_head_build(base: str) -> None:
+    page = (PROJECT / "docs/head.md").read_text()
+    blocks = re.findall(r"```python\n(_base_.*?)```", page, re.DOTALL)
+    stages = []
+    for block in blocks:
+        _, lines = block.split("\n", 1)
+        config = Config.fromstring(f'_base_ = "mmdet::{base}_r50_fpn_1x_coco.py"\n{lines}', ".py")
+        stages.append(any("later_stages" in name for name in shapes_of_weights(config)))
+    assert stages == [True, False]
 
 
 def stock(example: str) -> Config:
@@ -288,12 +320,10 @@ def test_mask_rcnn_segments_too(trained, tested) -> None:
 
 @pytest.mark.slow
 def test_class_specific_boxes_have_bins_for_each_class(trained) -> None:
-    outputs = [
-        len(torch.load(trained(example) / "epoch_1.pth", weights_only=False)["state_dict"][
-            "roi_head.bbox_head.fc_reg.bias"])
-        for example in (FASTER, CLASS_SPECIFIC)
-    ]  # fmt: skip
-    assert outputs == [4 * 2 * 22, SHAPES.num_classes * 4 * 2 * 22]
+    for example, sets in ((FASTER, 1), (CLASS_SPECIFIC, SHAPES.num_classes)):
+        weights = torch.load(trained(example) / "epoch_1.pth", weights_only=False)["state_dict"]
+        for stage in ("fc_reg", "later_stages.0.fc_reg"):
+            assert len(weights[f"roi_head.bbox_head.{stage}.bias"]) == sets * 4 * 22
 
 
 @pytest.mark.slow

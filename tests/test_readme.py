@@ -31,9 +31,11 @@ def test_the_head_works_in_a_config_as_shown(tmp_path: Path) -> None:
     config = Config.fromfile(mine)
     config.model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope("mmdet"):
-        head = MODELS.build(config.model).roi_head.bbox_head
-    assert type(head).__name__ == "OBCHead"
-    assert head.fc_reg.out_features == 4 * 2 * 22
+        roi_head = MODELS.build(config.model).roi_head
+    assert type(roi_head).__name__ == "OBCRoIHead"
+    assert type(roi_head.bbox_head).__name__ == "OBCHead"
+    assert roi_head.bbox_head.fc_reg.out_features == 4 * 22
+    assert [stage.fc_reg.out_features for stage in roi_head.bbox_head.later_stages] == [4 * 22]
 
 
 def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
