@@ -70,20 +70,26 @@ class OBCRoIHead(StandardRoIHead):
         first = super()._bbox_forward(x, rois)
         labels, label_weights, offsets, weights = head.get_targets(sampling_results, self.train_cfg)
         positive = positive_rows(sampling_results, rois.device)
-        if head.class_scores == "mean":
-            # Negative RoIs are classified again too, each at the box of its most probable class.
-            taken, own = first, self._likeliest_classes(first["cls_score"])
-            own = torch.where(labels < head.num_classes, labels, own)
-            learning = positive
-        else:
-            keys = ("bbox_pred", "bbox_feats")
-            taken = {key: first[key].index_select(0, positive) for key in keys}
-            own, rois = labels[positive], rois[positive]
-            learning = torch.arange(len(positive), device=rois.device)
-        _, logits, class_logits = self._look_again(x, rois, taken, own, "expectation")
+        # Where later stages classify, negative RoIs are looked at again too, each at the box of its
+        # most probable class.
+        everything = head.class_scores == "mean"
+        rows = torch.arange(len(rois), device=rois.device) if everything else positive
+        background = labels == head.num_classes
+        classes = torch.where(background, self._likeliest_classes(first["cls_score"]), labels)
+        _, logits, class_logits = self._look_again(
+            x,
+            rois.index_select(0, rows),
+            {key: first[key].index_select(0, rows) for key in ("bbox_pred", "bbox_feats")},
+            classes.index_select(0, rows),
+            "expectation",
+        )
         losses = head.class_losses(first["cls_score"], labels, label_weights)
         losses["loss_bbox"] = head.box_loss(
-            logits[learning].flatten(1), offsets[positive], weights[positive], len(labels), None
+            (logits.index_select(0, positive) if everything else logits).flatten(1),
+            offsets.index_select(0, positive),
+            weights.index_select(0, positive),
+            len(labels),
+            None,
         )
         for stage, each in enumerate(class_logits, start=1):
             later = head.class_losses(each, labels, label_weights)
