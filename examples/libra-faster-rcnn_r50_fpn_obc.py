@@ -12,6 +12,6 @@ model = dict(
                 type="OffsetBinBBoxCoder", bins=dict(max_offset=3.0, num_bins=20, num_stages=2)
             ),
             loss_bbox=dict(_delete_=True, type="CrossEntropyLoss", loss_weight=1.0),
-        )
+        ),
     )
 )
