@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any
 
 BASELINE = "baseline"
+SABL = "SABLHead"
 SHARED = "OBC, K = 2, shared"
 AGAIN = "OBCRoIHead, K = 2"
 COLUMNS = (
-    BASELINE, "SABLHead", "OBC, K = 1", SHARED, "OBC, K = 3, shared", AGAIN, "OBCRoIHead, K = 3",
+    BASELINE, SABL, "OBC, K = 1", SHARED, "OBC, K = 3, shared", AGAIN, "OBCRoIHead, K = 3",
 )  # fmt: skip
-ONE_LOOK = COLUMNS[2:5]
 WHAT = {"train": "training step", "loss": "targets, loss, gradients", "decode": "decoding"}
 
 Place = tuple[str, str, int, int]  # device, precision, RoIs, classes
@@ -42,13 +42,18 @@ class Goal:
 
 
 GOALS = (
-    Goal("training step, baseline's", SHARED, BASELINE, ("train",), 80, 1.00),
-    Goal("training step, baseline's", SHARED, BASELINE, ("train",), 20, 1.05),
-    Goal("training step, SABLHead's", SHARED, "SABLHead", ("train",), 80, 0.50),
-    Goal("training step, SABLHead's", AGAIN, "SABLHead", ("train",), 80, 0.50),
+    *(
+        Goal(f"training step, {other}'s", head, other, ("train",), num_classes, limit)
+        for other, num_classes, limit in (
+            (BASELINE, 80, 1.00),
+            (BASELINE, 20, 1.05),
+            (SABL, 80, 0.50),
+        )
+        for head in (SHARED, AGAIN)
+    ),
     *(
         Goal("all but the layers, baseline's", head, BASELINE, ("loss", "decode"), 80, 0.50)
-        for head in ONE_LOOK
+        for head in COLUMNS[2:]
     ),
 )
 
