@@ -14,7 +14,7 @@ from mmengine import Config, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import obc.head  # noqa: F401  registers the head and its coder
+import obc.roi_head  # noqa: F401  registers both heads and the coder
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs" / "_base_" / "models"
 SIZE = 64
@@ -41,9 +41,12 @@ def tiny_model_config(name: str) -> Config:
     return model
 
 
-def obc_head_config(num_stages: int, class_agnostic: bool, **coder_arguments) -> dict:
+def obc_head_config(
+    num_stages: int, class_agnostic: bool, stage_features: str = "shared", **coder_arguments
+) -> dict:
     return {
         "type": "OBCHead",
+        "stage_features": stage_features,
         "in_channels": 16,
         "fc_out_channels": 32,
         "num_classes": NUM_CLASSES,
@@ -56,9 +59,19 @@ def obc_head_config(num_stages: int, class_agnostic: bool, **coder_arguments) ->
     }
 
 
-def faster_rcnn(num_stages: int = 1, class_agnostic: bool = True, **coder_arguments) -> nn.Module:
+def faster_rcnn(num_stages: int = 1, class_agnostic: bool = True, **arguments) -> nn.Module:
     model = tiny_model_config("faster-rcnn_r50_fpn.py")
-    model.roi_head.bbox_head = obc_head_config(num_stages, class_agnostic, **coder_arguments)
+    model.roi_head.bbox_head = obc_head_config(num_stages, class_agnostic, **arguments)
+    return build(model)
+
+
+def looks_again(num_stages: int = 1, class_agnostic: bool = True, **coder_arguments) -> nn.Module:
+    """Faster R-CNN whose later stages extract RoI features again."""
+    model = tiny_model_config("faster-rcnn_r50_fpn.py")
+    model.roi_head.type = "OBCRoIHead"
+    model.roi_head.bbox_head = obc_head_config(
+        num_stages, class_agnostic, stage_features="refined", **coder_arguments
+    )
     return build(model)
 
 
@@ -84,6 +97,12 @@ def bbox_heads(model: nn.Module) -> list[nn.Module]:
     return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
 
 
+def box_layers(head: nn.Module) -> list[nn.Module]:
+    """What predicts the logits of each stage, or of all of them."""
+    last = [head.fc_reg] if hasattr(head.fc_reg, "weight") else list(head.fc_reg.stage_logits)
+    return last + [stage.fc_reg for stage in head.later_stages]
+
+
 def sample(boxes: list[list[float]]) -> DetDataSample:
     """Annotation of one image, every box of class 1."""
     annotation = InstanceData(
@@ -104,7 +123,7 @@ def total(losses: dict) -> Tensor:
     return sum(sum(term) if isinstance(term, list) else term for term in terms)
 
 
-detectors = pytest.mark.parametrize("detector", [faster_rcnn, cascade_rcnn])
+detectors = pytest.mark.parametrize("detector", [faster_rcnn, looks_again, cascade_rcnn])
 class_modes = pytest.mark.parametrize("class_agnostic", [True, False])
 stage_counts = pytest.mark.parametrize("num_stages", [1, 2])
 
@@ -119,9 +138,10 @@ def test_every_box_branch_trains(detector, num_stages: int, class_agnostic: bool
     total(losses).backward()
     assert torch.isfinite(total(losses))
     for head in bbox_heads(model):
-        gradient = head.fc_reg.weight.grad
-        assert torch.isfinite(gradient).all()
-        assert gradient.abs().sum() > 0
+        for layer in box_layers(head):
+            gradient = layer.weight.grad
+            assert torch.isfinite(gradient).all()
+            assert gradient.abs().sum() > 0
 
 
 @detectors
@@ -159,7 +179,8 @@ def test_images_without_ground_truth_train(detector, class_agnostic: bool) -> No
     losses = model.loss(images(2), [sample([]), sample([])])
     total(losses).backward()
     for head in bbox_heads(model):
-        assert head.fc_reg.weight.grad.abs().max() == 0
+        for layer in box_layers(head):
+            assert layer.weight.grad.abs().max() == 0
     box_losses = [value for name, value in losses.items() if name.endswith("loss_bbox")]
     assert sum(box_losses[-len(bbox_heads(model)) :]) == 0
 
@@ -176,10 +197,12 @@ def test_both_decodings_come_from_the_same_weights(detector) -> None:
     assert boxes[0].shape != boxes[1].shape or not torch.allclose(*boxes)
 
 
-def test_untrained_logits_of_zero_detect_the_proposals_themselves() -> None:
-    model = faster_rcnn(num_stages=2).eval()
-    for parameter in model.roi_head.bbox_head.fc_reg.parameters():
-        nn.init.zeros_(parameter)
+@pytest.mark.parametrize("detector", [faster_rcnn, looks_again])
+def test_untrained_logits_of_zero_detect_the_proposals_themselves(detector) -> None:
+    model = detector(num_stages=2).eval()
+    for layer in box_layers(model.roi_head.bbox_head):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
     model.test_cfg.rcnn.nms.iou_threshold = 1.0
     with torch.inference_mode():
         features = model.extract_feat(images(1))
@@ -214,8 +237,9 @@ def test_a_cascade_weighs_the_bin_loss_of_its_second_head() -> None:
     torch.testing.assert_close(losses[0]["s1.loss_bbox"], losses[1]["s1.loss_bbox"] / 2)
 
 
-def test_the_legacy_coder_trains_and_predicts() -> None:
-    model = faster_rcnn(num_stages=2, legacy=True)
+@pytest.mark.parametrize("detector", [faster_rcnn, looks_again])
+def test_the_legacy_coder_trains_and_predicts(detector) -> None:
+    model = detector(num_stages=2, legacy=True)
     losses = model.train().loss(images(1), [sample([[4, 6, 40, 44]])])
     assert torch.isfinite(total(losses))
     with torch.inference_mode():

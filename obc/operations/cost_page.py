@@ -93,12 +93,13 @@ def _sharing(
     plan: Plan, names: Sequence[str], known: dict[tuple[str, int], Cost], unit: str
 ) -> str:
     """What it would be to train every row by itself."""
+    # A table beyond the paper brings no seeds to runs that it shares with the paper's tables.
     separate = [
-        known[plan.run_of(row).run_id, seed]
+        known[run_id, seed]
         for name in names
-        for row in plan.tables[name].rows
-        if not row.cited
+        for run_id in (plan.run_of(row).run_id for row in plan.tables[name].rows if not row.cited)
         for seed in plan.seeds_of_table(name)
+        if (run_id, seed) in known
     ]
     together = {(cost.run_id, cost.seed): cost for cost in separate}.values()
     hours, all_hours = (_hours(cost.seconds for cost in part) for part in (together, separate))
