@@ -6,6 +6,7 @@ What the bins, the coder and the head do with ordinary numbers is in the tests o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_head import BATCH, TRAIN_CFG, loss_inputs, make_head, sampled
+from test_head import BATCH, SHARED, TRAIN_CFG, loss_inputs, make_head, sampled
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins
@@ -24,6 +25,12 @@ INF, NAN = float("inf"), float("nan")
 LARGEST_HALF = 65504.0
 # A busy machine is slow, not wrong.
 no_deadline = settings(deadline=None, max_examples=50)
+
+
+def stages_on_one_feature(num_stages: int = 2, num_bins: int = 20, **arguments) -> OBCHead:
+    """What this head does by itself: later stages that share a feature, and ignore what leaves."""
+    bins = {"num_bins": num_bins, "num_stages": num_stages, "later_out_of_range": "ignore"}
+    return make_head(bins=bins, **{**SHARED, "composition": "sum", **arguments})
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -117,7 +124,7 @@ def test_gradient_of_the_expectation_is_p_times_the_distance_to_it() -> None:
 def test_gradient_of_the_loss_is_p_minus_the_true_bin() -> None:
     # Equation 8 with the sign of a loss that falls. Two of four RoIs are positive; the sum is over
     # sampled RoIs. Offsets 1.0 -> bins 13, 6 (worked in test_bins), 5.0 -> overflow, then ignored.
-    head = make_head(num_classes=1, bins={"num_stages": 2})
+    head = stages_on_one_feature(num_classes=1, residual="gt_bin")
     inputs = loss_inputs(head, labels=[0, 1, 0, 1])
     inputs["bbox_targets"][0], inputs["bbox_targets"][2] = 1.0, 5.0
     head.loss(**inputs)["loss_bbox"].backward()
@@ -137,11 +144,8 @@ def test_gradient_of_the_loss_is_p_minus_the_true_bin() -> None:
 def test_gradient_of_the_loss_is_that_of_finite_differences(
     class_agnostic: bool, residual: str
 ) -> None:
-    head = make_head(
-        num_classes=2,
-        bins={"num_bins": 3, "num_stages": 2},
-        reg_class_agnostic=class_agnostic,
-        residual=residual,
+    head = stages_on_one_feature(
+        num_classes=2, num_bins=3, reg_class_agnostic=class_agnostic, residual=residual
     )
     inputs = loss_inputs(head, labels=[1, 2, 0])
 
@@ -179,7 +183,7 @@ def check_slopes(function: Callable[[Tensor], Tensor], at: Tensor) -> None:
 
 def test_no_gradient_flows_through_the_labels_of_residual_pred() -> None:
     # Stage 1's loss with and without a stage after it that reads its prediction.
-    one, two = (make_head(num_classes=1, bins={"num_stages": k}, residual="pred") for k in (1, 2))
+    one, two = (stages_on_one_feature(k, num_classes=1, residual="pred") for k in (1, 2))
     inputs = loss_inputs(two, labels=[0])
     two.loss(**inputs)["loss_bbox"].backward()
     first = inputs["bbox_pred"].detach().view(1, 4, 2, 22)[:, :, 0].reshape(1, -1).requires_grad_()
@@ -229,7 +233,7 @@ FAR, HUGE = [1e6, 1e6, 1e6 + 1, 1e6 + 1], [-1e30, -1e30, 1e30, 1e30]
 def test_any_batch_has_finite_losses_and_gradients(
     images: list[tuple[list, list]], residual: str, class_agnostic: bool
 ) -> None:
-    head = make_head(bins={"num_stages": 2}, residual=residual, reg_class_agnostic=class_agnostic)
+    head = stages_on_one_feature(residual=residual, reg_class_agnostic=class_agnostic)
     losses = step(head, images)
     assert torch.isfinite(losses["loss_cls"]) and torch.isfinite(losses["loss_bbox"])
     has_positives = any(positives for positives, _ in images)
@@ -237,7 +241,7 @@ def test_any_batch_has_finite_losses_and_gradients(
 
 
 def test_no_roi_at_all_costs_nothing() -> None:
-    losses = step(make_head(bins={"num_stages": 2}), [([], [])])
+    losses = step(stages_on_one_feature(), [([], [])])
     assert losses.keys() == {"loss_bbox"}  # as MMDetection's heads, which leave out the classes
     assert losses["loss_bbox"] == 0
 
@@ -245,7 +249,7 @@ def test_no_roi_at_all_costs_nothing() -> None:
 @pytest.mark.parametrize("offset", [INF, -INF, 3e38, -3e38, NAN])
 @pytest.mark.parametrize("residual", ["gt_bin", "pred"])
 def test_an_offset_without_measure_is_an_overflow_or_nothing(residual: str, offset: float) -> None:
-    head = make_head(num_classes=1, bins={"num_stages": 2}, residual=residual)
+    head = stages_on_one_feature(num_classes=1, residual=residual)
     inputs = loss_inputs(head, labels=[0])
     inputs["bbox_targets"].fill_(offset)
     loss = head.loss(**inputs)["loss_bbox"]
@@ -283,6 +287,7 @@ def any_bins(draw: st.DrawFn) -> OffsetBins:
         stage_ranges=draw(st.none() | st.lists(ranges, min_size=num_stages, max_size=num_stages)),
         bins_include_overflow=include,
         out_of_range=draw(st.sampled_from(["overflow", "ignore"])),
+        later_out_of_range=draw(st.sampled_from(["overflow", "clamp", "ignore"])),
     )
 
 
@@ -305,14 +310,19 @@ def test_labels_follow_the_definition_step_by_step_in_float64(bins: OffsetBins, 
             position = (residual + a) / width
             if abs(position - round(position)) * width < unclear:
                 break  # so near to an edge that float32 may choose the other bin
-            if not 0 <= position < m:
-                first = m if position < 0 else m + 1
-                overflows = k == 0 and bins.out_of_range == "overflow"
-                assert label == (first if overflows else IGNORED)
+            nearest = int(np.clip(np.floor(position), 0, m - 1))
+            center = -a + (nearest + 0.5) * width
+            treatment = bins.later_out_of_range if k else bins.out_of_range
+            expected = nearest
+            if not 0 <= position < m and treatment == "ignore":
+                expected = IGNORED
+            elif not 0 <= position < m and treatment == "overflow":
+                expected, center = (m, -a) if position < 0 else (m + 1, a)
+            assert label == expected
+            if not 0 <= position < m and bins.later_out_of_range == "ignore":
                 assert set(found[k + 1 :]) <= {IGNORED}
                 break
-            assert label == int(position)
-            residual -= -a + (int(position) + 0.5) * width
+            residual -= center
 
 
 @given(any_bins(), st.integers(0, 2**32 - 1))
@@ -324,9 +334,12 @@ def test_labels_are_bins_of_their_stage_or_ignored_from_there_on(
     inner = (labels >= 0) & (labels < bins.num_inner)
     overflow = (labels >= bins.num_inner) & (labels < bins.num_logits)
     assert (inner | overflow | (labels == IGNORED)).all()
-    assert not overflow[:, 1:].any()
-    assert not (overflow.any() and bins.out_of_range == "ignore")
-    assert not (inner[:, 1:] & ~inner[:, :-1]).any()
+    assert bins.later_out_of_range == "overflow" or not overflow[:, 1:].any()
+    assert bins.out_of_range == "overflow" or not overflow[:, 0].any()
+    if bins.later_out_of_range == "ignore":
+        assert not (inner[:, 1:] & ~inner[:, :-1]).any()
+    else:
+        assert (labels[:, 1:] != IGNORED).all()
 
 
 @given(any_bins(), st.booleans(), st.integers(0, 2**32 - 1))
@@ -334,7 +347,8 @@ def test_labels_are_bins_of_their_stage_or_ignored_from_there_on(
 def test_boxes_come_back_to_half_a_bin_of_the_last_stage(
     bins: OffsetBins, legacy: bool, seed: int
 ) -> None:
-    coder = OffsetBinBBoxCoder(bins, legacy=legacy, wh_ratio_clip=1e-9)
+    bins = replace(bins, later_out_of_range="ignore")
+    coder = OffsetBinBBoxCoder(bins, composition="sum", legacy=legacy, wh_ratio_clip=1e-9)
     generator = torch.Generator().manual_seed(seed)
     low, size = torch.rand(2, 32, 2, generator=generator) * 50 + 10
     boxes = torch.cat([low, low + size], dim=1)
@@ -368,7 +382,7 @@ class BoxPath(nn.Module):
     def __init__(self, decode_mode: str = "expectation", **arguments: object) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.head = make_head(bins={"num_stages": 2}, **arguments)
+        self.head = make_head(bins={"num_stages": 2}, **SHARED, **arguments)
         self.head.bbox_coder.decode_mode = decode_mode
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
@@ -418,7 +432,7 @@ def loss_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple
 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_targets_and_loss_are_one_graph_with_the_same_numbers() -> None:
-    head = make_head(bins={"num_stages": 2})
+    head = stages_on_one_feature()
     inputs, samples = loss_inputs(head, [1, 1, 3, 3, 1]), [sampled(*image) for image in BATCH]
     cls_score, rois = inputs["cls_score"], inputs["rois"]
 
@@ -446,7 +460,7 @@ def test_compiled_machine_code_gives_the_same_boxes(decode_mode: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_machine_code_gives_the_same_loss_and_gradient() -> None:
-    head = make_head(bins={"num_stages": 2})
+    head = stages_on_one_feature()
     inputs = loss_inputs(head, [1, 3, 0])
     rows = torch.tensor([0, 2])
 
@@ -477,9 +491,7 @@ def test_two_steps_from_the_same_weights_are_equal_to_the_last_bit(
     results = []
     for _ in range(2):
         torch.manual_seed(0)
-        head = make_head(
-            bins={"num_stages": 2}, residual=residual, reg_class_agnostic=class_agnostic
-        )
+        head = stages_on_one_feature(residual=residual, reg_class_agnostic=class_agnostic)
         losses = step(head, BATCH)
         results.append([losses["loss_bbox"], *(p.grad for p in head.parameters())])
     for first, second in zip(*results, strict=True):
@@ -498,7 +510,7 @@ def test_two_decodings_are_equal_to_the_last_bit(decode_mode: str) -> None:
 
 @pytest.mark.parametrize("num_stages", [1, 2, 3])
 def test_logits_take_the_memory_of_their_numbers(num_stages: int) -> None:
-    head = make_head(bins={"num_stages": num_stages})
+    head = stages_on_one_feature(num_stages)
     _, logits = head(torch.ones(50, 4, 2, 2))
     theoretical = 50 * 4 * num_stages * 22 * 4
     assert logits.untyped_storage().nbytes() <= 1.1 * theoretical
@@ -507,7 +519,7 @@ def test_logits_take_the_memory_of_their_numbers(num_stages: int) -> None:
 
 
 def test_what_backpropagation_keeps_of_the_box_loss_grows_with_positives_only() -> None:
-    head = make_head(bins={"num_stages": 2})
+    head = stages_on_one_feature()
     kept: dict[int, int] = {}
 
     def measure(tensor: Tensor) -> Tensor:
@@ -523,7 +535,7 @@ def test_what_backpropagation_keeps_of_the_box_loss_grows_with_positives_only() 
 
 @decode_modes
 def test_weights_are_the_same_whatever_the_decoding_and_hold_no_buffers(decode_mode: str) -> None:
-    head = make_head(bins={"num_stages": 2})
+    head = stages_on_one_feature()
     before = list(head.state_dict())
     head.bbox_coder.decode_mode = decode_mode
     head.bbox_coder.decode(torch.zeros(1, 4), torch.zeros(1, head.bbox_coder.encode_size))
