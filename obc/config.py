@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from obc.datasets.manifest import fingerprint
+from obc.datasets.identity import fingerprint, location, place, text_digest
 from obc.drift import scaled_lr
 from obc.protocols import Protocol
 from obc.scale import (
@@ -136,18 +136,19 @@ class ChosenData:
         scale: the scale with the data sets, and their image sizes, that this call uses.
         own: names of the data sets that are the user's own and not the scale's.
         identities: what run ids hash of each data set.
+        locations: where, and as of when, each data set that is not drawn lies; what belongs to it
+            besides its identity is indexed anew when this changes.
+        results: the folder of this call: its tables must not replace those of other runs of the
+            scale.
         notes: sentences about own data that belong under every table.
     """
 
     scale: Scale
     own: tuple[DatasetName, ...]
     identities: dict[DatasetName, dict[str, Any]]
+    locations: dict[DatasetName, str]
+    results: Path
     notes: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """Name of own data for the results folder; empty when there are none."""
-        return "-".join(self.scale.data[name].root.resolve().name.lower() for name in self.own)
 
 
 def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
@@ -169,10 +170,18 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
+    results = Path(config.results) / _results_name(config, scales, [data[name] for name in own])
+    hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
         own=own,
-        identities={name: _identity(d, name in own) for name, d in data.items()},
+        identities={name: _identity(d, name in own, hashes) for name, d in data.items()},
+        locations={
+            name: _location(d, name in own)
+            for name, d in data.items()
+            if not isinstance(d, ShapesData)
+        },
+        results=results,
         notes=tuple(_note(name, data[name], scale.name) for name in own),
     )
 
@@ -269,11 +278,23 @@ def _same(one: Data, other: Data) -> bool:
     return data_identity(one, None) == data_identity(other, None)
 
 
-def _identity(data: Data, own: bool) -> dict[str, Any]:
+def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
     """What run ids hash of a data set; only a user's own folder is looked into for that."""
     if isinstance(data, ShapesData) or not own:
         return data_identity(data, None)
-    return data_identity(data, fingerprint(data, data.root))
+    return data_identity(data, fingerprint(data, data.root, hashes))
+
+
+def _location(data: VocData | CocoData, own: bool) -> str:
+    """Where a data set lies; a published one need not be there yet, so its images do not count."""
+    return location(data, data.root) if own else text_digest([place(data.root)])[:16]
+
+
+def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoData]) -> str:
+    protocol = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
+    other = None if config.protocol == protocol else config.protocol
+    folders = "-".join(data.root.resolve().name.lower() for data in own)
+    return "-".join(filter(None, (config.scale, other, config.label or folders)))
 
 
 def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from obc.atomic import write_json, write_text
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
+from obc.datasets.identity import fingerprint, text_digest
 from obc.scale import CocoData, ShapesData, VocData
-
-_SAMPLED_BYTES = 64 * 1024
 
 
 def index_dataset(
@@ -48,7 +46,7 @@ def index_dataset(
         "root": str(root),
         "classes": [category["name"] for category in indexes["train"]["categories"]],
         "splits": splits,
-        "sha256": _digest(splits[split]["sha256"] for split in ("train", "val")),
+        "sha256": text_digest(splits[split]["sha256"] for split in ("train", "val")),
     }
     write_json(out / "manifest.json", manifest)
     return manifest
@@ -70,47 +68,6 @@ def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | Coco
         classes=class_names(data),
         difficult=data.difficult,
     )
-
-
-def fingerprint(data: VocData | CocoData, root: Path) -> str:
-    """Return 16 hex digits that change when the data set in `root` does; quick, opens no image.
-
-    VOC: the splits' image ids and their annotation files' sizes. COCO: the annotation files' sizes,
-    beginnings and ends. Raises DatasetError when `root` is no such folder or a file is missing.
-    """
-    parts = _voc_parts(data, root) if isinstance(data, VocData) else _coco_parts(data, root)
-    return _digest(parts)[:16]
-
-
-def _digest(parts: Iterator[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _voc_parts(data: VocData, root: Path) -> Iterator[str]:
-    for part, names in (("train", data.train), ("val", data.val)):
-        yield f"{part} {' '.join(names)}"
-        for listed in voc.read_splits(root, names):
-            yield f"{listed.image_id} {_size(listed.annotation)}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{path}: annotation is missing; restore it or take the image out of the split"
-        ) from error
-
-
-def _coco_parts(data: CocoData, root: Path) -> Iterator[str]:
-    for part, split in (("train", data.train), ("val", data.val)):
-        path = coco.annotation_file(root, split)
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(_SAMPLED_BYTES)
-            file.seek(max(size - _SAMPLED_BYTES, 0))
-            sample = hashlib.sha256(start + file.read()).hexdigest()
-        yield f"{part} {split} {size} {sample}"
 
 
 def _index_split(
@@ -151,3 +108,6 @@ def _check_splits(root: Path, train: dict[str, Any], val: dict[str, Any]) -> Non
             f"{root}: {len(shared)} image(s) are in both train and val, the first: "
             f"{min(shared)}; evaluate on images that were not trained on"
         )
+
+
+__all__ = ["fingerprint", "index_dataset", "on_disk"]
