@@ -270,6 +270,8 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
             base |= {"expected_train_images": None, "expected_val_images": None}
     model = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
+    if isinstance(default, ShapesData) or set(chosen) != {"root"}:
+        return folder.model_copy(update={"difficult": config.difficult or folder.difficult})
     return _with_difficult(folder, config.difficult)
 
 

@@ -118,8 +118,8 @@ class Plan(Strict):
         return self.trainings[run_id].resolved.spec.dataset
 
     def difficult(self, dataset: DatasetName) -> Difficult:
-        """How objects marked difficult are read in a data set; COCO marks none."""
-        return getattr(self.scale.data[dataset], "difficult", "gt")
+        """How objects marked difficult are read in a data set; published COCO marks none."""
+        return self.scale.data[dataset].difficult or "gt"
 
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""

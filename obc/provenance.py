@@ -41,6 +41,9 @@ DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py", "datasets/outlines.py")
 INDEX_CODE = (
     "datasets/voc.py",
     "datasets/coco.py",
+    "datasets/coco_structure.py",
+    "datasets/numbering.py",
+    "datasets/trained_on.py",
     "datasets/images.py",
     "datasets/identity.py",
     "datasets/manifest.py",

@@ -124,6 +124,11 @@ class CocoData(_Folder):
     kind: Literal["coco"]
     train: str = Field("train2017", description="a split")
     val: str = Field("val2017", description="a split")
+    difficult: Difficult | None = Field(
+        None,
+        description="objects marked `ignore`, as of config.yaml; null: not trained on and to be "
+        "found, as in MMDetection and pycocotools",
+    )
 
 
 Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""What makes a user's folder this data set: run ids follow labels, the index also place and time."""
+"""The identity of a user's folder: run ids follow the labels, the index also place and time."""
 
 from __future__ import annotations
 

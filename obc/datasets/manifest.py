@@ -15,6 +15,8 @@ from obc.atomic import write_json, write_text
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint, text_digest
+from obc.datasets.numbering import renumbered
+from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
 from obc.scale import CocoData, ShapesData, VocData
 
 
@@ -36,6 +38,10 @@ def index_dataset(
     indexes, splits = {}, {}
     for split in ("train", "val"):
         indexes[split], splits[split] = _index_split(layout, root, split, workers)
+        if not isinstance(data, ShapesData):  # drawn ones are good as they are
+            indexes[split] = renumbered(indexes[split])
+    splits["train"] |= count_trained_on(indexes["train"])
+    _check_something_is_left(root, layout, indexes["val"], splits["train"])
     _check_splits(root, indexes["train"], indexes["val"])
     for split, content in indexes.items():
         text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
@@ -92,6 +98,27 @@ def _index_split(
             f"in its {counts['images']} images; nothing could be learned or measured"
         )
     return content, counts
+
+
+def _check_something_is_left(
+    root: Path, data: VocData | CocoData, val: dict[str, Any], train: dict[str, int]
+) -> None:
+    if not train["trained_boxes"]:
+        raise DatasetError(
+            f"{root}: nothing to train on is left of {train['boxes']} objects in "
+            f"{train['images']} images: {train['small_images']} images have a side below "
+            f"{LEAST_IMAGE_SIDE} pixels, {train['small_boxes']} objects one below "
+            f"{LEAST_BOX_SIDE} pixel, {train['ignored_boxes']} are marked to be left out, "
+            f"{train['crowd']} are crowds; MMDetection takes none of these. Use larger images, or "
+            "change the marks (difficult=gt reads marked objects like others)"
+        )
+    passed_over = ("iscrowd", "difficult") if data.difficult == "ignore" else ("iscrowd",)
+    if all(any(one.get(mark) for mark in passed_over) for one in val["annotations"]):
+        raise DatasetError(
+            f"{root}: all {len(val['annotations'])} objects of the validation images are marked "
+            f"{' or '.join(passed_over)}, so none is to be found and AP is undefined; add objects "
+            "without these marks, or choose another reading (difficult=gt)"
+        )
 
 
 def _check_splits(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:

@@ -284,6 +284,11 @@ def _clip(box: Box, size: tuple[int, int]) -> Box:
 def _box_problem(box: Box, size: tuple[int, int]) -> str | None:
     x1, y1, x2, y2 = box
     written = f"box xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
+    if 0 <= min(x1, y1) + 1 < 1 and max(x1 + 1, y1 + 1, x2, y2) <= 1:
+        return (
+            f"{written} lies within the first pixel; boxes must be in pixels: multiply fractions "
+            "of the image by its width and height"
+        )
     if x2 <= x1 or y2 <= y1:
         return f"{written} has no area; correct or remove it"
     overhang = max(-x1, -y1, x2 - size[0], y2 - size[1])
