@@ -99,6 +99,11 @@ class SuiteConfig(Strict):
     )
     coco_train: str | None = Field(None, description="a split; null: train2017")
     coco_val: str | None = Field(None, description="a split; null: val2017")
+    allow_shared_images: bool = Field(
+        False,
+        description="your own folder may have images in both training and validation, which makes "
+        "AP too high; a note under every table says so",
+    )
 
     @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
     @classmethod
@@ -166,6 +171,11 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
     own = tuple(name for name in data if not _same(data[name], published[name]))
+    if config.allow_shared_images and not own:
+        raise ConfigError(
+            "allow_shared_images: true without a folder of your own; allowed with voc_root or "
+            "coco_root only"
+        )
     image_scale = {**scale.sizes.image_scale}
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
@@ -271,7 +281,12 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
     model = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
     if isinstance(default, ShapesData) or set(chosen) != {"root"}:
-        return folder.model_copy(update={"difficult": config.difficult or folder.difficult})
+        return folder.model_copy(
+            update={
+                "difficult": config.difficult or folder.difficult,
+                "allow_shared_images": config.allow_shared_images,
+            }
+        )
     return _with_difficult(folder, config.difficult)
 
 
@@ -300,7 +315,12 @@ def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoDat
 
 
 def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:
+    shared = (
+        "; images may be in both training and validation (allow_shared_images), so AP may be too "
+        "high"
+    )
     return (
         f"{name}: own data from {data.root}, at most {data.max_train_images or 'all'} training and "
         f"{data.max_val_images or 'all'} validation images at scale {scale}"
+        f"{shared if data.allow_shared_images else ''}"
     )

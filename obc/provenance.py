@@ -43,6 +43,7 @@ INDEX_CODE = (
     "datasets/coco.py",
     "datasets/coco_structure.py",
     "datasets/numbering.py",
+    "datasets/shared_images.py",
     "datasets/trained_on.py",
     "datasets/images.py",
     "datasets/identity.py",

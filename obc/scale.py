@@ -97,6 +97,7 @@ class _Folder(Strict):
     max_val_images: PositiveInt | None = Field(None, description="take the first; null: all")
     expected_train_images: PositiveInt | None = Field(None, description="as published; checked")
     expected_val_images: PositiveInt | None = Field(None, description="as published; checked")
+    allow_shared_images: bool = Field(False, description="as of config.yaml, which overrides it")
 
 
 class VocData(_Folder):

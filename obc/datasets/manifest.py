@@ -16,6 +16,7 @@ from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint, text_digest
 from obc.datasets.numbering import renumbered
+from obc.datasets.shared_images import image_hashes, shared_images
 from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
 from obc.scale import CocoData, ShapesData, VocData
 
@@ -28,7 +29,8 @@ def index_dataset(
     The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
     comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
     `splits` (of each: counts and its index's `sha256`) and `sha256`, which depends on content and
-    not on where it lies: index files, and through them every image's size in bytes.
+    not on where it lies: index files, and through them every image's size in bytes; of a user's own
+    folder also every image's content. Published data sets are known by their counts.
 
     Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
     off their image, unknown classes, a number of images other than the published one, an image in
@@ -42,7 +44,15 @@ def index_dataset(
             indexes[split] = renumbered(indexes[split])
     splits["train"] |= count_trained_on(indexes["train"])
     _check_something_is_left(root, layout, indexes["val"], splits["train"])
-    _check_splits(root, indexes["train"], indexes["val"])
+    _check_categories(root, indexes["train"], indexes["val"])
+    hashes: dict[str, dict[str, str]] = {}
+    if isinstance(data, ShapesData) or _is_published(data):
+        shared = _shared_by_name(indexes["train"], indexes["val"])
+    else:
+        hashes = {name: image_hashes(root, index, workers) for name, index in indexes.items()}
+        shared = shared_images(hashes["train"], hashes["val"])
+    _check_disjoint(root, layout, shared, len(indexes["val"]["images"]))
+    splits["val"]["shared_with_train"] = len(shared)
     for split, content in indexes.items():
         text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
         write_text(out / f"{split}.json", text)
@@ -52,7 +62,12 @@ def index_dataset(
         "root": str(root),
         "classes": [category["name"] for category in indexes["train"]["categories"]],
         "splits": splits,
-        "sha256": text_digest(splits[split]["sha256"] for split in ("train", "val")),
+        "sha256": text_digest(
+            [
+                *(splits[split]["sha256"] for split in ("train", "val")),
+                *(f"{name} {digest}" for of in hashes.values() for name, digest in of.items()),
+            ]
+        ),
     }
     write_json(out / "manifest.json", manifest)
     return manifest
@@ -74,6 +89,10 @@ def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | Coco
         classes=class_names(data),
         difficult=data.difficult,
     )
+
+
+def _is_published(data: VocData | CocoData) -> bool:
+    return data.expected_train_images is not None and data.expected_val_images is not None
 
 
 def _index_split(
@@ -121,20 +140,31 @@ def _check_something_is_left(
         )
 
 
-def _check_splits(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
+def _check_categories(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
     if train["categories"] != val["categories"]:
         raise DatasetError(
             f"{root}: train and val have different categories: {train['categories']} and "
             f"{val['categories']}; they must be the same, in the same order"
         )
-    shared = {image["file_name"] for image in train["images"]} & {
-        image["file_name"] for image in val["images"]
-    }
-    if shared:
-        raise DatasetError(
-            f"{root}: {len(shared)} image(s) are in both train and val, the first: "
-            f"{min(shared)}; evaluate on images that were not trained on"
-        )
+
+
+def _check_disjoint(
+    root: Path, data: VocData | CocoData, shared: list[tuple[str, str]], images: int
+) -> None:
+    if not shared or data.allow_shared_images:
+        return
+    train, val = shared[0]
+    raise DatasetError(
+        f"{root}: {len(shared)} image(s) are in both train and val, of {images} in val; the first: "
+        f"{val} {'is listed in both' if train == val else f'has the content of {train}'}; evaluate "
+        "on images that were not trained on, or set allow_shared_images=true, which every table "
+        "then says"
+    )
+
+
+def _shared_by_name(train: dict[str, Any], val: dict[str, Any]) -> list[tuple[str, str]]:
+    names = {image["file_name"] for image in train["images"]}
+    return [(one, one) for one in sorted(i["file_name"] for i in val["images"]) if one in names]
 
 
 __all__ = ["fingerprint", "index_dataset", "on_disk"]
