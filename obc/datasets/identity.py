@@ -76,12 +76,17 @@ def _coco_parts(data: CocoData, root: Path, hashes: FileHashes) -> Iterator[str]
 
 
 def _images(data: VocData | CocoData, root: Path) -> Iterator[str]:
-    if isinstance(data, VocData):
-        for listed in voc.read_splits(root, (*data.train, *data.val)):
-            yield _seen(listed.image, root)
-    else:
+    if isinstance(data, CocoData):
         for split in dict.fromkeys((data.train, data.val)):
             yield from sorted(_seen(path, root) for path in _files(root / split))
+        return
+    named_otherwise = set()
+    for listed in voc.read_splits(root, (*data.train, *data.val)):
+        yield from (_seen(path, root) for path in listed.images)
+        if not listed.images:  # its annotation may name the file; annotations are not read here
+            named_otherwise.add(listed.image.parent)
+    for folder in sorted(named_otherwise):
+        yield from sorted(_seen(path, root) for path in _files(folder))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -95,6 +100,6 @@ def _seen(path: Path, root: Path) -> str:
     name = path.relative_to(root)
     try:
         status = path.stat()
-    except OSError:  # that it is missing is said when the data set is indexed
+    except OSError:  # a broken link; that it is missing is said when the data set is indexed
         return f"{name} missing"
     return f"{name} {status.st_size} {status.st_mtime_ns}"
