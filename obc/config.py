@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from obc.datasets.manifest import fingerprint
+from obc.datasets.identity import fingerprint, location, place, text_digest
 from obc.drift import scaled_lr
 from obc.protocols import Protocol
 from obc.scale import (
@@ -99,6 +99,11 @@ class SuiteConfig(Strict):
     )
     coco_train: str | None = Field(None, description="a split; null: train2017")
     coco_val: str | None = Field(None, description="a split; null: val2017")
+    allow_shared_images: bool = Field(
+        False,
+        description="your own folder may have images in both training and validation, which makes "
+        "AP too high; a note under every table says so",
+    )
 
     @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
     @classmethod
@@ -136,18 +141,19 @@ class ChosenData:
         scale: the scale with the data sets, and their image sizes, that this call uses.
         own: names of the data sets that are the user's own and not the scale's.
         identities: what run ids hash of each data set.
+        locations: where, and as of when, each data set that is not drawn lies; what belongs to it
+            besides its identity is indexed anew when this changes.
+        results: the folder of this call: its tables must not replace those of other runs of the
+            scale.
         notes: sentences about own data that belong under every table.
     """
 
     scale: Scale
     own: tuple[DatasetName, ...]
     identities: dict[DatasetName, dict[str, Any]]
+    locations: dict[DatasetName, str]
+    results: Path
     notes: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """Name of own data for the results folder; empty when there are none."""
-        return "-".join(self.scale.data[name].root.resolve().name.lower() for name in self.own)
 
 
 def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
@@ -165,14 +171,27 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
     own = tuple(name for name in data if not _same(data[name], published[name]))
+    if config.allow_shared_images and not own:
+        raise ConfigError(
+            "allow_shared_images: true without a folder of your own; allowed with voc_root or "
+            "coco_root only"
+        )
     image_scale = {**scale.sizes.image_scale}
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
+    results = Path(config.results) / _results_name(config, scales, [data[name] for name in own])
+    hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
         own=own,
-        identities={name: _identity(d, name in own) for name, d in data.items()},
+        identities={name: _identity(d, name in own, hashes) for name, d in data.items()},
+        locations={
+            name: _location(d, name in own)
+            for name, d in data.items()
+            if not isinstance(d, ShapesData)
+        },
+        results=results,
         notes=tuple(_note(name, data[name], scale.name) for name in own),
     )
 
@@ -261,6 +280,13 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
             base |= {"expected_train_images": None, "expected_val_images": None}
     model = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
+    if isinstance(default, ShapesData) or set(chosen) != {"root"}:
+        return folder.model_copy(
+            update={
+                "difficult": config.difficult or folder.difficult,
+                "allow_shared_images": config.allow_shared_images,
+            }
+        )
     return _with_difficult(folder, config.difficult)
 
 
@@ -269,15 +295,32 @@ def _same(one: Data, other: Data) -> bool:
     return data_identity(one, None) == data_identity(other, None)
 
 
-def _identity(data: Data, own: bool) -> dict[str, Any]:
+def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
     """What run ids hash of a data set; only a user's own folder is looked into for that."""
     if isinstance(data, ShapesData) or not own:
         return data_identity(data, None)
-    return data_identity(data, fingerprint(data, data.root))
+    return data_identity(data, fingerprint(data, data.root, hashes))
+
+
+def _location(data: VocData | CocoData, own: bool) -> str:
+    """Where a data set lies; a published one need not be there yet, so its images do not count."""
+    return location(data, data.root) if own else text_digest([place(data.root)])[:16]
+
+
+def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoData]) -> str:
+    protocol = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
+    other = None if config.protocol == protocol else config.protocol
+    folders = "-".join(data.root.resolve().name.lower() for data in own)
+    return "-".join(filter(None, (config.scale, other, config.label or folders)))
 
 
 def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:
+    shared = (
+        "; images may be in both training and validation (allow_shared_images), so AP may be too "
+        "high"
+    )
     return (
         f"{name}: own data from {data.root}, at most {data.max_train_images or 'all'} training and "
         f"{data.max_val_images or 'all'} validation images at scale {scale}"
+        f"{shared if data.allow_shared_images else ''}"
     )

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from obc.atomic import write_text
 from obc.claims import Claims, read_claims
-from obc.config import ChosenData, SuiteConfig, choose_data
+from obc.config import SuiteConfig, choose_data
 from obc.datasets.published import Published, needed, read_datasets
 from obc.drift import deviations
 from obc.experiment import (
@@ -31,7 +31,7 @@ from obc.experiment import (
 )
 from obc.scale import DatasetName, Difficult, Scale, ShapesData, Strict
 from obc.spec_errors import ConfigError, explain
-from obc.table_file import read_table, read_yaml, validate
+from obc.table_file import read_table, validate
 
 # Shared weights stand in for ImageNet's, of which there is one set too.
 INITIAL_SEED = 0
@@ -52,6 +52,9 @@ class Plan(Strict):
     config: SuiteConfig
     scale: Scale
     identities: dict[DatasetName, dict[str, Any]]
+    locations: dict[DatasetName, str] = Field(
+        {}, description="where each data set that is not drawn lies; see obc.datasets.identity"
+    )
     results: Path
     tables: dict[str, FigureSpec | TableSpec]
     runs: dict[str, PlannedRun]
@@ -115,8 +118,8 @@ class Plan(Strict):
         return self.trainings[run_id].resolved.spec.dataset
 
     def difficult(self, dataset: DatasetName) -> Difficult:
-        """How objects marked difficult are read in a data set; COCO marks none."""
-        return getattr(self.scale.data[dataset], "difficult", "gt")
+        """How objects marked difficult are read in a data set; published COCO marks none."""
+        return self.scale.data[dataset].difficult or "gt"
 
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
@@ -143,13 +146,16 @@ class Plan(Strict):
         """Where the images of a data set lie; the embedded ones are cached by their settings."""
         data = self.scale.data[name]
         if not isinstance(data, ShapesData):
-            return data.root.absolute()
+            return data.root
         return Path("data/shapes") / f"{data.layout}-{digest(data.drawing)}"
 
     def index_folder(self, name: DatasetName) -> Path:
-        """Where `obc index` puts a data set's annotations and manifest; one folder per identity."""
+        """Where `obc index` puts annotations and manifest: one folder per identity and location."""
         results = self.shared if name == "init" else self.results
-        return results / "data" / f"{name}-{digest(self.identities[name])}"
+        found: Any = self.identities[name]
+        if name in self.locations:
+            found = [found, self.locations[name]]
+        return results / "data" / f"{name}-{digest(found)}"
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -229,7 +235,7 @@ class Plan(Strict):
     @cached_property
     def content_digest(self) -> str:
         """8 hex digits that change when anything of the plan does that a number can depend on."""
-        return digest(self.model_dump(mode="json", exclude={"published"}))
+        return digest(self.model_dump(mode="json", exclude={"published", "locations"}))
 
     def table_digest(self, name: str) -> str:
         """8 hex digits of a table's spec and of what its caption says beside it."""
@@ -294,7 +300,8 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         config=config,
         scale=chosen.scale,
         identities=chosen.identities,
-        results=Path(config.results) / _results_name(config, chosen, config_folder / "scales"),
+        locations=chosen.locations,
+        results=chosen.results,
         tables=tables,
         runs=runs,
         initial_runs=initial_runs,
@@ -302,13 +309,6 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         published={one.name: one for one in needed(resolved, chosen.scale.data, datasets)},
         notes=notes,
     )
-
-
-def _results_name(config: SuiteConfig, chosen: ChosenData, scales: Path) -> str:
-    """The folder of a call: its tables must not replace those of other runs of the scale."""
-    own = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
-    protocol = None if config.protocol == own else config.protocol
-    return "-".join(filter(None, (config.scale, protocol, config.label or chosen.label)))
 
 
 def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:

@@ -38,7 +38,17 @@ REPORT_CODE = tuple(f"report/{path.name}" for path in sorted((PACKAGE / "report"
 MATCHING_CODE = ("detections.py", "matching.py", "metrics.py")
 CLAIMS_CODE = (*REPORT_CODE, *MATCHING_CODE, "bootstrap.py", "claims.py")
 DATA_CODE = ("datasets/shapes.py", "datasets/scenes.py", "datasets/outlines.py")
-INDEX_CODE = ("datasets/voc.py", "datasets/coco.py", "datasets/images.py", "datasets/manifest.py")
+INDEX_CODE = (
+    "datasets/voc.py",
+    "datasets/coco.py",
+    "datasets/coco_structure.py",
+    "datasets/numbering.py",
+    "datasets/shared_images.py",
+    "datasets/trained_on.py",
+    "datasets/images.py",
+    "datasets/identity.py",
+    "datasets/manifest.py",
+)
 PACKAGES = (
     "torch",
     "onedl-mmdetection",

@@ -97,6 +97,7 @@ class _Folder(Strict):
     max_val_images: PositiveInt | None = Field(None, description="take the first; null: all")
     expected_train_images: PositiveInt | None = Field(None, description="as published; checked")
     expected_val_images: PositiveInt | None = Field(None, description="as published; checked")
+    allow_shared_images: bool = Field(False, description="as of config.yaml, which overrides it")
 
 
 class VocData(_Folder):
@@ -124,6 +125,11 @@ class CocoData(_Folder):
     kind: Literal["coco"]
     train: str = Field("train2017", description="a split")
     val: str = Field("val2017", description="a split")
+    difficult: Difficult | None = Field(
+        None,
+        description="objects marked `ignore`, as of config.yaml; null: not trained on and to be "
+        "found, as in MMDetection and pycocotools",
+    )
 
 
 Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]

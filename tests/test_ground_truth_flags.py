@@ -90,10 +90,11 @@ def training_sample(index_folder: Path):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(flags=st.lists(st.booleans(), min_size=1, max_size=8), choice=st.sampled_from(READINGS))
+@given(flags=st.lists(st.booleans(), min_size=1, max_size=7), choice=st.sampled_from(READINGS))
 def test_difficult_flags_come_through_the_index_whichever_way_they_are_read(
     flags: list[bool], choice: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    flags = [False, *flags]  # a training on nothing is refused
     root = voc_folder(tmp_path_factory.mktemp("flags"), flags)
     data = VocData(kind="voc", root=root, difficult=choice)
     manifest = index_dataset(data, root, root / "index")
@@ -219,7 +220,7 @@ def test_detections_in_a_crowd_cost_nothing_and_none_is_required(tmp_path: Path)
     root = coco_folder(tmp_path / "coco")
     index_dataset(CocoData(kind="coco", root=root), root, tmp_path / "index")
     truth = json.loads((tmp_path / "index/val.json").read_text())
-    person = {"image_id": 139, "category_id": 1, "bbox": [5, 5, 20, 30], "score": 0.5}
+    person = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 30], "score": 0.5}
     # A crowd takes in any number of detections that lie in it, also those with more confidence.
     in_crowd = [{**person, "bbox": [x, 10, 10, 20], "score": 0.9} for x in (42, 55)]
     elsewhere = {**person, "bbox": [5, 50, 20, 20], "score": 0.9}

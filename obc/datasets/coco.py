@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from obc.datasets.coco_structure import REQUIRED, Entry, structure_problems
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.images import ImageCheck, check_image
 from obc.datasets.parallel import parallel_map
 from obc.scale import CocoData
 
-_REQUIRED = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
-    "categories": ("id", "name"),
-}
 _MAX_OVERHANG = 2.0  # pixels a box may reach over its image: COCO's polygons do, clipped
-
-Entry = dict[str, Any]
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -52,14 +43,16 @@ def index(
     """Return (COCO-format dict, counts) of `split`, every annotation and image file checked.
 
     Image entries carry `bytes`, the file's size, and `file_name` relative to `root`. Crowd boxes
-    and areas are kept as they are, segmentations are left out. Boxes without area, of which COCO
-    has a few, are skipped and boxes up to two pixels over the border clipped; both are counted.
-    `limit` takes that many images, chosen by the hash of their ids, in file order. Raises
-    DatasetError with all problems of the data set.
+    are kept as they are, segmentations are left out. An area that no outline in its box can have
+    becomes the box's. Boxes without area, of which COCO has a few, are skipped and boxes up to two
+    pixels over the border clipped. Objects marked `ignore` carry `difficult`, and unless
+    `data.difficult == "gt"` also `ignore`, with which MMDetection does not load them. All of these
+    are counted. `limit` takes that many images, chosen by the hash of their ids, in file order.
+    Raises DatasetError with all problems of the data set.
     """
     path = annotation_file(root, split)
     content = _load(path)
-    raise_problems(path, list(_structure_problems(content)))
+    raise_problems(path, list(structure_problems(content)))
     images = _subset(content["images"], limit)
     chosen = {image["id"]: image for image in images}
     wanted = [one for one in content["annotations"] if one["image_id"] in chosen]
@@ -68,15 +61,19 @@ def index(
     checks = parallel_map(partial(_check, root / split), images, workers, label)
     raise_problems(path, unusable + [check.problem for check in checks if check.problem])
     boxes = [one for one in wanted if _has_area(one)]
-    annotations = [_kept(one, chosen[one["image_id"]]) for one in boxes]
+    _refuse_fractions(path, boxes)
+    annotations = [_kept(one, chosen[one["image_id"]], data.difficult != "gt") for one in boxes]
     return _assemble(split, content["categories"], images, checks, annotations), {
         "listed": len(content["images"]),
         "images": len(images),
         "boxes": len(boxes),
-        "difficult": 0,
-        "crowd": sum(one["iscrowd"] for one in boxes),
+        "difficult": sum("difficult" in one for one in annotations),
+        "crowd": sum(one["iscrowd"] for one in annotations),
         "clipped": sum(_reaches_over(one["bbox"], chosen[one["image_id"]]) for one in boxes),
         "skipped": len(wanted) - len(boxes),
+        "area_from_box": sum(
+            one["area"] != kept["area"] for one, kept in zip(boxes, annotations, strict=True)
+        ),
         "other_classes": 0,
         "without_objects": len(chosen.keys() - {one["image_id"] for one in boxes}),
     }
@@ -87,7 +84,7 @@ def _load(path: Path) -> Any:
         raise DatasetError(f"{path}: annotation file is empty; restore it")
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:  # also what json raises for bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError: also of bytes that are no UTF-8
         raise DatasetError(f"{path}: not readable as JSON ({error}); restore it") from error
 
 
@@ -126,63 +123,6 @@ def _assemble(
     }
 
 
-# ---------------------------------------------------------------- problems of the JSON itself
-
-
-def _structure_problems(content: Any) -> Iterator[str]:
-    """Yield what keeps `content` from being a COCO detection file."""
-    if not isinstance(content, dict):
-        yield f"top level is {type(content).__name__}; it must be an object with {[*_REQUIRED]}"
-        return
-    incomplete = [problem for name in _REQUIRED for problem in _table_problems(content, name)]
-    if incomplete:  # what refers to what can only be asked of complete tables
-        yield from incomplete
-        return
-    yield from _reference_problems(content)
-
-
-def _table_problems(content: Entry, name: str) -> Iterator[str]:
-    rows = content.get(name)
-    if not isinstance(rows, list):
-        yield f"key {name!r} is missing or no list"
-        return
-    if not rows and name != "annotations":
-        yield f"key {name!r} is an empty list"
-    for position, row in enumerate(rows):
-        missing = [key for key in _REQUIRED[name] if not isinstance(row, dict) or key not in row]
-        if missing:
-            yield f"{name}[{position}] lacks {', '.join(missing)}"
-    if all(isinstance(row, dict) and "id" in row for row in rows):
-        yield from _repeated(f"{name} id", (row["id"] for row in rows))
-
-
-def _repeated(what: str, values: Iterable[Any]) -> Iterator[str]:
-    for value, times in Counter(values).items():
-        if times > 1:
-            yield f"{what} {value!r} occurs {times} times; it must be unique"
-
-
-def _reference_problems(content: Entry) -> Iterator[str]:
-    images = {image["id"] for image in content["images"]}
-    categories = {category["id"]: category["name"] for category in content["categories"]}
-    yield from _repeated("image file", (image["file_name"] for image in content["images"]))
-    yield from _repeated("category name", categories.values())
-    for image in content["images"]:
-        if not all(
-            isinstance(image[side], int) and image[side] > 0 for side in ("width", "height")
-        ):
-            yield f"image {image['file_name']}: width and height must be positive whole numbers"
-    for one in content["annotations"]:
-        if one["image_id"] not in images:
-            yield f"annotation {one['id']}: unknown image_id {one['image_id']!r}"
-        if one["category_id"] not in categories:
-            allowed = ", ".join(f"{key} ({name})" for key, name in categories.items())
-            yield (
-                f"annotation {one['id']}: unknown category_id {one['category_id']!r}; "
-                f"allowed: {allowed}"
-            )
-
-
 # ---------------------------------------------------------------- boxes
 
 
@@ -190,17 +130,26 @@ def _has_area(annotation: Entry) -> bool:
     return annotation["bbox"][2] > 0 and annotation["bbox"][3] > 0
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _refuse_fractions(path: Path, boxes: list[Entry]) -> None:
+    """Raise DatasetError where most boxes lie within the first pixel: a unit is wrong."""
+    within = [one for one in boxes if min(_corners(one)) >= 0 and max(_corners(one)) <= 1]
+    if 2 * len(within) > len(boxes):
+        first = within[0]
+        raise DatasetError(
+            f"{path}: {len(within)} of {len(boxes)} boxes lie within the first pixel of their "
+            f"image, the first: annotation {first['id']}, bbox {first['bbox']}; boxes must be in "
+            "pixels: multiply fractions of the image by its width and height"
+        )
+
+
+def _corners(annotation: Entry) -> tuple[float, float, float, float]:
+    x, y, width, height = annotation["bbox"]
+    return x, y, x + width, y + height
 
 
 def _box_problem(annotation: Entry, images: dict[Any, Entry]) -> str | None:
     box, image = annotation["bbox"], images[annotation["image_id"]]
     where = f"annotation {annotation['id']} on {image['file_name']}: bbox {box}"
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return f"{where} is not four numbers x, y, width, height"
-    if not _is_number(annotation["area"]):
-        return f"{where}: area {annotation['area']!r} is not a number"
     if not _has_area(annotation):
         return None
     x, y, width, height = box
@@ -223,8 +172,25 @@ def _reaches_over(box: list[float], image: Entry) -> bool:
     return x < 0 or y < 0 or x + width > image["width"] or y + height > image["height"]
 
 
-def _kept(annotation: Entry, image: Entry) -> Entry:
+def _kept(annotation: Entry, image: Entry, leave_out: bool) -> Entry:
+    """The annotation as the index has it; `leave_out`: objects marked `ignore` are not loaded."""
     box = annotation["bbox"]
     # A box inside stays bit for bit as it is in the file.
     box = _inside(box, image) if _reaches_over(box, image) else box
-    return {key: annotation[key] for key in _REQUIRED["annotations"]} | {"bbox": box}
+    kept = {key: annotation[key] for key in REQUIRED["annotations"]} | {
+        "bbox": box,
+        "area": _area(annotation["area"], box),
+        "iscrowd": int(annotation["iscrowd"]),
+    }
+    if annotation.get("ignore") and not annotation["iscrowd"]:
+        kept |= {"difficult": 1, "ignore": 1} if leave_out else {"difficult": 1}
+    return kept
+
+
+def _area(stated: float, box: list[float]) -> float:
+    """An object's area: what its outline covers, as stated, where that fits into its box.
+
+    MMDetection drops objects without area, and the evaluator ignores them.
+    """
+    of_box = box[2] * box[3]
+    return stated if 0 < stated <= of_box else of_box

@@ -21,9 +21,16 @@ class ImageCheck:
 
 def check_image(path: Path, width: int, height: int) -> ImageCheck:
     """Check that `path` is a whole image of `width` x `height` pixels, as a loader will see it."""
-    if not path.is_file():
-        return ImageCheck(0, f"{path}: image is missing; restore it or take it out of the split")
-    size_on_disk = path.stat().st_size
+    try:
+        if not path.is_file():
+            return ImageCheck(
+                0, f"{path}: image is missing; restore it or take it out of the split"
+            )
+        size_on_disk = path.stat().st_size
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        return ImageCheck(
+            0, f"{path}: image cannot be opened ({error.strerror}); rename or restore it"
+        )
     try:
         found = _decoded_size(path)
     except UnidentifiedImageError:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from obc.atomic import write_json, write_text
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
+from obc.datasets.identity import fingerprint, text_digest
+from obc.datasets.numbering import renumbered
+from obc.datasets.shared_images import image_hashes, shared_images
+from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
 from obc.scale import CocoData, ShapesData, VocData
-
-_SAMPLED_BYTES = 64 * 1024
 
 
 def index_dataset(
@@ -28,7 +29,8 @@ def index_dataset(
     The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
     comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
     `splits` (of each: counts and its index's `sha256`) and `sha256`, which depends on content and
-    not on where it lies: index files, and through them every image's size in bytes.
+    not on where it lies: index files, and through them every image's size in bytes; of a user's own
+    folder also every image's content. Published data sets are known by their counts.
 
     Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
     off their image, unknown classes, a number of images other than the published one, an image in
@@ -38,7 +40,19 @@ def index_dataset(
     indexes, splits = {}, {}
     for split in ("train", "val"):
         indexes[split], splits[split] = _index_split(layout, root, split, workers)
-    _check_splits(root, indexes["train"], indexes["val"])
+        if not isinstance(data, ShapesData):  # drawn ones are good as they are
+            indexes[split] = renumbered(indexes[split])
+    splits["train"] |= count_trained_on(indexes["train"])
+    _check_something_is_left(root, layout, indexes["val"], splits["train"])
+    _check_categories(root, indexes["train"], indexes["val"])
+    hashes: dict[str, dict[str, str]] = {}
+    if isinstance(data, ShapesData) or _is_published(data):
+        shared = _shared_by_name(indexes["train"], indexes["val"])
+    else:
+        hashes = {name: image_hashes(root, index, workers) for name, index in indexes.items()}
+        shared = shared_images(hashes["train"], hashes["val"])
+    _check_disjoint(root, layout, shared, len(indexes["val"]["images"]))
+    splits["val"]["shared_with_train"] = len(shared)
     for split, content in indexes.items():
         text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
         write_text(out / f"{split}.json", text)
@@ -48,7 +62,12 @@ def index_dataset(
         "root": str(root),
         "classes": [category["name"] for category in indexes["train"]["categories"]],
         "splits": splits,
-        "sha256": _digest(splits[split]["sha256"] for split in ("train", "val")),
+        "sha256": text_digest(
+            [
+                *(splits[split]["sha256"] for split in ("train", "val")),
+                *(f"{name} {digest}" for of in hashes.values() for name, digest in of.items()),
+            ]
+        ),
     }
     write_json(out / "manifest.json", manifest)
     return manifest
@@ -72,45 +91,8 @@ def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | Coco
     )
 
 
-def fingerprint(data: VocData | CocoData, root: Path) -> str:
-    """Return 16 hex digits that change when the data set in `root` does; quick, opens no image.
-
-    VOC: the splits' image ids and their annotation files' sizes. COCO: the annotation files' sizes,
-    beginnings and ends. Raises DatasetError when `root` is no such folder or a file is missing.
-    """
-    parts = _voc_parts(data, root) if isinstance(data, VocData) else _coco_parts(data, root)
-    return _digest(parts)[:16]
-
-
-def _digest(parts: Iterator[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _voc_parts(data: VocData, root: Path) -> Iterator[str]:
-    for part, names in (("train", data.train), ("val", data.val)):
-        yield f"{part} {' '.join(names)}"
-        for listed in voc.read_splits(root, names):
-            yield f"{listed.image_id} {_size(listed.annotation)}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{path}: annotation is missing; restore it or take the image out of the split"
-        ) from error
-
-
-def _coco_parts(data: CocoData, root: Path) -> Iterator[str]:
-    for part, split in (("train", data.train), ("val", data.val)):
-        path = coco.annotation_file(root, split)
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(_SAMPLED_BYTES)
-            file.seek(max(size - _SAMPLED_BYTES, 0))
-            sample = hashlib.sha256(start + file.read()).hexdigest()
-        yield f"{part} {split} {size} {sample}"
+def _is_published(data: VocData | CocoData) -> bool:
+    return data.expected_train_images is not None and data.expected_val_images is not None
 
 
 def _index_split(
@@ -137,17 +119,52 @@ def _index_split(
     return content, counts
 
 
-def _check_splits(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
+def _check_something_is_left(
+    root: Path, data: VocData | CocoData, val: dict[str, Any], train: dict[str, int]
+) -> None:
+    if not train["trained_boxes"]:
+        raise DatasetError(
+            f"{root}: nothing to train on is left of {train['boxes']} objects in "
+            f"{train['images']} images: {train['small_images']} images have a side below "
+            f"{LEAST_IMAGE_SIDE} pixels, {train['small_boxes']} objects one below "
+            f"{LEAST_BOX_SIDE} pixel, {train['ignored_boxes']} are marked to be left out, "
+            f"{train['crowd']} are crowds; MMDetection takes none of these. Use larger images, or "
+            "change the marks (difficult=gt reads marked objects like others)"
+        )
+    passed_over = ("iscrowd", "difficult") if data.difficult == "ignore" else ("iscrowd",)
+    if all(any(one.get(mark) for mark in passed_over) for one in val["annotations"]):
+        raise DatasetError(
+            f"{root}: all {len(val['annotations'])} objects of the validation images are marked "
+            f"{' or '.join(passed_over)}, so none is to be found and AP is undefined; add objects "
+            "without these marks, or choose another reading (difficult=gt)"
+        )
+
+
+def _check_categories(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
     if train["categories"] != val["categories"]:
         raise DatasetError(
             f"{root}: train and val have different categories: {train['categories']} and "
             f"{val['categories']}; they must be the same, in the same order"
         )
-    shared = {image["file_name"] for image in train["images"]} & {
-        image["file_name"] for image in val["images"]
-    }
-    if shared:
-        raise DatasetError(
-            f"{root}: {len(shared)} image(s) are in both train and val, the first: "
-            f"{min(shared)}; evaluate on images that were not trained on"
-        )
+
+
+def _check_disjoint(
+    root: Path, data: VocData | CocoData, shared: list[tuple[str, str]], images: int
+) -> None:
+    if not shared or data.allow_shared_images:
+        return
+    train, val = shared[0]
+    raise DatasetError(
+        f"{root}: {len(shared)} image(s) are in both train and val, of {images} in val; the first: "
+        f"{val} {'is listed in both' if train == val else f'has the content of {train}'}; evaluate "
+        "on images that were not trained on, or set allow_shared_images=true, which every table "
+        "then says"
+    )
+
+
+def _shared_by_name(train: dict[str, Any], val: dict[str, Any]) -> list[tuple[str, str]]:
+    names = {image["file_name"] for image in train["images"]}
+    return [(one, one) for one in sorted(i["file_name"] for i in val["images"]) if one in names]
+
+
+__all__ = ["fingerprint", "index_dataset", "on_disk"]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from obc.datasets.errors import DatasetError, raise_problems
@@ -22,6 +23,8 @@ from obc.scale import VOC_CLASSES, VocData
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
 
+_IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".bmp", ".BMP")
+_DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
 _FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
 _MAX_OVERHANG = 1.0  # pixels a box may reach over its image: VOC has such rounding, clipped
 
@@ -40,8 +43,16 @@ class ListedImage:
 
     @property
     def image(self) -> Path:
-        """The JPEG file."""
+        """The JPEG file as VOC names it."""
         return self.folder / "JPEGImages" / f"{self.image_id}.jpg"
+
+    @property
+    def images(self) -> list[Path]:
+        """The files that are there under the image's id, with any suffix; VOC's own comes alone."""
+        if self.image.is_file():
+            return [self.image]
+        named = (self.image.with_name(self.image.name[:-4] + suffix) for suffix in _IMAGE_SUFFIXES)
+        return [path for path in named if path.is_file()]
 
 
 @dataclass
@@ -74,19 +85,43 @@ def _read_split(root: Path, name: str) -> list[ListedImage]:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise DatasetError(f"{path}: split file is missing; splits of {folder}: {known}")
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of an id
+    except (UnicodeDecodeError, OSError) as error:
         raise DatasetError(
             f"{path}: not UTF-8 text ({error}); allowed: one image id a line"
         ) from None
-    ids = [words for words in lines if words]
+    ids = [words for line in text.splitlines() if (words := line.split())]
     if not ids:
         raise DatasetError(f"{path}: split is empty; it must name one image id a line")
     for words in ids:
-        if len(words) != 1:
-            line = " ".join(words)
-            raise DatasetError(f"{path}: line {line!r} is not an image id; allowed: one id a line")
+        _check_id(path, folder, " ".join(words))
     return [ListedImage(folder, image_id) for (image_id,) in ids]
+
+
+def _check_id(path: Path, folder: Path, line: str) -> None:
+    """Raise DatasetError unless `line` of split file `path` is an image id."""
+    if not line.isprintable():
+        raise DatasetError(
+            f"{path}: line {line!r} has characters that no file name should have; save the file as "
+            "UTF-8 text with one image id a line"
+        )
+    if " " in line:
+        raise DatasetError(f"{path}: line {line!r} is not an image id; allowed: one id a line")
+    id_path = PurePosixPath(line)
+    if id_path.is_absolute() or ".." in id_path.parts or len(line.encode()) > 200:
+        raise DatasetError(
+            f"{path}: line {line!r} leads out of JPEGImages or is too long for a file name; "
+            "allowed: one image id a line"
+        )
+    looks_like_a_file = id_path.suffix in (*_IMAGE_SUFFIXES, ".xml")
+    if (looks_like_a_file or len(id_path.parts) > 1) and not ListedImage(
+        folder, line
+    ).annotation.is_file():
+        alone = id_path.stem if looks_like_a_file else id_path.name
+        raise DatasetError(
+            f"{path}: line {line!r} has a suffix or a folder, and Annotations/{line}.xml is "
+            f"missing; write the id alone: {alone}"
+        )
 
 
 def _is_year_folder(folder: Path) -> bool:
@@ -199,14 +234,16 @@ def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
     """Read and check one image and its annotation; problems are collected, not raised."""
     record = _Record()
     try:
-        width, height = _read_annotation(data, listed.annotation, record)
+        tree = _parse(listed.annotation)
+        width, height = _read_annotation(data, tree, listed.annotation, record)
+        path = _image_file(listed, tree)
     except _Malformed as error:
         record.problems.append(f"{listed.annotation}: {error}")
         return record
-    check = check_image(listed.image, width, height)
+    check = check_image(path, width, height)
     record.problems += [check.problem] if check.problem else []
     record.image = {
-        "file_name": listed.image.relative_to(root).as_posix(),
+        "file_name": path.relative_to(root).as_posix(),
         "width": width,
         "height": height,
         "bytes": check.bytes,
@@ -214,10 +251,31 @@ def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
     return record
 
 
-def _read_annotation(data: VocData, path: Path, record: _Record) -> tuple[int, int]:
-    """Add the objects of annotation `path` to `record`; return the image's (width, height)."""
-    tree = _parse(path)
-    size = int(_number(tree, "size/width")), int(_number(tree, "size/height"))
+def _image_file(listed: ListedImage, tree: ElementTree.Element) -> Path:
+    """The image of an annotation: <id>.jpg, else what <filename> says, else the id's only file."""
+    if listed.image.is_file():
+        return listed.image
+    name = (tree.findtext("filename") or "").strip()
+    if name and name.isprintable() and PurePosixPath(name).name == name and len(name) < 200:
+        named = listed.folder / "JPEGImages" / name
+        if named.is_file():
+            return named
+    found = listed.images
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise _Malformed(f"has {len(found)} images: {names}; keep one or name it in <filename>")
+    return found[0] if found else listed.image
+
+
+def _read_annotation(
+    data: VocData, tree: ElementTree.Element, path: Path, record: _Record
+) -> tuple[int, int]:
+    """Add the objects of annotation `tree` to `record`; return the image's (width, height)."""
+    width, height = _number(tree, "size/width"), _number(tree, "size/height")
+    for side, value in (("width", width), ("height", height)):
+        if not value.is_integer():
+            raise _Malformed(f"<size/{side}> is {value}; it must be a whole number of pixels")
+    size = int(width), int(height)
     for element in tree.findall("object"):
         problem = _read_object(data, element, size, record)
         record.problems += [f"{path}: {problem}"] if problem else []
@@ -227,12 +285,31 @@ def _read_annotation(data: VocData, path: Path, record: _Record) -> tuple[int, i
 def _parse(path: Path) -> ElementTree.Element:
     if not path.is_file():
         raise _Malformed("annotation is missing; restore it or take the image out of the split")
-    if path.stat().st_size == 0:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _Malformed(f"cannot be read ({error.strerror}); make it readable") from error
+    if not content:
         raise _Malformed("annotation file is empty; restore it")
     try:
-        return ElementTree.parse(path).getroot()
+        return ElementTree.fromstring(_decoded(content))
     except ElementTree.ParseError as error:
         raise _Malformed(f"not readable as XML ({error}); restore it") from error
+
+
+def _decoded(content: bytes) -> bytes | str:
+    """XML in an encoding that the parser lacks, such as GBK or Shift_JIS, as text."""
+    declared = _DECLARED_ENCODING.match(content[:200])
+    name = declared.group(1).decode("latin-1") if declared else "utf-8"
+    if name.lower() in ("utf-8", "utf-16", "iso-8859-1", "us-ascii"):
+        return content
+    try:
+        return content.decode(name)
+    except (LookupError, ValueError) as error:
+        raise _Malformed(
+            f"declared as {name!r}, which cannot be read ({error}); save the file as UTF-8 and "
+            "declare it as that"
+        ) from error
 
 
 def _number(element: ElementTree.Element, tag: str) -> float:
@@ -257,6 +334,9 @@ def _read_object(
             return f"unknown class {name!r}; allowed: {allowed} (set voc_classes)"
         record.counts["other_classes"] += 1
         return None
+    boxes = len(element.findall("bndbox"))
+    if boxes > 1:
+        return f"{name} has {boxes} <bndbox>; write one <object> for each box"
     box = _box(element)
     problem = _box_problem(box, size)
     if problem:
@@ -284,6 +364,11 @@ def _clip(box: Box, size: tuple[int, int]) -> Box:
 def _box_problem(box: Box, size: tuple[int, int]) -> str | None:
     x1, y1, x2, y2 = box
     written = f"box xmin {x1 + 1:g}, ymin {y1 + 1:g}, xmax {x2:g}, ymax {y2:g}"
+    if 0 <= min(x1, y1) + 1 < 1 and max(x1 + 1, y1 + 1, x2, y2) <= 1:
+        return (
+            f"{written} lies within the first pixel; boxes must be in pixels: multiply fractions "
+            "of the image by its width and height"
+        )
     if x2 <= x1 or y2 <= y1:
         return f"{written} has no area; correct or remove it"
     overhang = max(-x1, -y1, x2 - size[0], y2 - size[1])

@@ -111,8 +111,9 @@ def describe_data(data: Data) -> str:
         " + ".join([split] if isinstance(split, str) else split) for split in (data.train, data.val)
     )
     difficult = ""
-    if isinstance(data, VocData):
-        difficult = f", objects marked difficult {DIFFICULT[data.difficult]}"
+    if data.difficult is not None:
+        mark = "difficult" if isinstance(data, VocData) else "ignore"
+        difficult = f", objects marked {mark} {DIFFICULT[data.difficult]}"
     return f"{source}, trained on {train}, evaluated on {val}{difficult}"
 
 

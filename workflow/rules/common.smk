@@ -49,12 +49,13 @@ for line in PLAN.summary:
 # Jobs read this file and not config/, so that editing config/ changes nothing under their feet. It
 # is nobody's input: what matters of it to a job is in its wildcards and params.
 onstart:
-    PLAN.save(PLAN_FILE)
+    PLAN.save(Path(PLAN_FILE))
     cancel_jobs_of_a_killed_snakemake()
 
 
 RESULTS = PLAN.results
-PLAN_FILE = RESULTS / "plan.json"
+# Text, as every param: Snakemake does not record a Path, so that it would never trigger.
+PLAN_FILE = str(RESULTS / "plan.json")
 # Whose rows are drawn as curves and diagnosed.
 DETECTIONS_TABLE = "table1"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).

@@ -123,7 +123,7 @@ rule losses:
     conda:
         ENVIRONMENT
     params:
-        folder=RESULTS / "figures",
+        folder=str(RESULTS / "figures"),
         code=code_digest(("bins.py", "report/analytic.py", "report/losses.py", "report/style.py")),
     shell:
         "obc losses {params.folder:q} > {log} 2>&1"

@@ -1,0 +1,78 @@
+"""Content hashes of annotation files, kept between calls so that a second look is quick.
+
+A file is read again when its size, its modification or change time, or its inode is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from obc.atomic import write_text
+from obc.datasets.errors import DatasetError
+
+# A file written so short a time ago may be written again without a later modification time.
+_SETTLED_NS = 2_000_000_000
+
+
+class FileHashes:
+    """Hashes of whole files, backed by a JSON file: absolute path to what was seen and the hash.
+
+    A JSON file that is damaged, or cannot be read or written, is ignored: files are then hashed
+    again. Of two processes that save at once the later one counts; nothing is lost but time.
+
+    Args:
+        path: the JSON file; None: nothing is kept.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._kept = _read(path) if path is not None else {}
+        self._changed = False
+
+    def sha256(self, file: Path) -> str:
+        """64 hex digits of the content of `file`.
+
+        Raises:
+            DatasetError: the file is missing or cannot be read.
+        """
+        try:
+            status = file.stat()
+            seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            key = str(file.absolute())
+            kept = self._kept.get(key)
+            if isinstance(kept, list) and kept[:-1] == seen and isinstance(kept[-1], str):
+                return kept[-1]
+            with file.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise DatasetError(
+                f"{file}: annotation is missing; restore it or take the image out of the split"
+            ) from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise DatasetError(f"{file}: cannot be read ({error}); make it readable") from None
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+            self._kept[key] = [*seen, found]
+            self._changed = True
+        return found
+
+    def save(self) -> None:
+        """Write what was hashed anew; only where the folder of the JSON file is there already."""
+        if self._path is None or not self._changed or not self._path.parent.is_dir():
+            return
+        try:
+            write_text(self._path, json.dumps(_read(self._path) | self._kept) + "\n")
+        except OSError:  # a folder of somebody else, or a full disk: a later look is slower
+            return
+        self._changed = False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,105 @@
+"""What makes a user's folder this data set: its annotations, and where and when its images lie.
+
+Annotations decide run ids, so that the same data set has the same run ids on every machine. Folder,
+image sizes and modification times decide only which index belongs to the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from obc.datasets import coco, voc
+from obc.datasets.hashes import FileHashes
+from obc.scale import CocoData, VocData
+
+_NO_IMAGES = {"thumbs.db", "desktop.ini"}  # file managers leave them; hidden files count no more
+
+
+def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None) -> str:
+    """Return 16 hex digits that change when an annotation or a split of the data set does.
+
+    Every annotation file is hashed whole; no image is opened. The digits are the same wherever the
+    data set lies.
+
+    Args:
+        hashes: the file that keeps hashes of annotation files; None: all are read.
+
+    Raises:
+        DatasetError: `root` is no such folder, or a file is missing.
+    """
+    kept = FileHashes(hashes)
+    parts = (
+        _voc_parts(data, root, kept) if isinstance(data, VocData) else _coco_parts(data, root, kept)
+    )
+    digits = text_digest(parts)[:16]
+    kept.save()
+    return digits
+
+
+def location(data: VocData | CocoData, root: Path) -> str:
+    """Return 16 hex digits that change when the folder or one of its images does.
+
+    They depend on the resolved folder and on every image's name, size and modification time. A
+    folder within the current one counts by its path from there, so that a project with its data can
+    be moved.
+
+    Raises:
+        DatasetError: `root` is no such folder.
+    """
+    return text_digest([place(root), *_images(data, root)])[:16]
+
+
+def place(root: Path) -> str:
+    """The resolved path of a folder, from the current folder where it lies within that."""
+    resolved, here = root.resolve(), Path.cwd().resolve()
+    return str(resolved.relative_to(here)) if resolved.is_relative_to(here) else str(resolved)
+
+
+def text_digest(parts: Iterable[str]) -> str:
+    """64 hex digits of lines of text."""
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _voc_parts(data: VocData, root: Path, hashes: FileHashes) -> Iterator[str]:
+    for part, names in (("train", data.train), ("val", data.val)):
+        yield f"{part} {' '.join(names)}"
+        for listed in voc.read_splits(root, names):
+            yield f"{listed.image_id} {hashes.sha256(listed.annotation)}"
+
+
+def _coco_parts(data: CocoData, root: Path, hashes: FileHashes) -> Iterator[str]:
+    for part, split in (("train", data.train), ("val", data.val)):
+        yield f"{part} {split} {hashes.sha256(coco.annotation_file(root, split))}"
+
+
+def _images(data: VocData | CocoData, root: Path) -> Iterator[str]:
+    if isinstance(data, CocoData):
+        for split in dict.fromkeys((data.train, data.val)):
+            yield from sorted(_seen(path, root) for path in _files(root / split))
+        return
+    named_otherwise = set()
+    for listed in voc.read_splits(root, (*data.train, *data.val)):
+        yield from (_seen(path, root) for path in listed.images)
+        if not listed.images:  # its annotation may name the file; annotations are not read here
+            named_otherwise.add(listed.image.parent)
+    for folder in sorted(named_otherwise):
+        yield from sorted(_seen(path, root) for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            if not name.startswith(".") and name.lower() not in _NO_IMAGES:
+                yield Path(parent, name)
+
+
+def _seen(path: Path, root: Path) -> str:
+    name = path.relative_to(root)
+    try:
+        status = path.stat()
+    except OSError:  # a broken link; that it is missing is said when the data set is indexed
+        return f"{name} missing"
+    return f"{name} {status.st_size} {status.st_mtime_ns}"
