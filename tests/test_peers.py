@@ -33,11 +33,16 @@ def mmdetection_scope() -> Iterator[None]:
         yield
 
 
-def head_of(key: str, scale: str = "smoke") -> Config:
-    """The config of the box head behind a row of the table of peers."""
+def roi_head_of(key: str, scale: str = "smoke") -> Config:
+    """The config of the RoI head behind a row of the table of peers."""
     plan = load_plan({"scale": scale})
     run = plan.run_of(plan.tables["beyond_paper"].keyed_rows[key]).resolved
-    return model_config(run, CLASSES).roi_head.bbox_head
+    return model_config(run, CLASSES).roi_head
+
+
+def head_of(key: str, scale: str = "smoke") -> Config:
+    """The config of its box head."""
+    return roi_head_of(key, scale).bbox_head
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -46,6 +51,7 @@ def head_of(key: str, scale: str = "smoke") -> Config:
 @pytest.mark.parametrize("key", BEYOND.keyed_rows)
 def test_every_peer_trains_and_detects(key: str) -> None:
     config = tiny_model_config("faster-rcnn_r50_fpn.py")
+    config.roi_head.type = roi_head_of(key).type
     config.roi_head.bbox_head = head_of(key)
     for name in ("in_channels", "cls_in_channels", "reg_in_channels"):
         if name in config.roi_head.bbox_head:
@@ -76,12 +82,14 @@ def test_every_peer_trains_and_detects_in_whole_pixels(key: str) -> None:
     assert torch.isfinite(found.pred_instances.bboxes).all()
 
 
-def test_peers_differ_in_the_box_head_only() -> None:
+def test_peers_differ_in_the_box_head_only_and_two_stages_in_who_extracts_their_features() -> None:
     plan = load_plan({"scale": "mini"})
     models = []
     for row in plan.tables["beyond_paper"].rows:
         model = model_config(plan.run_of(row).resolved, CLASSES)
         del model.roi_head.bbox_head
+        two_stages = row.key == "full"
+        assert model.roi_head.pop("type") == ("OBCRoIHead" if two_stages else "StandardRoIHead")
         models.append(model)
     assert all(model == models[0] for model in models)
 
