@@ -17,7 +17,7 @@ rule page:
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
-        captions=str(Path(workflow.basedir) / "workflow" / "report"),
+        captions=lambda wildcards: str(Path(workflow.basedir) / "workflow" / "report"),
         code=code_digest(REPORT_CODE),
     shell:
         "obc report {params.plan} --captions {params.captions:q} 2>&1 | tee {log}"
