@@ -28,9 +28,10 @@ READINGS = get_args(Difficult)  # gt, train_without, ignore
 SIZE = 80  # pixels: the training set leaves out images of less than 32
 
 
-def write_image(path: Path) -> None:
+def write_image(path: Path, grey: int) -> None:
+    """Of another grey in training than in validation: the same image in both is refused."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(path)
+    Image.fromarray(np.full((SIZE, SIZE, 3), grey, np.uint8)).save(path)
 
 
 def voc_object(position: int, difficult: bool) -> str:
@@ -53,7 +54,7 @@ def voc_folder(root: Path, flags: list[bool]) -> Path:
         }.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
-        write_image(root / f"JPEGImages/{image_id}.jpg")
+        write_image(root / f"JPEGImages/{image_id}.jpg", grey=50 * int(image_id))
     return root
 
 
@@ -72,7 +73,7 @@ def coco_folder(root: Path) -> Path:
             "categories": [{"id": 1, "name": "person"}],
         }  # fmt: skip
         (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
-        write_image(root / split / "a.jpg")
+        write_image(root / split / "a.jpg", grey=image_id)
     return root
 
 
