@@ -21,9 +21,9 @@ BOX = (
 )
 
 
-def jpeg() -> bytes:
+def jpeg(grey: int = 0) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(buffer, "jpeg")
+    Image.fromarray(np.full((40, 50, 3), grey, np.uint8)).save(buffer, "jpeg")
     return buffer.getvalue()
 
 
@@ -59,7 +59,7 @@ def coco_zips() -> dict[str, bytes]:
         }  # fmt: skip
         document = json.dumps(content).encode()
         zips["annotations.zip"][f"annotations/instances_{split}.json"] = document
-        zips[f"{split}.zip"] = {f"{split}/{name}": jpeg()}
+        zips[f"{split}.zip"] = {f"{split}/{name}": jpeg(grey=image_id)}
     archives = {}
     for archive, files in zips.items():
         buffer = io.BytesIO()

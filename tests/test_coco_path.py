@@ -61,7 +61,8 @@ def coco_folder(root: Path) -> Path:
         content["categories"] = CATEGORIES
         (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
         for image in images:
-            noise = np.random.default_rng(image["id"]).integers(0, 255, (HEIGHT, WIDTH, 3))
+            seed = [len(split), image["id"]]  # an image in both splits would be refused
+            noise = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3))
             Image.fromarray(noise.astype(np.uint8)).save(root / split / image["file_name"])
     return root
 
