@@ -53,7 +53,7 @@ def test_a_param_that_changed_triggers_its_rule(suite: Workspace) -> None:
     assert "Nothing to be done" in again.stdout + again.stderr
     rules = suite.folder / "workflow/rules/examples.smk"
     text = rules.read_text(encoding="utf-8")
-    other = text.replace('folder=str(RESULTS / "figures")', 'folder=f"{RESULTS}/figures/."')
+    other = text.replace('str(RESULTS / "figures")', 'f"{RESULTS}/figures/."')
     assert other != text
     rules.write_text(other, encoding="utf-8")
     again = suite.snakemake("-n", "results/smoke/figures/figure4.png")

@@ -20,7 +20,7 @@ rule figure4:
     conda:
         ENVIRONMENT
     params:
-        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        folder=lambda wildcards: str(RESULTS / "figures"),
         code=code_digest(("bins.py", "report/bin_construction.py", "report/style.py")),
     shell:
         "obc figure4 {params.folder:q} > {log} 2>&1"

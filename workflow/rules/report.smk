@@ -123,7 +123,7 @@ rule losses:
     conda:
         ENVIRONMENT
     params:
-        folder=lambda wildcards, output: str(Path(output[0]).parent),
+        folder=lambda wildcards: str(RESULTS / "figures"),
         code=code_digest(("bins.py", "report/analytic.py", "report/losses.py", "report/style.py")),
     shell:
         "obc losses {params.folder:q} > {log} 2>&1"
