@@ -19,7 +19,7 @@ CORES ?= all
 PYTHON ?= python3.11
 # Counted as a training counts them; nothing where there is none, and where that fails `obc train`
 # says why.
-GPUS ?= $(shell $(BIN)/python -c 'import os; from obc.devices import *; print(len(visible_devices(installed_devices(), os.environ.get(VISIBLE))) or "")' 2> /dev/null)
+GPUS ?= $(shell $(BIN)/python -c 'import os; from obc.training.gpu_lease import *; print(len(visible_devices(installed_devices(), os.environ.get(VISIBLE))) or "")' 2> /dev/null)
 # SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
 SEEDS_CONFIG = $(if $(SEEDS),'seeds=[$(shell seq -s, 0 $$(($(SEEDS)-1)))]')
 BIN := .venv/bin
@@ -70,11 +70,12 @@ bench: $(READY) ## times of the heads side by side, and their goals, as Markdown
 	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
 	@$(BIN)/python benchmarks/head_table.py .benchmarks/heads.json
 
-lint: $(READY) ## ruff, snakefmt, snakemake --lint
+lint: $(READY) ## ruff, snakefmt, snakemake --lint, the layers of the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -24,8 +24,9 @@ from typing import Any
 
 import yaml
 
-from obc.plan import Plan, load_plan
-from obc.scale import Runtime
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.config.scale import Runtime
 
 # Rows of Table 1, by key.
 MODELS = {
@@ -96,7 +97,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def prepare_data(options: argparse.Namespace) -> None:
     """Check and index the images, once for all measurements."""
-    from obc.datasets.manifest import index_dataset
+    from obc.datasets.index import index_dataset
 
     plan = plan_of(options)
     data, index = plan.scale.data["voc"], plan.index_folder("voc")
@@ -141,7 +142,7 @@ def measure(options: argparse.Namespace, variant: dict[str, str]) -> dict[str, A
     import torch
     from mmengine.runner import Runner
 
-    from obc.train import build_runner
+    from obc.training.train import build_runner
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --device cpu tries the script out")
@@ -187,8 +188,8 @@ def endless(loader: Any) -> Any:
 
 def training_config(options: argparse.Namespace, variant: dict[str, str]) -> tuple[Any, Runtime]:
     """What a row trains: the suite's run, or stock MMDetection's config on the same data."""
-    from obc.detector import build_config
-    from obc.train import data_files
+    from obc.datasets.index import data_files
+    from obc.training.mmdet_config import build_config
 
     plan = plan_of(options)
     rows = {row.key: row for row in plan.tables["table1"].rows}
@@ -219,7 +220,7 @@ def stock_model(num_classes: int) -> Any:
     """MMDetection's model as it ships, but for the number of classes and the weights to load."""
     from mmengine.config import Config
 
-    from obc.detector import BASE_CONFIGS
+    from obc.detector.model_config import BASE_CONFIGS
 
     model = Config.fromfile(BASE_CONFIGS / "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py").model
     model.roi_head.bbox_head.num_classes = num_classes

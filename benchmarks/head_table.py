@@ -133,7 +133,7 @@ def costs(measured: Measured) -> str:
 
 
 def cost_row(head: str, cost: dict[str, float]) -> str:
-    """A line of the heads' costs; ``cost`` is as of ``obc.head_cost``."""
+    """A line of the heads' costs; ``cost`` is as of ``obc.evaluation.head_cost``."""
     # 1,000 RoIs and 10^6 operations for each are 10^9.
     return row(head, f"{cost['parameters']:,}", f"{cost['mflop_per_roi']:.1f}")
 

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from obc.head_cost import head_cost
-from obc.roi_head import OBCRoIHead
+from obc.evaluation.head_cost import head_cost
+from obc.head.roi_head import OBCRoIHead
 
 BASELINE = {"type": "Shared2FCBBoxHead"}  # smooth L1, class-specific: MMDetection's defaults
 PEERS = {"baseline": BASELINE, "SABLHead": {"type": "SABLHead"}}

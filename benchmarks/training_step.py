@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from obc.memory import KEPT_MEMORY
-from obc.plan import Plan
-from obc.scale import Sizes
+from obc.config.plan import Plan
+from obc.config.scale import Sizes
+from obc.training.memory import KEPT_MEMORY
 
 # `memory` is the environment of the workflow's jobs.
 AS_MMDETECTION: dict[str, Any] = {
@@ -103,8 +103,9 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     from mmengine.runner import Runner
     from torch.utils.flop_counter import FlopCounterMode
 
-    from obc.detector import build_config
-    from obc.train import build_runner, data_files
+    from obc.datasets.index import data_files
+    from obc.training.mmdet_config import build_config
+    from obc.training.train import build_runner
 
     plan = Plan.load(options.plan)
     run = next(run for run_id, run in plan.runs.items() if run_id.startswith(options.run))

@@ -6,7 +6,7 @@ The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead,
 MMDetection takes seconds to import and most of the suite does not need it, so the four names are
 imported when first used; in a process that already uses MMEngine (where `custom_imports` is
 read) they are registered at once. A script that imported `obc` before MMEngine says
-`import obc.roi_head`, because Python imports a package once and `custom_imports` then does nothing.
+`import obc.head.roi_head`, because Python imports a package once and `custom_imports` then does nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from obc.bins import OffsetBins
-    from obc.coder import OffsetBinBBoxCoder
-    from obc.head import OBCHead
-    from obc.roi_head import OBCRoIHead
+    from obc.head.coders import OffsetBinBBoxCoder
+    from obc.head.obc_head import OBCHead
+    from obc.head.roi_head import OBCRoIHead
 
 __all__ = ["OBCHead", "OBCRoIHead", "OffsetBinBBoxCoder", "OffsetBins"]
 
 _HOME = {
     "OffsetBins": "obc.bins",
-    "OffsetBinBBoxCoder": "obc.coder",
-    "OBCHead": "obc.head",
-    "OBCRoIHead": "obc.roi_head",
+    "OffsetBinBBoxCoder": "obc.head.coders",
+    "OBCHead": "obc.head.obc_head",
+    "OBCRoIHead": "obc.head.roi_head",
 }
 
 
@@ -38,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 if "mmengine.registry" in sys.modules:
-    import_module("obc.roi_head")
+    import_module("obc.head.roi_head")

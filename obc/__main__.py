@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the suite's command; 1 with a message where a package of the suite is not installed."""
     try:
-        from obc.cli import main as run
+        from obc.cli.main import main as run
 
         return run()
     except ModuleNotFoundError as error:

@@ -20,9 +20,9 @@ OutOfRange = Literal["overflow", "ignore"]
 LaterOutOfRange = Literal["overflow", "clamp", "ignore"]
 Spacing = Literal["uniform", "weighted"]
 
+
 # c / a of D-FINE's weighting function (its a = 1/2, c = 1/4).
 CURVATURE = 0.5
-
 IGNORED = -100
 """Label of an offset that a stage does not learn from; cross entropy's default ignore index."""
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from report_fixtures import measure, plan_of
 
-from obc.plan import Plan
-from obc.report.training_spread import Sampled
-from obc.report.verdicts import JudgedContrast, Resampling, judge
+from obc.analysis.seed_spread import Sampled
+from obc.analysis.verdicts import JudgedContrast, Resampling, judge
+from obc.config.plan import Plan
 
 TABLE = """
 title: Losses

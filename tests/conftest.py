@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from obc.plan import Plan, load_plan
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
 
 PROJECT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -28,7 +29,7 @@ class Workspace:
     folder: Path
 
     def obc(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "obc.cli", *arguments)
+        return self.run(sys.executable, "-m", "obc", *arguments)
 
     def snakemake(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         return self.run(BIN / "snakemake", *arguments)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from report_fixtures import measure, plan_of
 
-from obc.detections import save_detections
-from obc.metrics import average_precision
-from obc.plan import Plan
+from obc.config.plan import Plan
+from obc.evaluation.detections_file import save_detections
+from obc.evaluation.metrics import average_precision
 
 TABLE = """
 title: Components

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from obc.datasets.manifest import index_dataset
-from obc.scale import CocoData
+from obc.datasets.index import index_dataset
+from obc.datasets.settings import CocoData
 
 Content = dict[str, Any]
 BOXES = ([4, 5, 20, 12], [30, 20, 24, 30])  # x, y, width, height

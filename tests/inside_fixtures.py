@@ -12,13 +12,13 @@ from mmdet.utils import register_all_modules
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.coder import OffsetBinBBoxCoder
-from obc.datasets.manifest import index_dataset
-from obc.datasets.shapes import generate
-from obc.detector import build_config
-from obc.inside import HeadView, head_view
-from obc.plan import Plan, load_plan
-from obc.train import data_files
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.datasets.drawn.shapes import generate
+from obc.datasets.index import data_files, index_dataset
+from obc.evaluation.head_view import HeadView, head_view
+from obc.head.coders import OffsetBinBBoxCoder
+from obc.training.mmdet_config import build_config
 
 # One stage of five bins from -5 to 5, as in Figure 4: centres -4, -2, 0, 2, 4, then -5 and 5.
 FIVE_BINS = OffsetBins(num_bins=5, max_offset=5.0)

@@ -8,11 +8,11 @@ from claim_fixtures import evaluated, plan_with, resampler
 from PIL import Image
 from report_fixtures import FIGURE, fail, measure, run_folder, trained
 
-from obc.atomic import write_json
-from obc.plan import Plan
-from obc.report import claims
+from obc.analysis.verdicts import judge
+from obc.config.plan import Plan
+from obc.io.files import write_json
 from obc.report.page import LARGE
-from obc.report.verdicts import judge
+from obc.report.tables import claims
 
 METRICS = ("AP", "AP50", "AP60", "AP70", "AP80", "AP90")
 WIDE = f"""

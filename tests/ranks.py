@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from obc.plan import Plan
+from obc.config.plan import Plan
 
 
 def loss_curve(plan: Plan, run: str, work: Path) -> None:
@@ -24,8 +24,9 @@ def loss_curve(plan: Plan, run: str, work: Path) -> None:
     from mmengine.dist import all_reduce, get_rank, get_world_size
     from mmengine.hooks import Hook
 
-    from obc.detector import build_config
-    from obc.train import build_runner, data_files
+    from obc.datasets.index import data_files
+    from obc.training.mmdet_config import build_config
+    from obc.training.train import build_runner
 
     class Losses(Hook):
         curve: list[float] = []  # noqa: RUF012

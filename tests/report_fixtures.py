@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from obc.plan import Plan, load_plan
-from obc.provenance import TRAINING_CODE, code_digest
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.runs.versions import TRAINING_CODE, code_digest
 
 TABLE = """
 title: Losses

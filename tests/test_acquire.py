@@ -18,11 +18,12 @@ import pytest
 from local_server import Server, serving
 from published_archives import published_files, write_datasets
 
-from obc.cli import main
-from obc.datasets.acquire import fetch, read_datasets, state
+from obc.cli.main import main
 from obc.datasets.errors import DatasetError
-from obc.datasets.manifest import index_dataset
-from obc.scale import CocoData, VocData
+from obc.datasets.index import index_dataset
+from obc.datasets.published.catalogue import read_datasets
+from obc.datasets.published.fetch import fetch, state
+from obc.datasets.settings import CocoData, VocData
 
 
 @pytest.fixture
@@ -242,14 +243,16 @@ def test_weights_put_by_hand_are_checked(project: Path) -> None:
 
 
 def in_background(code: str, project: Path) -> subprocess.Popen[str]:
-    code = f"import sys\nfrom obc.cli import main\n{code}\nsys.exit(main(['fetch', 'voc2007']))"
+    code = (
+        f"import sys\nfrom obc.cli.main import main\n{code}\nsys.exit(main(['fetch', 'voc2007']))"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=project, stderr=subprocess.PIPE, text=True
     )
 
 
 def test_two_processes_fetch_a_file_once(project: Path, server: Server) -> None:
-    slow = "import time, obc.datasets.acquire as a\nreal = a.unpack\n"
+    slow = "import time, obc.datasets.published.fetch as a\nreal = a.unpack\n"
     slow += "a.unpack = lambda *all: (time.sleep(0.5), real(*all))"
     both = [in_background(slow, project) for _ in range(2)]
     errors = [process.communicate(timeout=60)[1] for process in both]

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from local_server import Server, serving
 
-from obc.datasets.download import DiskFull, DownloadFailed, download, require_space
-from obc.datasets.published import RemoteFile
+from obc.datasets.published.catalogue import RemoteFile
+from obc.datasets.published.download import DiskFull, DownloadFailed, download, require_space
 
 CONTENT = bytes(range(256)) * 12_000  # three chunks of the client and a bit
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
@@ -261,7 +261,7 @@ def test_a_full_disk_is_told_from_a_line_that_broke(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("obc.datasets.download.requests.Response.iter_content", full)
+    monkeypatch.setattr("obc.datasets.published.download.requests.Response.iter_content", full)
     with pytest.raises(DiskFull):
         get(remote(server), tmp_path)
     assert len(server.asked) == 1

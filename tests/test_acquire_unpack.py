@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from obc.datasets.download import DiskFull
-from obc.datasets.unpack import DamagedArchive, UnsafeArchive, unpack
+from obc.datasets.published.download import DiskFull
+from obc.datasets.published.unpack import DamagedArchive, UnsafeArchive, unpack
 
 FOLDER = PurePosixPath("kit/VOC2007")
 SHOWS = (PurePosixPath("a.txt"),)

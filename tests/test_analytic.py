@@ -8,13 +8,13 @@ import pytest
 import torch
 from mmdet.models.losses import MSELoss, SmoothL1Loss
 
-from obc.bins import OffsetBins
-from obc.report.analytic import (
+from obc.analysis.analytic_claims import (
     analytic_claims,
     bin_classification,
     regression,
     score_gradients,
 )
+from obc.bins import OffsetBins
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,10 +1,10 @@
-"""Writing files and folders in one step (obc.atomic)."""
+"""Writing files and folders in one step (obc.io.files)."""
 
 from __future__ import annotations
 
 import pytest
 
-from obc.atomic import atomic_folder, atomic_path, write_json, write_text
+from obc.io.files import atomic_folder, atomic_path, write_json, write_text
 
 
 def test_file_appears_with_its_content_and_makes_its_folder(tmp_path):

@@ -11,18 +11,20 @@ import pytest
 from claim_fixtures import evaluated, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
-from obc.experiment import Row
+from obc.analysis.collect import collect
+from obc.analysis.row_differences import compare
+from obc.analysis.verdicts import judge
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.config.table import Row
+from obc.io.typed_yaml import ConfigError
 from obc.operations.status import states
 from obc.operations.why import find_run
-from obc.plan import Plan, load_plan
-from obc.report import compared
 from obc.report.captions import title
-from obc.report.collect import collect
-from obc.report.compared import compare, csv, markdown
-from obc.report.tables import render, write_long
-from obc.report.verdicts import judge
-from obc.runs import shown_tables
-from obc.spec_errors import ConfigError
+from obc.report.tables import row_differences as compared
+from obc.report.tables.paper_tables import render, write_long
+from obc.report.tables.row_differences import csv, markdown
+from obc.runs.status import shown_tables
 
 BEYOND = """
 title: More

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from obc.bins import OffsetBins
-from obc.cli import main
-from obc.report.bin_construction import BINS, bin_table, draw
+from obc.cli.main import main
+from obc.report.figures.bin_construction import BINS, bin_table, draw
 
 
 def test_the_papers_example_has_five_bins_and_two_that_overflow() -> None:

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_metrics import ground_truth, jittered
 
-from obc.bootstrap import (
+from obc.analysis.bootstrap import (
     RESAMPLED_METRICS,
     difference_interval,
     image_weights,
     resampled_ap,
 )
-from obc.matching import DetectionsError, Matches, match
-from obc.metrics import average_precision, difficult_ignored
+from obc.evaluation.matching import DetectionsError, Matches, match
+from obc.evaluation.metrics import average_precision, difficult_ignored
 
 Truth = dict[str, Any]
 Detections = list[dict[str, Any]]

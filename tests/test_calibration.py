@@ -12,7 +12,7 @@ from inside_fixtures import made_up_view
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.report.calibration import COLUMNS, deciles, points, rank_correlation
+from obc.report.inside.calibration import COLUMNS, deciles, points, rank_correlation
 
 
 def certain(x_bin: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obc.checkpoints import (
+from obc.training.checkpoints import (
     CheckpointNotWritten,
     checkpoint_path,
     drop_damaged,
@@ -24,7 +24,7 @@ from obc.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from obc.sessions import begin_session, save_sessions
+from obc.training.sessions import begin_session, save_sessions
 
 STATE = {"weight": torch.arange(1000.0), "lr": 0.1}
 

@@ -10,13 +10,13 @@ import pytest
 from claim_fixtures import NOISE, ROWS, TABLE, evaluated, judged, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
+from obc.analysis.collect import IncompleteError
+from obc.analysis.verdicts import judge
 from obc.datasets.errors import DatasetError
-from obc.detections import DetectionsFileError, save_detections
-from obc.metrics import average_precision
-from obc.plan import ConfigError
-from obc.report.claims import markdown, report
-from obc.report.collect import IncompleteError
-from obc.report.verdicts import judge
+from obc.evaluation.detections_file import DetectionsFileError, save_detections
+from obc.evaluation.metrics import average_precision
+from obc.io.typed_yaml import ConfigError
+from obc.report.tables.claims import markdown, report
 
 # --- intervals ---------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ def test_numbers_from_the_literature_compare_at_the_papers_scale_only(tmp_path: 
 
 
 def test_numbers_from_the_literature_have_no_noise(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("obc.report.verdicts.is_comparable", lambda plan, table: True)
+    monkeypatch.setattr("obc.analysis.verdicts.is_comparable", lambda plan, table: True)
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, known]]", seeds=(0, 1))
     evaluated(plan, l1=[44.0, 46.0])
     (found,) = judged(plan)

@@ -10,8 +10,10 @@ from conftest import edit
 from pydantic import TypeAdapter
 from report_fixtures import FIGURE, TABLE, plan_of
 
-from obc.claims import Claim, Contrast, Verdict
-from obc.plan import ConfigError, Plan, load_plan
+from obc.config.claims import Claim, Contrast, Verdict
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
 
 
 def claim(**fields: object) -> Claim:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from claim_fixtures import evaluated, plan_with, resampler, several
 
-from obc.cli import main
-from obc.plan import Plan
-from obc.report.claims import markdown, report, write
-from obc.report.verdicts import judge
+from obc.analysis.verdicts import judge
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.report.tables.claims import markdown, report, write
 
 
 def page(plan: Plan, **options: Any) -> str:
@@ -111,7 +111,7 @@ def test_the_partial_page_lies_apart_from_the_complete_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analytic = SimpleNamespace(analytic_claims=lambda: [])  # the real one imports MMDetection
-    monkeypatch.setitem(sys.modules, "obc.report.analytic", analytic)
+    monkeypatch.setitem(sys.modules, "obc.analysis.analytic_claims", analytic)
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     plan.save(plan.results / "plan.json")
     assert main(["claims", str(plan.results / "plan.json"), "--partial"]) == 0
@@ -126,7 +126,7 @@ def test_claims_say_the_same_on_a_second_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analytic = SimpleNamespace(analytic_claims=lambda: [])
-    monkeypatch.setitem(sys.modules, "obc.report.analytic", analytic)
+    monkeypatch.setitem(sys.modules, "obc.analysis.analytic_claims", analytic)
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     for name in ("a", "b"):
         write(plan, tmp_path / name, strict=False)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from obc.datasets import coco, shapes
+from obc.datasets import coco
+from obc.datasets.drawn import shapes
 from obc.datasets.errors import DatasetError
-from obc.scale import CocoData, ShapesData
+from obc.datasets.settings import CocoData, ShapesData
 
 CONTENT = {
     "info": {},

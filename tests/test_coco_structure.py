@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint, location
-from obc.datasets.manifest import index_dataset
-from obc.scale import CocoData
+from obc.datasets.index import index_dataset
+from obc.datasets.settings import CocoData
 
 ID = r"is no id; allowed: a whole number"
 

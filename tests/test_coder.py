@@ -16,8 +16,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.coder import OffsetBinBBoxCoder
-from obc.whole_pixels import WholePixelDeltaCoder
+from obc.detector.whole_pixels import WholePixelDeltaCoder
+from obc.head.coders import OffsetBinBBoxCoder
 
 BOXES = torch.tensor([[10.0, 20.0, 50.0, 60.0], [5.0, 5.0, 25.0, 85.0]])
 GT_BOXES = torch.tensor([[12.0, 18.0, 55.0, 66.0], [4.0, 9.0, 27.0, 80.0]])

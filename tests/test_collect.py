@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
-from obc.plan import ConfigError, Plan
-from obc.report.collect import (
+from obc.analysis.collect import (
     COLUMNS,
     IncompleteError,
     MetricsFileError,
@@ -18,7 +17,9 @@ from obc.report.collect import (
     require_complete,
     summarise,
 )
-from obc.runs import training_lock
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
+from obc.runs.lock import training_lock
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from report_fixtures import FIGURE, TABLE, measure, plan_of
 
-from obc.detections import save_detections
-from obc.plan import Plan
-from obc.report.compare import (
+from obc.config.plan import Plan
+from obc.evaluation.detections_file import save_detections
+from obc.io.typed_yaml import ConfigError
+from obc.notebook.read_results import ResultsMissing
+from obc.notebook.two_evaluations import (
     Evaluation,
     TestSet,
     by_class,
@@ -26,8 +28,6 @@ from obc.report.compare import (
     read_evaluation,
     read_test_set,
 )
-from obc.report.results import ResultsMissing
-from obc.spec_errors import ConfigError
 
 TestSet.__test__ = False  # a class of the package, not of tests
 

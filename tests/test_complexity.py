@@ -11,10 +11,10 @@ from mmdet.utils import register_all_modules
 from report_fixtures import plan_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from obc.detector import model_config
-from obc.experiment import ResolvedRun
-from obc.head_cost import head_cost
-from obc.operations.complexity import image_size, layers, parameters, training_flops
+from obc.config.run import ResolvedRun
+from obc.detector.model_config import model_config
+from obc.evaluation.head_cost import head_cost
+from obc.operations.flops import image_size, layers, parameters, training_flops
 
 TABLE = """
 title: One of each

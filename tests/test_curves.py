@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from evaluation_fixtures import detect, evaluated_plan, index, near, plan_with_table, shapes
 
-from obc.cli import main
-from obc.detections import DetectionsFileError, save_detections
-from obc.plan import Plan
-from obc.report.curves import ap_by_iou, draw, precision_recall, precisions
-from obc.report.evaluations import measured
+from obc.analysis.evaluations import measured
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.evaluation.detections_file import DetectionsFileError, save_detections
+from obc.report.figures.curves import ap_by_iou, draw, precision_recall, precisions
 
 SPREADS = {0: (0.10, 0.12), 1: (0.08, 0.06), 2: (0.05, 0.04)}  # by row, of each seed
 

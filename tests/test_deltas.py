@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from torch import Tensor
 
-from obc.deltas import DeltaCoder
+from obc.head.box_deltas import DeltaCoder
 
 MEANS, STDS = (0.0, 0.1, -0.2, 0.0), (0.1, 0.1, 0.2, 0.3)
 seeds = st.integers(0, 2**32 - 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from obc.detections import DetectionsFileError, load_detections, save_detections
+from obc.evaluation.detections_file import DetectionsFileError, load_detections, save_detections
 
 DETECTIONS = [
     {"image_id": 7, "category_id": 2, "bbox": [1.5, 0.1, 10.0, 1 / 3], "score": 0.25},

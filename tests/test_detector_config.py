@@ -12,11 +12,14 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from obc.box_losses import L2, OffsetBin
-from obc.detector import BASE_CONFIGS, DataFiles, build_config, model_config
-from obc.experiment import ResolvedRun
-from obc.plan import Plan, load_plan
-from obc.scale import Runtime
+from obc.config.box_losses import L2, OffsetBin
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.config.run import ResolvedRun
+from obc.config.scale import Runtime
+from obc.datasets.index import DataFiles
+from obc.detector.model_config import BASE_CONFIGS, model_config
+from obc.training.mmdet_config import build_config
 
 PAPER = {run_id: run.resolved for run_id, run in load_plan({"scale": "paper"}).paper_runs.items()}
 CLASSES = {"voc": 20, "coco": 80}

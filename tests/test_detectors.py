@@ -14,7 +14,7 @@ from mmengine import Config, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import obc.roi_head  # noqa: F401  registers both heads and the coder
+import obc.head.roi_head  # noqa: F401  registers both heads and the coder
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs" / "_base_" / "models"
 SIZE = 64

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from obc.devices import (
+from obc.config.load_plan import load_plan
+from obc.training.gpu_lease import (
     VISIBLE,
     Device,
     DeviceError,
@@ -20,7 +21,6 @@ from obc.devices import (
     parse_list,
     visible_devices,
 )
-from obc.plan import load_plan
 
 # What `nvidia-smi -L` prints; the third GPU is partitioned (MIG user guide, "Device Enumeration").
 LISTING = """\
@@ -38,7 +38,7 @@ TWO = (Device("GPU-a", 0), Device("GPU-b", 1))
 HOLDER = """
 import os, subprocess, sys
 from pathlib import Path
-from obc.devices import Device, lease
+from obc.training.gpu_lease import Device, lease
 devices = [Device(f"GPU-{name}", index) for index, name in enumerate(sys.argv[3])]
 count = int(sys.argv[2])
 with lease(count, sys.stderr, installed=lambda: devices, usable=lambda: count,
@@ -284,11 +284,11 @@ def test_counting_and_leasing_import_nothing_that_starts_cuda(tmp_path: Path) ->
     check = f"""
 import sys
 from pathlib import Path
-from obc.devices import Device, lease
+from obc.training.gpu_lease import Device, lease
 with lease(1, sys.stderr, installed=lambda: [Device("GPU-a", 0)], usable=lambda: 1,
            folder=Path({str(tmp_path)!r})):
     assert not {{"torch", "mmengine", "mmdet"}} & set(sys.modules)
-import obc.cli
+import obc.cli.main
 assert not {{"torch", "mmengine", "mmdet"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
@@ -302,7 +302,7 @@ DECODE = ("--decode", "regression")
 
 def obc(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "obc.cli", *map(str, arguments)],
+        [sys.executable, "-m", "obc", *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -15,12 +15,13 @@ from evaluation_fixtures import TABLE, detect, evaluated_plan, index, near, plan
 from report_fixtures import TABLE as OTHER_TABLE
 from report_fixtures import plan_of
 
-from obc.cli import main
-from obc.coder import OffsetBinBBoxCoder
-from obc.plan import ConfigError, Plan
-from obc.report.diagnosis import Diagnosis, bin_width, diagnose, errors
-from obc.report.diagnosis_page import plotted, table_rows, write
-from obc.report.evaluations import measured
+from obc.analysis.evaluations import measured
+from obc.analysis.localisation_errors import Diagnosis, bin_width, diagnose, errors
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.head.coders import OffsetBinBBoxCoder
+from obc.io.typed_yaml import ConfigError
+from obc.report.figures.diagnosis import plotted, table_rows, write
 
 STDS = (0.1, 0.1, 0.2, 0.2)
 SPREADS = {0: (0.10, 0.12), 2: (0.05, 0.04)}  # by row, of each seed; row 1 is not measured

@@ -20,9 +20,9 @@ import yaml
 from conftest import BIN, PROJECT
 from snakemake.cli import get_argument_parser, parse_config
 
-from obc.cli import _parser, main
-from obc.plan import load_plan
-from obc.table_file import read_table
+from obc.cli.main import _parser, main
+from obc.config.load_plan import load_plan
+from obc.config.table import read_table
 
 PAGES = (
     PROJECT / "README.md",

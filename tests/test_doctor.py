@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from report_fixtures import TABLE, plan_of
 
-from obc.datasets.published import Published
+from obc.config.plan import Plan
+from obc.datasets.published.catalogue import Published
 from obc.operations import doctor
 from obc.operations.doctor import (
     PINNED,
@@ -31,7 +32,6 @@ from obc.operations.doctor import (
     space_to_come,
     trainings_at_once,
 )
-from obc.plan import Plan
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 from conftest import edit
 from report_fixtures import FIGURE, TABLE, plan_of
 
-from obc.drift import PAPER
-from obc.plan import Plan, load_plan
-from obc.report import tables
-from obc.report.collect import collect
-from obc.report.figures import figure
-from obc.spec_errors import ConfigError
+from obc.analysis.collect import collect
+from obc.config.load_plan import load_plan
+from obc.config.paper_setting import PAPER
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
+from obc.report.figures.grid import figure
+from obc.report.tables import paper_tables as tables
 
 COCO_TABLE = TABLE.replace("dataset: voc", "dataset: coco")
 

@@ -27,9 +27,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-import obc.roi_head  # noqa: F401  conftest imports obc first: custom_imports does nothing then
-from obc.datasets.shapes import class_names, generate
-from obc.scale import ShapesData
+import obc.head.roi_head  # noqa: F401  conftest imports obc first: custom_imports does nothing then
+from obc.datasets.drawn.shapes import class_names, generate
+from obc.datasets.settings import ShapesData
 
 TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
 EXAMPLES = {path.stem: path for path in sorted((PROJECT / "examples").glob("*.py"))}

@@ -11,18 +11,12 @@ from typing import Any
 import pytest
 from report_fixtures import TABLE, measure, plan_of, run_folder, trained
 
-from obc.cli import main
-from obc.operations.complexity import evaluation_flops, parameters, training_flops
-from obc.operations.cost_page import report
-from obc.operations.estimate import (
-    DEVICES,
-    START_SECONDS,
-    bytes_to_come,
-    costs,
-    finished_rates,
-)
-from obc.plan import Plan
-from obc.spec_errors import ConfigError
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
+from obc.operations.costs import DEVICES, START_SECONDS, bytes_to_come, costs, finished_rates
+from obc.operations.flops import evaluation_flops, parameters, training_flops
+from obc.operations.plan_page import report
 
 OTHER = TABLE.replace("loss: l2", "loss: smooth_l1, beta: 2.0")
 CLASSES = 20
@@ -230,7 +224,7 @@ def test_the_command_writes_only_whole_plans(
 
 def test_a_plan_and_a_status_need_neither_torch_nor_pandas() -> None:
     code = (
-        "import sys; from obc.cli import main; main(['plan', '--scale', 'paper']);"
+        "import sys; from obc.cli.main import main; main(['plan', '--scale', 'paper']);"
         "import obc.operations.status, obc.operations.why;"
         "print({'torch', 'mmdet', 'pandas', 'numpy'} & set(sys.modules))"
     )

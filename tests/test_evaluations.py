@@ -10,9 +10,7 @@ import pytest
 from evaluation_fixtures import detect, index, near, plan_with_table, shapes
 from report_fixtures import fail
 
-from obc.datasets.errors import DatasetError
-from obc.detections import DetectionsFileError
-from obc.report.evaluations import (
+from obc.analysis.evaluations import (
     evaluations,
     lines_of,
     load,
@@ -21,6 +19,8 @@ from obc.report.evaluations import (
     over_seeds,
     require_same,
 )
+from obc.datasets.errors import DatasetError
+from obc.evaluation.detections_file import DetectionsFileError
 
 
 def test_each_evaluation_is_there_once_with_the_rows_that_show_it(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from test_head import BATCH, SHARED, TRAIN_CFG, loss_inputs, make_head, sampled
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins
-from obc.coder import OffsetBinBBoxCoder
-from obc.head import OBCHead
+from obc.head.coders import OffsetBinBBoxCoder
+from obc.head.obc_head import OBCHead
 
 INF, NAN = float("inf"), float("nan")
 LARGEST_HALF = 65504.0

@@ -13,12 +13,20 @@ import pytest
 from PIL import Image
 from report_fixtures import measure, plan_of, run_folder
 
-from obc.cli import main
+from obc.analysis.collect import IncompleteError
+from obc.cli.main import main
+from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
-from obc.detections import save_detections
-from obc.plan import ConfigError, Plan
-from obc.report.collect import IncompleteError
-from obc.report.examples import Found, best_fits, choose, drawn_boxes, figure6, image_gains
+from obc.evaluation.detections_file import save_detections
+from obc.io.typed_yaml import ConfigError
+from obc.report.figures.example_images import (
+    Found,
+    best_fits,
+    choose,
+    drawn_boxes,
+    figure6,
+    image_gains,
+)
 
 TABLE = """
 title: Components

@@ -10,10 +10,11 @@ import matplotlib.image
 import pytest
 from report_fixtures import FIGURE, TABLE, fail, measure, plan_of
 
-from obc.experiment import FigureSpec
-from obc.plan import ConfigError, Plan
-from obc.report.collect import collect
-from obc.report.figures import figure, missing_points, series
+from obc.analysis.collect import collect
+from obc.config.plan import Plan
+from obc.config.table import FigureSpec
+from obc.io.typed_yaml import ConfigError
+from obc.report.figures.grid import figure, missing_points, series
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from test_voc import CAT, make_year, one_image, read, xml
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint, location
-from obc.scale import VocData
+from obc.datasets.settings import VocData
 
 
 def split_file(root: Path) -> Path:

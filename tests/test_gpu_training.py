@@ -37,7 +37,7 @@ def test_the_stock_row_is_mmdetection_s_config_on_the_same_data_and_batches(
 ) -> None:
     from mmengine.config import Config
 
-    from obc.detector import BASE_CONFIGS
+    from obc.detector.model_config import BASE_CONFIGS
 
     monkeypatch.chdir(workspace.folder)
     plan = workspace.plan(scale="smoke")

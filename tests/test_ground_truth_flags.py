@@ -15,14 +15,13 @@ from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from PIL import Image
 
-from obc.datasets.manifest import index_dataset
-from obc.detector import build_config
-from obc.evaluate import evaluate
-from obc.metrics import average_precision, counts_difficult, difficult_ignored
-from obc.plan import load_plan
+from obc.config.load_plan import load_plan
+from obc.datasets.index import data_files, index_dataset
+from obc.datasets.settings import CocoData, Difficult, VocData
+from obc.evaluation.evaluate import evaluate
+from obc.evaluation.metrics import average_precision, counts_difficult, difficult_ignored
 from obc.report.captions import describe_data
-from obc.scale import CocoData, Difficult, VocData
-from obc.train import data_files
+from obc.training.mmdet_config import build_config
 
 READINGS = get_args(Difficult)  # gt, train_without, ignore
 SIZE = 80  # pixels: the training set leaves out images of less than 32
@@ -154,8 +153,8 @@ def test_an_evaluation_writes_the_metrics_of_its_reading_and_those_of_both(
         {"image_id": 1, "category_id": 8, "bbox": [10.0 * position, 0, 8, 30], "score": 0.9}
         for position in (0, 2)
     ]
-    monkeypatch.setattr("obc.evaluate.detect_in", lambda *_: (found, None))
-    monkeypatch.setattr("obc.evaluate.head_cost", lambda _: {})
+    monkeypatch.setattr("obc.evaluation.evaluate.detect_in", lambda *_: (found, None))
+    monkeypatch.setattr("obc.evaluation.evaluate.head_cost", lambda _: {})
     written = json.loads(evaluate(plan, run_id, 0, "regression", io.StringIO()).read_text())
     counted, ignored = (written[f"metrics_difficult_{how}"] for how in ("gt", "ignored"))
     assert (written["difficult"], ignored["AP"]) == (choice, pytest.approx(100))

@@ -15,7 +15,7 @@ from mmengine import ConfigDict
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.head import OBCHead, StageBinPredictor
+from obc.head.obc_head import OBCHead, StageBinPredictor
 
 TRAIN_CFG = ConfigDict(pos_weight=-1)
 SIX_LOGITS = {"num_bins": 4, "max_offset": 2}  # width 1, centres -1.5 -0.5 0.5 1.5 -2 2

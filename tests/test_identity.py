@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from obc.datasets import shapes
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.datasets.drawn import shapes
 from obc.datasets.errors import DatasetError
 from obc.datasets.hashes import FileHashes
 from obc.datasets.identity import fingerprint, location
-from obc.datasets.manifest import on_disk
-from obc.plan import Plan, load_plan
-from obc.scale import CocoData, ShapesData, VocData
+from obc.datasets.index import on_disk
+from obc.datasets.settings import CocoData, ShapesData, VocData
 
 ANNOTATIONS = {
     "voc": "VOC2007/Annotations/000003.xml",

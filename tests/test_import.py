@@ -22,14 +22,14 @@ from mmengine.logging import HistoryBuffer
 from report_fixtures import TABLE, measure, plan_of, run_folder, trained
 from torch import Tensor
 
-from obc.cli import main
-from obc.detector import model_config
-from obc.operations.imported import NotAStateDict, read_state_dict
-from obc.plan import Plan
-from obc.provenance import file_sha256
-from obc.records import is_imported
-from obc.report.freshness import weights_notes
-from obc.runs import training_lock
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.detector.model_config import model_config
+from obc.io.files import file_sha256
+from obc.operations.import_weights import NotAStateDict, read_state_dict
+from obc.runs.lock import training_lock
+from obc.runs.records import is_imported
+from obc.runs.staleness import weights_notes
 
 ROW = 2
 CLASSES = list("abcd")

@@ -21,8 +21,11 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dataset import pseudo_collate
 
 from obc.bins import OffsetBins
-from obc.evaluate import WeightsError, detect_in
-from obc.inside import (
+from obc.config.plan import Plan
+from obc.datasets.index import data_files
+from obc.detector.trained import WeightsError
+from obc.evaluation.evaluate import detect_in
+from obc.evaluation.head_view import (
     InsideError,
     TrainedDetector,
     box_ious,
@@ -32,8 +35,6 @@ from obc.inside import (
     look,
     target_offsets,
 )
-from obc.plan import Plan
-from obc.train import data_files
 
 # x: .6 at 0 and .4 at 2, so argmax 0 and expectation .8; y, w, h: all at 0.
 LEANING = torch.tensor([[0, 0, 0.6, 0.4, 0, 0, 0]] + [[0, 0, 1.0, 0, 0, 0, 0]] * 3)[None, :, None]

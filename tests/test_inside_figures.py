@@ -18,20 +18,14 @@ from inside_fixtures import OBJECT, PROPOSAL, made_up_view, save_untrained, untr
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.cli import main
-from obc.inside import HeadView, InsideError
-from obc.plan import Plan
-from obc.report.inside_figures import (
-    at_quantiles,
-    best_of_each_object,
-    beyond,
-    distributions,
-    iou_gain,
-    offset_error,
-    stage_boxes,
-    target_histogram,
-)
-from obc.report.shown_runs import shown_runs
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.evaluation.head_view import HeadView, InsideError
+from obc.report.inside.offset_distributions import distributions
+from obc.report.inside.selection import at_quantiles, best_of_each_object, iou_gain, offset_error
+from obc.report.inside.shown_runs import shown_runs
+from obc.report.inside.stages import stage_boxes
+from obc.report.inside.target_offsets import beyond, target_histogram
 
 FIGURES = ("calibration", "offset_distributions", "stages", "target_offsets")
 

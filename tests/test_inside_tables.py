@@ -12,8 +12,8 @@ from report_fixtures import TABLE, plan_of, run_folder, trained
 from torch import Tensor
 
 from obc.bins import OffsetBins
-from obc.report.inside_tables import ideal_table, reached, roi_table, stage_table
-from obc.report.shown_runs import NothingTrained, trained_with_bins
+from obc.notebook.head_tables import ideal_table, reached, roi_table, stage_table
+from obc.report.inside.shown_runs import NothingTrained, trained_with_bins
 
 
 def leaning(rois: int = 1, stages: int = 1) -> Tensor:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from obc.errors import SuiteError
-from obc.interruption import SAME_REQUEST, Interrupted, agreed, group_on_cpu, stop_requests
-from obc.runs import run_status, training_lock
+from obc.io.errors import SuiteError
+from obc.runs.lock import training_lock
+from obc.runs.status import run_status
+from obc.training.stop_signals import SAME_REQUEST, Interrupted, agreed, group_on_cpu, stop_requests
 
 
 @pytest.fixture(autouse=True)

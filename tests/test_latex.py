@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from report_fixtures import TABLE, fail, measure, plan_of
 
-from obc.plan import Plan
-from obc.report.tables import write
+from obc.config.plan import Plan
+from obc.report.tables.paper_tables import write
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("pdflatex"), reason="needs pdflatex (Debian: texlive-latex-recommended)"

@@ -20,11 +20,13 @@ from conftest import ENVIRONMENT, Workspace
 from mmengine.registry import DefaultScope
 from ranks import fail_on_rank_1, loss_curve
 
-from obc.detector import DataFiles, build_config
-from obc.launch import RankFailed, launch, rank_log
-from obc.plan import Plan, load_plan
-from obc.runs import run_status
-from obc.spec_errors import ConfigError
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.datasets.index import DataFiles
+from obc.io.typed_yaml import ConfigError
+from obc.runs.status import run_status
+from obc.training.distributed import RankFailed, launch, rank_log
+from obc.training.mmdet_config import build_config
 
 pytestmark = pytest.mark.xdist_group("train")
 
@@ -65,9 +67,9 @@ def test_two_processes_have_the_loss_curve_of_one(
 TOGETHER = """
 import sys
 from pathlib import Path
-from obc.launch import train_together
-from obc.plan import Plan
-from obc.sessions import claimed
+from obc.training.distributed import train_together
+from obc.config.plan import Plan
+from obc.training.sessions import claimed
 run = (Plan.load(Path(sys.argv[1])), sys.argv[2], 0)
 with claimed(*run, 2, 60, sys.stderr) as lock:
     train_together(*run, 2, sys.stderr, lock)
@@ -215,7 +217,7 @@ def test_a_rank_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
 STOPPED = """
 import sys
 from pathlib import Path
-from obc.launch import launch
+from obc.training.distributed import launch
 from ranks import stop_when_told
 launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
 """

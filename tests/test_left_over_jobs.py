@@ -11,7 +11,7 @@ import pytest
 from conftest import ENVIRONMENT, PROJECT, Workspace
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 
-from obc.slurm import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
+from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 MINE = "rule_train_wildcards_results_smoke_voc-1_0"
 
@@ -66,7 +66,7 @@ def test_a_slurm_that_does_not_answer_is_told_from_one_without_jobs(
 @pytest.fixture
 def stuck(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A queue with a job that nothing ends, and nobody who waits for it."""
-    monkeypatch.setattr("obc.slurm.CANCEL_SECONDS", 0.0)
+    monkeypatch.setattr("obc.operations.slurm_jobs.CANCEL_SECONDS", 0.0)
     queue.write_text(f"10|{tmp_path}|{MINE}\n")
     replace(tmp_path / "bin/scancel", "echo 'Access denied' >&2; exit 1")
     return queue
@@ -102,9 +102,9 @@ def test_a_job_that_ended_by_itself_is_no_error_though_scancel_does_not_know_it(
 
 NO_PATIENCE = """
 import sys
-import obc.slurm
+import obc.operations.slurm_jobs
 from snakemake.cli import main
-obc.slurm.CANCEL_SECONDS = 0.0
+obc.operations.slurm_jobs.CANCEL_SECONDS = 0.0
 main(sys.argv[1:])
 """
 FIGURE = Path("results/smoke/figures/losses.svg")

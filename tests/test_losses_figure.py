@@ -10,7 +10,7 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
-from obc.report.losses import BINS_OFFSET, BINS_SCORE, L2, LOOKS, curves, draw
+from obc.report.figures.losses import BINS_OFFSET, BINS_SCORE, L2, LOOKS, curves, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,4 +1,4 @@
-"""Index files, the manifest and the identity of a data set (obc.datasets.manifest)."""
+"""Index files, the manifest and the identity of a data set (obc.datasets.index)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from obc.datasets import shapes
+from obc.datasets.drawn import shapes
 from obc.datasets.errors import DatasetError
-from obc.datasets.manifest import fingerprint, index_dataset, on_disk
-from obc.scale import CocoData, ShapesData, VocData
+from obc.datasets.identity import fingerprint
+from obc.datasets.index import index_dataset, on_disk
+from obc.datasets.settings import CocoData, ShapesData, VocData
 
 LAYOUTS = ("voc", "coco")
 
@@ -153,7 +154,7 @@ def test_fingerprint_names_a_missing_annotation(tmp_path):
 
 def test_reading_data_imports_neither_torch_nor_mmdet():
     program = (
-        "import sys, obc.datasets.manifest, obc.datasets.shapes;"
+        "import sys, obc.datasets.index, obc.datasets.drawn.shapes;"
         "print([name for name in ('torch', 'mmdet', 'mmengine', 'cv2') if name in sys.modules])"
     )
     done = subprocess.run(

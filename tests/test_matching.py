@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from test_bootstrap import objects_and_detections, scene
 
-from obc.matching import DetectionsError, match, precision_at_recalls, true_positives
-from obc.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
+from obc.evaluation.matching import DetectionsError, match, precision_at_recalls, true_positives
+from obc.evaluation.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
 
 
 def iou(one: list[float], other: list[float]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from coco_reference import reference
 
-from obc.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
+from obc.evaluation.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
 
 
 def ground_truth(seed: int, images: int = 12, classes: int = 3) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from obc.box_losses import SmoothL1
-from obc.detector import DataFiles, build_config
-from obc.plan import load_plan
+from obc.config.box_losses import SmoothL1
+from obc.config.load_plan import load_plan
+from obc.datasets.index import DataFiles
+from obc.training.mmdet_config import build_config
 
 TABLE = yaml.safe_load((Path(__file__).parent / "mmdetection_1x.yaml").read_text())
 CLASSES = {"voc": 20, "coco": 80}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obc.datasets.numbering import original_id, renumbered
-from obc.metrics import average_precision
+from obc.evaluation.metrics import average_precision
 
 IDS: dict[str, Callable[[int], Any]] = {
     "from 0": lambda number: number - 1,

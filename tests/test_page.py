@@ -10,10 +10,10 @@ import pytest
 from page_fixtures import measured_plan
 from report_fixtures import TABLE, plan_of
 
-from obc.cli import main
-from obc.plan import Plan
+from obc.cli.main import main
+from obc.config.plan import Plan
 from obc.report.page import render
-from obc.report.provenance import Provenance
+from obc.report.provenance.measurements import Provenance
 
 
 class Page(HTMLParser):

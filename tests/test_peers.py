@@ -18,9 +18,14 @@ from mmengine.registry import DefaultScope
 from test_detectors import images, sample, tiny_model_config, total
 
 from obc.bins import OffsetBins
-from obc.detector import model_config
-from obc.peers import DistributionHead, IntegralBBoxCoder, VarianceBBoxCoder, VarianceHead
-from obc.plan import load_plan
+from obc.config.load_plan import load_plan
+from obc.detector.model_config import model_config
+from obc.detector.other_heads import (
+    DistributionHead,
+    IntegralBBoxCoder,
+    VarianceBBoxCoder,
+    VarianceHead,
+)
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BEYOND = load_plan({"scale": "smoke"}).tables["beyond_paper"]

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
-from obc.box_losses import L2, OffsetBin, SmoothL1
-from obc.experiment import RUN_ID_VERSION, Cascade, FigureSpec, RunSpec
-from obc.plan import load_plan, read_table
-from obc.report.captions import NOT_COMPARABLE, stamp
-from obc.scale import ShapesData, VocData, data_identity
-from obc.spec_errors import ConfigError
+from obc.config.box_losses import L2, OffsetBin, SmoothL1
+from obc.config.comparable import NOT_COMPARABLE
+from obc.config.load_plan import load_plan
+from obc.config.run import RUN_ID_VERSION, Cascade, RunSpec
+from obc.config.table import FigureSpec, read_table
+from obc.datasets.settings import ShapesData, VocData, data_identity
+from obc.io.typed_yaml import ConfigError
+from obc.report.captions import stamp
 
 SCALES = ("smoke", "mini", "paper")
 
@@ -399,7 +401,7 @@ def test_own_data_get_their_own_results_folder_and_only_their_tables(tmp_path: P
 
 
 def test_the_plan_file_reads_back_as_it_was(tmp_path: Path) -> None:
-    from obc.plan import Plan
+    from obc.config.plan import Plan
 
     plan = load_plan({"scale": "paper"})
     plan.save(tmp_path / "plan.json")

@@ -11,15 +11,15 @@ from mmengine.config import Config
 from torch import nn
 
 from obc.bins import OffsetBins
-from obc.plan import load_plan
-from obc.precision import (
+from obc.config.load_plan import load_plan
+from obc.config.scale import Runtime
+from obc.detector.precision import (
     OutOfMemory,
     PrecisionError,
     out_of_memory_explained,
     prepare,
     with_amp,
 )
-from obc.scale import Runtime
 
 
 class Detector(nn.Module):

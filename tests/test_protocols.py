@@ -12,12 +12,14 @@ import pytest
 from config_leaves import ABSENT, differences
 from mmengine.config import Config
 
-from obc.detector import BASE_CONFIGS, BASE_MODEL, DataFiles, build_config, model_config
-from obc.experiment import ResolvedRun
-from obc.plan import load_plan
-from obc.protocols import LAST_PIXEL, LEGACY_CODER, MODEL_EDITS, SCHEDULE, TRANSFORMS
-from obc.scale import Scale
-from obc.train_order import ORDER, seed_of
+from obc.config.load_plan import load_plan
+from obc.config.protocols import LAST_PIXEL, LEGACY_CODER, MODEL_EDITS, SCHEDULE, TRANSFORMS
+from obc.config.run import ResolvedRun
+from obc.config.scale import Scale
+from obc.datasets.index import DataFiles
+from obc.detector.model_config import BASE_CONFIGS, BASE_MODEL, model_config
+from obc.training.exact_resume import ORDER, seed_of
+from obc.training.mmdet_config import build_config
 
 DATA = DataFiles(Path("images"), Path("train.json"), Path("val.json"), tuple("abc"))
 

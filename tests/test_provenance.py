@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from report_fixtures import TABLE, plan_of, trained
 
-from obc import provenance
-from obc.provenance import TRAINING_CODE, code_digest, code_version
-from obc.records import DamagedRecord
-from obc.report.freshness import weights_notes
+from obc.io.files import DamagedRecord
+from obc.runs import versions as provenance
+from obc.runs.staleness import weights_notes
+from obc.runs.versions import TRAINING_CODE, code_digest, code_version
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digest_of(module: Path, text: str) -> str:
     module.write_text(text)
-    return code_digest((module.name,))
+    return code_digest((module.stem,))
 
 
 def test_comments_docstrings_and_layout_do_not_change_the_digest(package: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 import yaml
 from conftest import edit
 
-from obc.datasets.published import of_run, read_datasets, with_fetched_weights
-from obc.plan import Plan, load_plan
-from obc.spec_errors import ConfigError
+from obc.config.downloads import of_run, with_fetched_weights
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.datasets.published.catalogue import read_datasets
+from obc.io.typed_yaml import ConfigError
 
 PAPER_DATA = ("voc2007", "voc2012", "coco_annotations", "coco_train2017", "coco_val2017")
 

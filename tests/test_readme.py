@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from obc.detector import BASE_CONFIGS
+from obc.detector.model_config import BASE_CONFIGS
 
 README = Path("README.md").read_text()
 
@@ -39,7 +39,7 @@ def test_the_head_works_in_a_config_as_shown(tmp_path: Path) -> None:
 
 
 def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
-    from obc.table_file import read_table
+    from obc.config.table import read_table
 
     table = tmp_path / "table3.yaml"
     text = Path("config/experiments/table3.yaml").read_text()
@@ -57,14 +57,14 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_every_config_key_is_explained() -> None:
-    from obc.plan import SuiteConfig
+    from obc.config.plan import SuiteConfig
 
     reference = Path("docs/configuration.md").read_text()
     assert not [key for key in SuiteConfig.model_fields if f"`{key}`" not in reference]
 
 
 def test_every_box_switch_is_in_the_notes() -> None:
-    from obc.box_losses import OffsetBin
+    from obc.config.box_losses import OffsetBin
 
     text = Path("docs/reproduction-notes.md").read_text()
     methods = {"loss", "max_offset", "num_bins", "num_stages"}  # what the paper itself varies

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from report_fixtures import measure, plan_of
 
-from obc.plan import Plan
-from obc.report.compared import _nearest, _nearest_legend
-from obc.report.resemblance import Resemblance, resemblances
-from obc.spec_errors import ConfigError
+from obc.analysis.resemblance import Resemblance, resemblances
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
+from obc.report.tables.row_differences import _nearest, _nearest_legend
 
 # The paper's steps from K = 1: K = 2 (+2, -1, +6), K = 3 (+1, -1, +3).
 PAPER = """

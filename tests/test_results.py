@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from report_fixtures import FIGURE, TABLE, measure, plan_of
 
-from obc.report.coloured import ColouredTable, ColouredVerdicts, background, square
-from obc.report.results import (
+from obc.notebook.coloured_tables import ColouredTable, ColouredVerdicts, background, square
+from obc.notebook.read_results import (
     ResultsMissing,
     ap_against_iou,
     figures,
@@ -22,7 +22,7 @@ from obc.report.results import (
     read_verdicts,
     table_paths,
 )
-from obc.report.tables import write, write_long
+from obc.report.tables.paper_tables import write, write_long
 
 REFERENCE = Path("results/reference")
 

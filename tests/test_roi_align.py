@@ -7,7 +7,7 @@ import torch
 from mmcv.ops import RoIAlign
 from torch import Tensor
 
-from obc.roi_align import SeparableRoIAlign, SeparableRoIExtractor, axis_weights
+from obc.detector.roi_align import SeparableRoIAlign, SeparableRoIExtractor, axis_weights
 
 STRIDE = 4
 

@@ -12,7 +12,7 @@ from mmengine import ConfigDict
 from test_head import sampled
 from torch import Tensor, nn
 
-import obc.roi_head  # noqa: F401
+import obc.head.roi_head  # noqa: F401
 from obc.bins import IGNORED
 
 CHANNELS, CLASSES, SIDE = 4, 3, 2

@@ -19,7 +19,7 @@ from mmengine.structures import InstanceData
 from test_drop_in import CLASS_SPECIFIC, EXAMPLES, FASTER, MASK, SHAPES, SOFT_NMS, TTA, small_model
 from torch import Tensor, nn
 
-from obc.roi_head import OBCRoIHead
+from obc.head.roi_head import OBCRoIHead
 
 SIDE = 64
 BOXES_OF = pytest.mark.parametrize(

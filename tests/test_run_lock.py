@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from obc.plan import Plan, load_plan
-from obc.runs import RunBusy, training_lock
-from obc.sessions import Version, claimed, training_version
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.runs.lock import RunBusy, training_lock
+from obc.training.sessions import Version, claimed, training_version
 
 
 def test_a_patient_process_gets_the_run_when_the_other_is_done(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_training_on_two_gpus_that_finds_its_run_finished_asks_for_none(
     folder = plan.run_folder(initial(plan), 0)
     with training_lock(folder):
         process = subprocess.Popen(
-            [sys.executable, "-m", "obc.cli", "train", tmp_path / "plan.json", initial(plan),
+            [sys.executable, "-m", "obc", "train", tmp_path / "plan.json", initial(plan),
              "--again", "--wait", "60"],
             env={**os.environ, "PATH": str(tmp_path)},  # where no nvidia-smi is
             stderr=subprocess.PIPE,
@@ -154,5 +155,5 @@ def open_by(process: subprocess.Popen[str], path: Path) -> bool:
 
 
 def test_a_run_is_claimed_before_anything_starts_cuda() -> None:
-    check = "import sys, obc.cli, obc.sessions; assert not {'mmengine', 'mmdet'} & set(sys.modules)"
+    check = "import sys, obc.cli.main, obc.training.sessions; assert not {'mmengine', 'mmdet'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from obc.datasets import shapes
-from obc.datasets.outlines import CLASSES, clip_outline, coverage, polygon_area, posed_outline
-from obc.datasets.scenes import DIFFICULT, FULLY_ANNOTATED
-from obc.scale import ShapesData
+from obc.datasets.drawn import shapes
+from obc.datasets.drawn.outlines import CLASSES, clip_outline, coverage, polygon_area, posed_outline
+from obc.datasets.drawn.scenes import DIFFICULT, FULLY_ANNOTATED
+from obc.datasets.settings import ShapesData
 
 poses = st.tuples(st.sampled_from(CLASSES), st.floats(6, 60), st.integers(0, 2**32 - 1))
 

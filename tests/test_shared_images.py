@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_voc import CAT, make_year
 
+from obc.config.load_plan import load_plan
 from obc.datasets.errors import DatasetError
-from obc.datasets.manifest import index_dataset
+from obc.datasets.index import index_dataset
+from obc.datasets.settings import CocoData, VocData
 from obc.datasets.shared_images import shared_images
-from obc.plan import load_plan
-from obc.scale import CocoData, VocData
-from obc.spec_errors import ConfigError
+from obc.io.typed_yaml import ConfigError
 
 
 def link(source: Path, target: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
-from obc.cli import main
-from obc.plan import ConfigError, load_plan
+from obc.cli.main import main
+from obc.config.load_plan import load_plan
+from obc.io.typed_yaml import ConfigError
 
 
 def failing(raw: dict, folder: Path) -> str:

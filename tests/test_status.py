@@ -15,19 +15,11 @@ from typing import Any
 import pytest
 from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
-from obc.cli import main
-from obc.operations.status import (
-    CLEAR_SCREEN,
-    RunState,
-    duration,
-    render,
-    states,
-    summary,
-    watch,
-)
-from obc.plan import Plan
-from obc.records import failure_noted
-from obc.runs import training_lock
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.operations.status import CLEAR_SCREEN, RunState, duration, render, states, summary, watch
+from obc.runs.lock import training_lock
+from obc.runs.records import failure_noted
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 PROGRESS = {

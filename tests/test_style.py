@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from obc.box_losses import L2, OffsetBin, SmoothL1
-from obc.report import style
+from obc.config.box_losses import L2, OffsetBin, SmoothL1
+from obc.report.figures import style
 
 COLOURS = ("REGRESSION", "SQUARED", "BINS", "HIERARCHY", "EXPECTATION", "ARGMAX", "TRUTH")
 

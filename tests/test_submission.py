@@ -15,10 +15,11 @@ from mmdet.utils import register_all_modules
 from PIL import Image
 from pycocotools.coco import COCO
 
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
-from obc.detector import model_config
-from obc.plan import Plan, load_plan
-from obc.submission import images_of_test_dev, submit
+from obc.detector.model_config import model_config
+from obc.evaluation.test_dev import images_of_test_dev, submit
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "brush"}]
 IMAGES = {1: "000000000001.jpg", 581929: "000000581929.jpg"}

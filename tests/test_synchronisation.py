@@ -21,9 +21,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from obc.coder import OffsetBinBBoxCoder
-from obc.head import OBCHead
-from obc.roi_head import OBCRoIHead
+from obc.head.coders import OffsetBinBBoxCoder
+from obc.head.obc_head import OBCHead
+from obc.head.roi_head import OBCRoIHead
 
 NUM_ROIS = sum(len(positives) + len(negatives) for positives, negatives in BATCH)
 DEVICES = [

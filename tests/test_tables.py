@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_fixtures import FIGURE, TABLE, fail, measure, plan_of
 
-from obc.plan import Plan
-from obc.report.collect import COLUMNS, IncompleteError, collect
-from obc.report.tables import escape_latex, render, write, write_long
+from obc.analysis.collect import COLUMNS, IncompleteError, collect
+from obc.config.plan import Plan
+from obc.report.escape import escape_latex
+from obc.report.tables.paper_tables import render, write, write_long
 
 
 @pytest.fixture

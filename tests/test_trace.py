@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from report_fixtures import FIGURE, TABLE, fail, measure, plan_of, run_folder, trained
 
-from obc.cli import main
-from obc.plan import ConfigError, Plan
-from obc.provenance import file_sha256
-from obc.report import provenance, tables
-from obc.report.provenance import Provenance, trace_back
-from obc.report.trace import NumberMismatch, compare, find_row, trace
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.io.files import file_sha256
+from obc.io.typed_yaml import ConfigError
+from obc.report.provenance import measurements as provenance
+from obc.report.provenance.measurements import Provenance, trace_back
+from obc.report.provenance.trace import NumberMismatch, compare, find_row, trace
+from obc.report.tables import paper_tables as tables
 
 TWINS = """
 title: Twins

@@ -14,10 +14,11 @@ from coco_reference import reference
 from conftest import Workspace
 from mmengine.registry import DefaultScope
 
-from obc.plan import Plan
-from obc.provenance import file_sha256
-from obc.runs import RunBusy, run_status, training_lock
-from obc.train import MissingPackage, require_weights_source
+from obc.config.plan import Plan
+from obc.io.files import file_sha256
+from obc.runs.lock import RunBusy, training_lock
+from obc.runs.status import run_status
+from obc.training.train import MissingPackage, require_weights_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
 
@@ -126,7 +127,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> Non
 
 
 def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None:
-    monkeypatch.setattr("obc.train.find_spec", lambda name: None)
+    monkeypatch.setattr("obc.training.train.find_spec", lambda name: None)
     require_weights_source(None)
     with pytest.raises(MissingPackage, match=r"torchvision:.*pip install torchvision"):
         require_weights_source("torchvision://resnet50")
@@ -136,8 +137,9 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    from obc.evaluate import detect, load_model
-    from obc.metrics import average_precision
+    from obc.detector.trained import load_model
+    from obc.evaluation.evaluate import detect
+    from obc.evaluation.metrics import average_precision
 
     _, _, folder = trained
     config = Config.fromfile(folder / "config.py")

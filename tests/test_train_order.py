@@ -16,8 +16,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 
-from obc.atomic import write_json
-from obc.train_order import (
+from obc.io.files import write_json
+from obc.training.exact_resume import (
     AUGMENTATION,
     ORDER,
     STEP,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_voc import make_year
 
 from obc.datasets.errors import DatasetError
+from obc.datasets.settings import VocData
 from obc.datasets.trained_on import count_trained_on
-from obc.metrics import average_precision
-from obc.scale import VocData
+from obc.evaluation.metrics import average_precision
 
 
 def indexed(root: Path, train: foreign.Content, val: foreign.Content | None = None):

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from report_fixtures import fail, plan_of, run_folder, trained
 
-from obc.cli import main
-from obc.plan import Plan
-from obc.report.training_curves import LogError, curves, draw, read_curve
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.report.figures.training_curves import LogError, curves, draw, read_curve
 
 TABLE = """
 title: Components

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from obc.datasets import shapes, voc
+from obc.datasets import voc
+from obc.datasets.drawn import shapes
 from obc.datasets.errors import DatasetError
-from obc.scale import ShapesData, VocData
+from obc.datasets.settings import ShapesData, VocData
 
 CAT = ("cat", (11, 6, 30, 25), 0)
 

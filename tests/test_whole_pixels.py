@@ -16,8 +16,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from obc.roi_align import SeparableRoIAlign
-from obc.whole_pixels import (
+from obc.detector.roi_align import SeparableRoIAlign
+from obc.detector.whole_pixels import (
     WholePixelAnnotations,
     WholePixelDeltaCoder,
     WholePixelFlip,

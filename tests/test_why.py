@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
-from obc.cli import main
+from obc.cli.main import main
+from obc.config.plan import Plan
+from obc.io.typed_yaml import ConfigError
 from obc.operations.why import explain_run, find_run, last_lines
-from obc.plan import Plan
-from obc.records import failure_noted
-from obc.runs import training_lock
-from obc.spec_errors import ConfigError
+from obc.runs.lock import training_lock
+from obc.runs.records import failure_noted
 
 FILE = Path("results/smoke/plan.json")
 

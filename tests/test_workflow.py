@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import BIN, PROJECT, Workspace, edit
 
-from obc.plan import load_plan
+from obc.config.load_plan import load_plan
 
 pytestmark = pytest.mark.xdist_group("workflow")
 

@@ -4,7 +4,7 @@ A process of its own that imports everything once and forks a child for each ses
 session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
 name: [[signal, pattern, delay], ...]}}. Sessions of `obc train` are started until one ends by
 itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
-folder. The pattern `call <name>` is the moment when obc.train calls that function. A finished run
+folder. The pattern `call <name>` is the moment when obc.training.train calls that function. A finished run
 is moved to `<folder>/<name>`; if it finished before all its signals were sent, the training starts
 anew, as `<name>-2` and so on. Prints, for each training, its sessions: exit status (negative: died
 of that signal), and what `work/interrupted.json` says if it is there.
@@ -21,9 +21,9 @@ import traceback
 from itertools import count
 from pathlib import Path
 
-import obc.train
-from obc.cli import main
-from obc.plan import Plan
+import obc.training.train
+from obc.cli.main import main
+from obc.config.plan import Plan
 
 
 def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
@@ -50,7 +50,7 @@ def session(script: dict, interruption: list | None, run_folder: Path) -> dict:
 
 def kill_at_call(function: str, name: str) -> None:
     number = signal.Signals["SIG" + name]
-    setattr(obc.train, function, lambda *arguments: os.kill(os.getpid(), number))
+    setattr(obc.training.train, function, lambda *arguments: os.kill(os.getpid(), number))
 
 
 def train(script: dict) -> None:

@@ -15,7 +15,7 @@ from obc.datasets.coco_structure import REQUIRED, Entry, structure_problems
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.images import ImageCheck, check_image
 from obc.datasets.parallel import parallel_map
-from obc.scale import CocoData
+from obc.datasets.settings import CocoData
 
 _MAX_OVERHANG = 2.0  # pixels a box may reach over its image: COCO's polygons do, clipped
 

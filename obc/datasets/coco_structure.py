@@ -19,7 +19,6 @@ REQUIRED = {
 }
 _LARGEST = 1e15  # pixels; beyond, sums of coordinates lose their digits
 _EXACT = 2**53  # whole numbers up to this are themselves when a program reads them as floats
-
 Entry = dict[str, Any]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from obc.errors import SuiteError
+from obc.io.errors import SuiteError
 
 _SHOWN = 10
 

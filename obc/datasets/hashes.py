@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from obc.atomic import write_text
 from obc.datasets.errors import DatasetError
+from obc.io.files import write_text
 
 # A file written so short a time ago may be written again without a later modification time.
 _SETTLED_NS = 2_000_000_000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from obc.datasets import coco, voc
 from obc.datasets.hashes import FileHashes
-from obc.scale import CocoData, VocData
+from obc.datasets.settings import CocoData, VocData
 
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}  # file managers leave them; hidden files count no more
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 Entry = dict[str, Any]
-
 ORIGINAL = "original_id"
 
 

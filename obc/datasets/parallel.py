@@ -10,7 +10,6 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 _SECONDS_BETWEEN_LINES = 5.0
 _CHUNK = 32
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from obc.datasets.parallel import parallel_map
-from obc.provenance import file_sha256
+from obc.io.files import file_sha256
 
 
 def image_hashes(root: Path, index: dict[str, Any], workers: int) -> dict[str, str]:

@@ -19,10 +19,9 @@ from typing import Any
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.images import check_image
 from obc.datasets.parallel import parallel_map
-from obc.scale import VOC_CLASSES, VocData
+from obc.datasets.settings import VOC_CLASSES, VocData
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
-
 _IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".bmp", ".BMP")
 _DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
 _FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")

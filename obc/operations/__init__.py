@@ -1,1 +1,1 @@
-"""Before, during and after a training: what it will cost, how far it is, what went wrong."""
+"""Around the runs: plan, costs, status, reasons, checks of the machine, imported weights."""

@@ -19,20 +19,22 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from obc.datasets.acquire import problem, space_wanted, state
-from obc.datasets.download import by_disk
+from obc.config.downloads import of_run
+from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
-from obc.datasets.manifest import fingerprint
-from obc.datasets.published import Published, of_data, of_run
-from obc.errors import SuiteError
-from obc.operations.estimate import bytes_to_come
-from obc.plan import Plan
-from obc.records import read_record
-from obc.scale import DatasetName, ShapesData
+from obc.datasets.identity import fingerprint
+from obc.datasets.published.catalogue import Published, of_data
+from obc.datasets.published.download import by_disk
+from obc.datasets.published.fetch import problem, space_wanted, state
+from obc.datasets.settings import DatasetName, ShapesData
+from obc.io.errors import SuiteError
+from obc.io.files import read_record
+from obc.operations.costs import bytes_to_come
 
 Verdict = Literal["OK", "WARN", "FAIL"]
-
 PYTHONS = ((3, 11), (3, 12))
+
+
 # As pyproject.toml pins them: other releases of these have other defaults, so other numbers.
 PINNED = {"onedl-mmdetection": "3.5.1", "onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12"}
 LEAST_FREE_BYTES = 2e9

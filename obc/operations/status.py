@@ -13,7 +13,9 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel, ValidationError
 from tabulate import tabulate
 
-from obc.operations.estimate import (
+from obc.config.plan import Plan
+from obc.io.files import read_json, read_record
+from obc.operations.costs import (
     Rate,
     device_of,
     finished_rates,
@@ -22,11 +24,11 @@ from obc.operations.estimate import (
     throughput,
     training_seconds,
 )
-from obc.plan import Plan
-from obc.records import evaluation_failure, read_json, read_record
-from obc.runs import run_status, shown_tables
+from obc.runs.records import evaluation_failure
+from obc.runs.status import run_status, shown_tables
 
 State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
+
 
 # `progress.json` is written every few seconds; a GPU that hangs or a full disk shows as silence.
 SILENT_MINUTES = 5.0

@@ -7,15 +7,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from obc.datasets.published import needed
-from obc.operations.estimate import is_done, not_evaluated
+from obc.config.downloads import needed
+from obc.config.plan import Plan
+from obc.io.files import read_record
+from obc.io.typed_yaml import ConfigError
+from obc.operations.costs import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
-from obc.plan import Plan
-from obc.provenance import TRAINING_CODE, code_digest
-from obc.records import evaluation_failure, last_lines, read_record
-from obc.report.freshness import other_versions
-from obc.runs import run_status
-from obc.spec_errors import ConfigError
+from obc.runs.records import evaluation_failure, last_lines
+from obc.runs.staleness import other_versions
+from obc.runs.status import run_status
+from obc.runs.versions import TRAINING_CODE, code_digest
 
 
 def find_run(plan: Plan, beginning: str) -> str:

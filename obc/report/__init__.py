@@ -1,1 +1,1 @@
-"""From what the runs wrote to the paper's tables and figures, each number beside the paper's."""
+"""From verdicts to pages: tables, figures, captions, the HTML page."""

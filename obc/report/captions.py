@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from obc.experiment import Row, TableSpec
-from obc.plan import Plan
-from obc.scale import CocoData, Data, ShapesData, VocData
+from obc.config.comparable import NOT_COMPARABLE, is_comparable
+from obc.config.plan import Plan
+from obc.config.table import TableSpec
+from obc.datasets.settings import CocoData, Data, ShapesData, VocData
 
-NOT_COMPARABLE = "Not comparable with the paper's numbers."
 DIFFICULT = {
     "gt": "counted as ground truth",
     "train_without": "not trained on and counted as ground truth",
@@ -37,12 +37,6 @@ def signed(number: float) -> str:
     A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
     """
     return f"{number:+.1f}".replace("-", "−")
-
-
-def row_label(row: Row) -> str:
-    """A row's label with its further columns, e.g. `Bin Classification (Expectation ✓)`."""
-    columns = [f"{name} {value}" for name, value in row.columns.items() if value]
-    return f"{row.label} ({', '.join(columns)})" if columns else row.label
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:
@@ -86,13 +80,6 @@ def badge(plan: Plan, table: TableSpec) -> str:
     if plan.scale.name == "paper":
         return "Paper scale" if is_comparable(plan, table) else f"Paper scale. {NOT_COMPARABLE}"
     return f"{plan.scale.name.upper()} scale. {NOT_COMPARABLE}"
-
-
-def is_comparable(plan: Plan, table: TableSpec) -> bool:
-    """Whether the numbers may be set against the paper's: scale `paper` on the published data."""
-    data = plan.scale.data[table.dataset]
-    published = not isinstance(data, ShapesData) and data.expected_train_images is not None
-    return plan.scale.name == "paper" and published and not plan.config.change
 
 
 def describe_data(data: Data) -> str:

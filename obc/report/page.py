@@ -20,19 +20,22 @@ import pandas as pd
 from docutils.core import publish_parts
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from obc.atomic import write_text
-from obc.experiment import METRICS, TableSpec
-from obc.plan import Plan
-from obc.records import last_lines
-from obc.report.captions import NOT_COMPARABLE, is_comparable, sentence, stamp, title
-from obc.report.claims import HEADER, LEGEND, SYMBOLS, claim_lines
-from obc.report.collect import collect, summarise
-from obc.report.provenance import Measurement, Provenance, TracedRun, trace_back
-from obc.report.tables import Cell, printed_cells, table_notes
-from obc.report.trace import UNKNOWN, run_facts
-from obc.runs import RunStatus, shown_tables
+from obc.analysis.collect import collect, summarise
+from obc.config.comparable import NOT_COMPARABLE, is_comparable
+from obc.config.plan import Plan
+from obc.config.table import METRICS, TableSpec
+from obc.io.files import write_text
+from obc.report.captions import sentence, stamp, title
+from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
+from obc.report.provenance.trace import UNKNOWN, run_facts
+from obc.report.tables.claims import HEADER, LEGEND, SYMBOLS, claim_lines
+from obc.report.tables.paper_tables import Cell, printed_cells, table_notes
+from obc.runs.records import last_lines
+from obc.runs.status import RunStatus, shown_tables
 
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
+
+
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
 MANY = 12  # lines of a further table; more are folded away

@@ -8,26 +8,25 @@ from typing import get_args
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from obc.datasets.published import of_data, of_run, read_datasets
-from obc.errors import SuiteError
-from obc.experiment import Decode
-from obc.memory import KEPT_MEMORY
-from obc.plan import load_plan
-from obc.provenance import (
-    CLAIMS_CODE,
-    DATA_CODE,
+from obc.datasets.published.catalogue import of_data, read_datasets
+from obc.config.downloads import of_run
+from obc.io.errors import SuiteError
+from obc.config.run import Decode
+from obc.training.memory import KEPT_MEMORY
+from obc.config.load_plan import load_plan
+from obc.runs.versions import (
+    DRAWING_CODE,
     EVALUATION_CODE,
     INDEX_CODE,
-    MATCHING_CODE,
     PACKAGE,
-    REPORT_CODE,
     TRAINING_CODE,
+    code_behind,
     code_digest,
 )
-from obc.records import is_imported
-from obc.report.shown_runs import shown_runs
-from obc.scale import ShapesData
-from obc.slurm import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
+from obc.runs.records import is_imported
+from obc.report.inside.shown_runs import shown_runs
+from obc.datasets.settings import ShapesData
+from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(
@@ -99,6 +98,11 @@ def cancel_jobs_of_a_killed_snakemake():
         raise WorkflowError(str(error)) from None
     if cancelled:
         logger.info(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
+
+
+def shown_by(module):
+    """Digest of the module that writes an output, with what it imports to compute and draw it."""
+    return code_digest(code_behind(module))
 
 
 def shapes_settings(folder):

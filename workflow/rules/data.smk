@@ -12,7 +12,7 @@ rule draw:
     threads: 2
     params:
         settings=lambda wildcards: shapes_settings(wildcards.drawn),
-        code=code_digest(DATA_CODE),
+        code=code_digest(DRAWING_CODE),
     shell:
         "obc draw data/shapes/{wildcards.drawn} --settings {params.settings:q}"
         " --workers {threads} 2> {log}"

@@ -27,7 +27,7 @@ rule curves:
         plan=PLAN_FILE,
         table=DETECTIONS_TABLE,
         spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
-        code=code_digest((*REPORT_CODE, *MATCHING_CODE)),
+        code=shown_by("report.figures.curves"),
     shell:
         "obc curves {params.plan} {params.table} > {log} 2>&1"
 
@@ -60,6 +60,6 @@ rule diagnosis:
         plan=PLAN_FILE,
         table=DETECTIONS_TABLE,
         spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
-        code=code_digest((*REPORT_CODE, *MATCHING_CODE, "bins.py")),
+        code=shown_by("report.figures.diagnosis"),
     shell:
         "obc diagnosis {params.plan} {params.table} > {log} 2>&1"

@@ -21,7 +21,7 @@ rule figure4:
         ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
-        code=code_digest(("bins.py", "report/bin_construction.py", "report/style.py")),
+        code=shown_by("report.figures.bin_construction"),
     shell:
         "obc figure4 {params.folder:q} > {log} 2>&1"
 
@@ -47,7 +47,7 @@ if PLAN.example_rows:
         params:
             plan=PLAN_FILE,
             spec=PLAN.table_digest(PLAN.config.examples.table),
-            code=code_digest(REPORT_CODE),
+            code=shown_by("report.figures.example_images"),
         shell:
             "obc figure6 {params.plan} > {log} 2>&1"
 
@@ -73,6 +73,6 @@ if "table1" in PLAN.tables:
         params:
             plan=PLAN_FILE,
             spec=PLAN.table_digest("table1"),
-            code=code_digest(REPORT_CODE),
+            code=shown_by("report.figures.training_curves"),
         shell:
             "obc training-curves {params.plan} table1 > {log} 2>&1"

@@ -1,14 +1,3 @@
-INSIDE_CODE = tuple(
-    f"report/{name}.py"
-    for name in (
-        "calibration",
-        "captions",
-        "inside_figures",
-        "look_inside",
-        "shown_runs",
-        "style",
-    )
-)
 INSIDE_FIGURES = {
     "stages": "Figure 3 on a real example: stage by stage",
     "offset_distributions": "Learned offset distributions",
@@ -45,6 +34,6 @@ rule inside:
         gpu=min(1, PLAN.gpus_per_run),
     params:
         plan=PLAN_FILE,
-        code=code_digest(("inside.py", *INSIDE_CODE, *EVALUATION_CODE)),
+        code=shown_by("report.inside.write"),
     shell:
         "obc inside {params.plan} > {log} 2>&1"

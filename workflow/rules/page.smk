@@ -18,6 +18,6 @@ rule page:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
         captions=lambda wildcards: str(Path(workflow.basedir) / "workflow" / "report"),
-        code=code_digest(REPORT_CODE),
+        code=shown_by("report.page"),
     shell:
         "obc report {params.plan} --captions {params.captions:q} 2>&1 | tee {log}"

@@ -32,7 +32,7 @@ rule table:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
         caption=lambda wildcards: caption(wildcards.table),
-        code=code_digest(REPORT_CODE),
+        code=shown_by("report.tables.paper_tables"),
     shell:
         "obc table {params.plan} {wildcards.table} > {log} 2>&1"
 
@@ -60,7 +60,7 @@ rule compared:
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
-        code=code_digest(CLAIMS_CODE),
+        code=shown_by("report.tables.row_differences"),
     shell:
         "obc compared {params.plan} {wildcards.table} --workers {threads} 2>&1 | tee {log}"
 
@@ -77,7 +77,7 @@ rule all_csv:
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
-        code=code_digest(REPORT_CODE),
+        code=shown_by("report.tables.paper_tables"),
     shell:
         "obc table {params.plan} --long > {log} 2>&1"
 
@@ -103,7 +103,7 @@ rule figure:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
         caption=lambda wildcards: caption(wildcards.figure),
-        code=code_digest(REPORT_CODE),
+        code=shown_by("report.figures.grid"),
     shell:
         "obc figure {params.plan} {wildcards.figure} > {log} 2>&1"
 
@@ -124,7 +124,7 @@ rule losses:
         ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
-        code=code_digest(("bins.py", "report/analytic.py", "report/losses.py", "report/style.py")),
+        code=shown_by("report.figures.losses"),
     shell:
         "obc losses {params.folder:q} > {log} 2>&1"
 
@@ -150,7 +150,7 @@ rule claims_report:
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
-        code=code_digest(CLAIMS_CODE),
+        code=shown_by("report.tables.claims"),
     shell:
         "obc claims {params.plan} --workers {threads} 2>&1 | tee {log}"
 

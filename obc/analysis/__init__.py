@@ -1,0 +1,1 @@
+"""From metrics to verdicts: collected numbers, intervals, spreads, judged claims."""

@@ -1,0 +1,205 @@
+"""How far a difference in average precision can be trusted: a paired bootstrap over test images.
+
+Two things vary when a comparison is made again: the test images and the trainings. The images are
+resampled with replacement, the same draw for every evaluation of a data set, so that an image
+that is hard for both sides moves both and leaves their difference alone. The trainings are
+measured by repeating them with other seeds. All seeds share the test images, so the spread of
+bootstrap differences (images, trainings given) and the spread between seeds (trainings, images
+given) are different variances, and the variance of the difference is their sum. What images and
+trainings do only together is in both: the sum errs on the side of caution.
+
+Detections are matched to objects once (`obc.evaluation.matching`); a resample only counts image i
+w_i times instead of once. That equals an evaluation of a data set with w_i copies of image i (ids
+in the order of the images):
+
+- Matching, and the limit of detections an image, look at one image at a time; copies match alike.
+- Copies of a detection have equal scores and so stand next to each other. Of w true positives
+  after tp true and fp false ones, the c-th has the precision (tp + c) / (tp + c + fp), which
+  grows with c, and recall grows with c too. AP takes at each recall the best precision at that
+  recall or above, so the last copy stands for all of them.
+- Copies of a false positive lower precision and leave recall alone: only their number counts.
+- With w_i = 0 a point repeats the recall of the one before it at no better precision.
+
+The one exception: detections of one class in one image with exactly equal scores. The copies of
+such a group interleave, here they stay in the evaluator's order, as arbitrary as any.
+
+Shape shorthand: B resamples, C classes, D detections of a class, I images, P true positives, T IoU
+thresholds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from obc.config.table import METRICS
+from obc.evaluation.matching import ClassMatches, Matches
+from obc.evaluation.metrics import IOU_THRESHOLDS
+
+_AT_IOU = {f"AP{round(100 * iou)}": index for index, iou in enumerate(IOU_THRESHOLDS)}
+RESAMPLED_METRICS = ("AP", *(name for name in METRICS if name in _AT_IOU))
+
+
+# As the evaluator writes them: some differ from k / 100 in the last bit, which decides whether a
+# recall of exactly k / 100 reaches them.
+_RECALLS = np.linspace(0, 1, 101)
+
+
+# Resamples handled at once: few enough for the processor's cache, enough to hide NumPy's overhead.
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a difference; all in the unit of the difference."""
+
+    low: float
+    high: float
+    standard_error: float
+
+
+def image_weights(num_images: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each image is drawn when as many as there are are drawn with replacement.
+
+    Returns:
+        (B, I) int32; every row sums to I.
+
+    Raises:
+        ValueError: fewer than one image or resample.
+    """
+    if num_images < 1 or resamples < 1:
+        raise ValueError(f"{num_images} images, {resamples} resamples: must be at least 1 each")
+    random = np.random.default_rng(seed)
+    chances = np.full(num_images, 1 / num_images)
+    return random.multinomial(num_images, chances, size=resamples).astype(np.int32)
+
+
+def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Average precision of each resample, as evaluating its images, with copies, would give it.
+
+    Args:
+        weights: (B, I) integers >= 0, how often each resample has each image, see `image_weights`;
+            all ones give what `obc.evaluation.metrics.average_precision` gives.
+
+    Returns:
+        By name of `RESAMPLED_METRICS`: (B,) percent, the mean over the classes that have objects
+        in the resample; NaN where none has.
+
+    Raises:
+        ValueError: weights that are not integers of that shape and range.
+    """
+    images = len(matches.image_ids)
+    if (
+        weights.ndim != 2
+        or weights.shape[1] != images
+        or not np.issubdtype(weights.dtype, np.integer)
+        or (weights < 0).any()
+    ):
+        raise ValueError(
+            f"weights of shape {weights.shape}, {weights.dtype}: must be integers >= 0 "
+            f"of shape (resamples, {images})"
+        )
+    weights = weights.astype(np.int32)
+    chunks = [weights[at : at + _CHUNK] for at in range(0, len(weights), _CHUNK)]
+    by_class = np.stack(
+        [np.hstack([_class_ap(each, chunk) for chunk in chunks]) for each in matches.classes]
+    )  # (C, T, B)
+    with np.errstate(invalid="ignore"):
+        mean = 100 * np.nansum(by_class, axis=0) / np.isfinite(by_class).sum(axis=0)
+    at_iou = {name: mean[_AT_IOU[name]] for name in RESAMPLED_METRICS[1:]}
+    return {"AP": mean.mean(axis=0), **at_iou}
+
+
+def difference_interval(
+    bootstrap_differences: np.ndarray,
+    difference: float,
+    seed_variance: float,
+    seed_degrees: float,
+    confidence: float = 0.95,
+) -> Interval:
+    """Confidence interval of a difference, over test images and trainings.
+
+    `difference` +- q * standard error, its square the bootstrap's variance plus the seeds'. q is
+    Student's t quantile with Satterthwaite's degrees of freedom for that sum,
+    (v_boot + v_seed)^2 / (v_seed^2 / seed_degrees), the bootstrap's own being unlimited.
+
+    Args:
+        bootstrap_differences: (B,) the difference in each resample, B >= 2.
+        difference: on all images.
+        seed_variance: variance of `difference` (a mean over seeds) from training to training.
+        seed_degrees: degrees of freedom that `seed_variance` was estimated with; 0: there is no
+            estimate, the variance must be 0 and the interval covers the test images only.
+        confidence: in (0, 1).
+
+    Raises:
+        ValueError: a value that is not finite or outside of its range.
+    """
+    if len(bootstrap_differences) < 2 or not np.isfinite(bootstrap_differences).all():
+        raise ValueError(
+            f"{len(bootstrap_differences)} bootstrap differences, "
+            f"{np.isfinite(bootstrap_differences).sum()} finite: must be at least 2, all finite"
+        )
+    if not math.isfinite(difference):
+        raise ValueError(f"difference {difference}: must be finite")
+    if not (0 <= seed_variance < math.inf and seed_degrees >= 0):
+        raise ValueError(f"seed variance {seed_variance}, degrees {seed_degrees}: must be >= 0")
+    if seed_degrees == 0 and seed_variance > 0:
+        raise ValueError(f"seed variance {seed_variance} with 0 degrees of freedom: must be 0")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
+    variance = float(np.var(bootstrap_differences, ddof=1)) + seed_variance
+    degrees = math.inf
+    if seed_variance > 0:
+        degrees = seed_degrees * (variance / seed_variance) ** 2
+    standard_error = math.sqrt(variance)
+    margin = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
+    return Interval(difference - margin, difference + margin, standard_error)
+
+
+def _class_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
+    """Average precision (T, B) in [0, 1] of one class; NaN for resamples without its objects."""
+    objects = weights @ matches.objects
+    reached = _RecallsReached(objects)
+    drawn = weights.take(matches.images, axis=1)
+    seen = drawn.cumsum(axis=1, dtype=np.int32)
+    values = np.empty((len(matches.hits), len(weights)))
+    for index, (hits, ignored) in enumerate(zip(matches.hits, matches.ignored, strict=True)):
+        at = np.flatnonzero(hits)
+        true = drawn.take(at, axis=1).cumsum(axis=1)  # (B, P)
+        counted = seen.take(at, axis=1) - _drawn_before(at, np.flatnonzero(ignored), drawn)
+        precision = true / np.maximum(counted, 1)
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        recalls = np.diff(reached(true), axis=1, prepend=np.uint8(0))
+        values[index] = np.einsum("bp,bp->b", best, recalls) / len(_RECALLS)
+    values[:, objects == 0] = np.nan
+    return values
+
+
+def _drawn_before(at: np.ndarray, ignored: np.ndarray, drawn: np.ndarray) -> np.ndarray | int:
+    """How many of the `ignored` detections, copies counted, precede each at `at`: (B, P) or 0."""
+    if not ignored.size:
+        return 0
+    total = np.pad(drawn.take(ignored, axis=1).cumsum(axis=1), ((0, 0), (1, 0)))
+    return total.take(np.searchsorted(ignored, at), axis=1)
+
+
+class _RecallsReached:
+    """How many of the 101 recalls so many true positives reach, looked up rather than searched.
+
+    Args:
+        objects: (B,) objects of the class in each resample.
+    """
+
+    def __init__(self, objects: np.ndarray) -> None:
+        sizes, rows = np.unique(np.maximum(objects, 1), return_inverse=True)
+        counts = np.arange(sizes[-1] + 1)
+        reached = np.searchsorted(_RECALLS, counts / sizes[:, None], side="right")
+        self._reached = reached.astype(np.uint8).ravel()
+        self._starts = (rows * len(counts))[:, None]
+
+    def __call__(self, true_positives: np.ndarray) -> np.ndarray:
+        """(B, P) uint8, from (B, P) counts up to the resample's objects."""
+        return self._reached.take(true_positives + self._starts)

@@ -1,0 +1,185 @@
+"""What one evaluation of a table row found, beside what there was to be found.
+
+For everything that is said from detections and ground truth: claims, curves, diagnosis. Numbers
+computed from them must be those of the metrics file (`require_same`), or the files belong to
+different evaluations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from obc.analysis.collect import DONE, collect, summarise
+from obc.config.plan import Plan
+from obc.config.table import TableSpec, row_label
+from obc.datasets.errors import DatasetError
+from obc.datasets.settings import DatasetName
+from obc.evaluation.detections_file import DetectionsFileError, load_detections
+from obc.evaluation.metrics import counts_difficult, difficult_ignored
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which evaluation, and where it lies.
+
+    Attributes:
+        run_id, decode, seed: which run, decoding and training.
+        truth: the annotations that it was evaluated on, COCO format.
+        detections: what it found, see `obc.evaluation.detections_file`.
+        difficult_ignored: whether objects marked difficult did not count.
+    """
+
+    run_id: str
+    decode: str
+    seed: int
+    truth: Path
+    detections: Path
+    difficult_ignored: bool
+
+
+def measured(plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
+    """The lines of `obc.analysis.collect.collect`, "not evaluated" where the detections are gone.
+
+    Raises:
+        ConfigError, MetricsFileError: as of `collect`.
+    """
+    frame = collect(plan, tables)
+    lost = [
+        line.status == "ok" and not _detections(plan, line.run_id, line.decode, line.seed).exists()
+        for line in frame.itertuples()
+    ]
+    return frame.assign(
+        value=frame["value"].mask(lost), status=frame["status"].mask(lost, "not evaluated")
+    )
+
+
+def evaluations(plan: Plan, frame: pd.DataFrame) -> tuple[Evaluation, ...]:
+    """Every evaluation that is there, each once, however many rows show it.
+
+    Args:
+        frame: lines of `measured`, all or some.
+
+    Raises:
+        DatasetError: evaluations are there, and the index of their data set is not.
+    """
+    there = frame[frame["status"] == "ok"]
+    keys = dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True))
+    for dataset in dict.fromkeys(plan.dataset_of(run_id) for run_id, _, _ in keys):
+        _require_index(plan, dataset)
+    return tuple(
+        Evaluation(
+            run_id,
+            decode,
+            seed,
+            truth=plan.index_folder(plan.dataset_of(run_id)) / "val.json",
+            detections=_detections(plan, run_id, decode, seed),
+            difficult_ignored=not counts_difficult(plan.difficult(plan.dataset_of(run_id))),
+        )
+        for run_id, decode, seed in keys
+    )
+
+
+def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth, difficult objects as its metrics had them, and detections, in COCO's formats.
+
+    Raises:
+        DetectionsFileError: the detections file is damaged.
+    """
+    truth = json.loads(evaluation.truth.read_text())
+    if evaluation.difficult_ignored:
+        truth = difficult_ignored(truth)
+    return truth, load_detections(evaluation.detections)
+
+
+def lines_of(evaluation: Evaluation, frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `frame` that show an evaluation, in whichever rows."""
+    return frame[
+        (frame["run_id"] == evaluation.run_id)
+        & (frame["decode"] == evaluation.decode)
+        & (frame["seed"] == evaluation.seed)
+    ]
+
+
+def require_same(evaluation: Evaluation, frame: pd.DataFrame, recomputed: dict[str, float]) -> None:
+    """Detections must give the metrics that the tables show, or they are of another evaluation.
+
+    Args:
+        frame: lines of `measured`.
+        recomputed: metrics from the detections, in percent, by name; others are not compared.
+
+    Raises:
+        DetectionsFileError: one differs.
+    """
+    for line in lines_of(evaluation, frame).itertuples():
+        if line.metric in recomputed and abs(recomputed[line.metric] - line.value) > 1e-6:
+            raise DetectionsFileError(
+                f"{evaluation.detections}: its {line.metric} is {recomputed[line.metric]:.3f}, its "
+                f"metrics file says {line.value:.3f}; remove both to have them measured again"
+            )
+
+
+def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
+    """Join the seeds of what was computed of each evaluation.
+
+    Args:
+        frame: a line for each of `keys` and seed.
+
+    Returns:
+        Columns `keys`, then for each of `values` its mean and, as `<value>_sd`, its standard
+        deviation (n - 1; NaN for one seed), then `seeds`, how many. In the order of `frame`.
+    """
+    groups = frame.groupby(keys, sort=False)
+    numbers = {value: (value, "mean") for value in values}
+    numbers |= {f"{value}_sd": (value, "std") for value in values}
+    order = [column for value in values for column in (value, f"{value}_sd")]
+    joined = groups.agg(**numbers, seeds=(values[0], "size"))
+    return joined[[*order, "seeds"]].reset_index()
+
+
+def named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
+    """The same lines with a column `name` behind `row`: what the table calls that row."""
+    copied = frame.copy()
+    names = [row_label(table.rows[row]) for row in frame["row"]]
+    copied.insert(frame.columns.get_loc("row") + 1, "name", names)
+    return copied
+
+
+def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
+    """Which rows have no number or not from all seeds, e.g. `not run: Bin Classification`.
+
+    Args:
+        frame: lines of `measured`.
+
+    Returns:
+        The text, empty when all is there. Statuses of single seeds follow `some seeds`.
+    """
+    cells = summarise(frame[frame["table"] == table.name]).xs(
+        (table.name, table.metrics[0]), level=("table", "metric")
+    )
+    names: dict[str, list[str]] = {}
+    for index, status in cells["status"].items():
+        reasons = [word for word in status.split(", ") if word not in DONE]
+        if reasons:
+            some = "some seeds " if "ok" in status.split(", ") else ""
+            names.setdefault(some + ", ".join(reasons), []).append(row_label(table.rows[index]))
+    return "; ".join(f"{reason}: {', '.join(rows)}" for reason, rows in names.items())
+
+
+def _detections(plan: Plan, run_id: str, decode: str, seed: int) -> Path:
+    return plan.run_folder(run_id, seed) / f"detections.{decode}.npz"
+
+
+def _require_index(plan: Plan, dataset: DatasetName) -> None:
+    for name in ("val.json", "manifest.json"):
+        path = plan.index_folder(dataset) / name
+        if not path.exists():
+            raise DatasetError(
+                f"{path}: not found, and {dataset} was evaluated by it; "
+                f"`obc index {plan.results / 'plan.json'} {dataset}` makes it"
+            )

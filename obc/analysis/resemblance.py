@@ -1,0 +1,90 @@
+"""Which row of the paper a row of ours resembles: by differences, because levels do not compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from obc.analysis.collect import collect, summarise
+from obc.config.plan import Plan
+from obc.config.table import Row, TableSpec
+from obc.io.typed_yaml import ConfigError
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """The nearest row of the paper.
+
+    Attributes:
+        label: of that row.
+        distance: mean over the metrics of how far the two differences lie apart, in AP points.
+        metrics: that are in both tables, in the order of ours.
+    """
+
+    label: str
+    distance: float
+    metrics: tuple[str, ...]
+
+
+def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
+    """The nearest row of the paper for each row of a table that says `resembles`, by row index.
+
+    A row here less the row `ours` is held against every row of the paper's table less its row
+    `less`. Rows of another detector or box loss than `ours`, and rows that were not measured, have
+    none.
+
+    Raises:
+        ConfigError: `resembles` names no table or row of the paper.
+        MetricsFileError: as `collect`.
+    """
+    if table.resembles is None:
+        return {}
+    paper, less = _paper_rows(plan, table)
+    metrics = tuple(metric for metric in table.metrics if metric in paper.metrics)
+    steps = {
+        row.label: _minus(paper, row, less, metrics)
+        for row in paper.rows
+        if row.paper is not None and not row.cited
+    }
+    ours = table.keyed_rows[table.resembles.ours]
+    means = summarise(collect(plan, [table.name]))["mean"]
+    found = {}
+    for index, row in enumerate(table.rows):
+        if row.cited or not _alike(row, ours):
+            continue
+        step = [
+            means[table.name, index, metric] - means[table.name, table.rows.index(ours), metric]
+            for metric in metrics
+        ]
+        if np.isfinite(step).all():
+            found[index] = _nearest(step, steps, metrics)
+    return found
+
+
+def _paper_rows(plan: Plan, table: TableSpec) -> tuple[TableSpec, Row]:
+    named = table.resembles
+    paper = plan.tables.get(named.table)
+    if paper is None or paper.beyond or named.less not in paper.keyed_rows:
+        raise ConfigError(
+            f"{table.name}: resembles names row {named.less!r} of {named.table!r}, allowed: a key "
+            "of a row of a table of the paper"
+        )
+    return paper, paper.keyed_rows[named.less]
+
+
+def _alike(row: Row, ours: Row) -> bool:
+    return (row.run.detector, row.run.box.loss) == (ours.run.detector, ours.run.box.loss)
+
+
+def _minus(paper: TableSpec, row: Row, less: Row, metrics: tuple[str, ...]) -> list[float]:
+    return [paper.published(row, metric) - paper.published(less, metric) for metric in metrics]
+
+
+def _nearest(
+    step: list[float], steps: Mapping[str, list[float]], metrics: tuple[str, ...]
+) -> Resemblance:
+    distances = {label: float(np.abs(np.subtract(step, of)).mean()) for label, of in steps.items()}
+    label = min(distances, key=distances.get)
+    return Resemblance(label, distances[label], metrics)

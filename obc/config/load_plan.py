@@ -1,0 +1,167 @@
+"""Read config/ and check it as a whole: from YAML files to a `Plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from obc.config.claims import read_claims
+from obc.config.downloads import needed
+from obc.config.plan import Plan, PlannedRun
+from obc.config.run import RunSpec, resolve, resolve_initial
+from obc.config.scale import Scale
+from obc.config.table import FigureSpec, TableSpec, read_table
+from obc.config.user_choices import SuiteConfig, choose_data
+from obc.datasets.published.catalogue import read_datasets
+from obc.datasets.settings import DatasetName
+from obc.io.typed_yaml import ConfigError, validate
+
+
+def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) -> Plan:
+    """Read, validate and resolve the whole suite for one call.
+
+    Args:
+        raw_config: the merged content of config.yaml and the command line.
+        config_folder: holds scales/*.yaml, experiments/*.yaml and, if claims are to be judged,
+            claims.yaml, and, if anything is to be fetched, datasets.yaml.
+
+    Raises:
+        ConfigError: any file or key is wrong; the message says which and what is allowed.
+        DatasetError: a folder of one's own is not in VOC or COCO layout.
+    """
+    config = validate(SuiteConfig, raw_config, config_folder / "config.yaml")
+    chosen = choose_data(config, config_folder / "scales")
+    tables = _tables(config_folder / "experiments")
+    _check_seeds_name_tables(config, chosen.scale, tables)
+    _check_examples_name_rows(config, tables)
+    _check_batches_split(config, chosen.scale)
+    claims_path = config_folder / "claims.yaml"
+    claims = read_claims(claims_path, tables) if claims_path.exists() else None
+    notes = chosen.notes
+    if chosen.own:
+        left_out = sorted(name for name, table in tables.items() if table.dataset not in chosen.own)
+        tables = {name: table for name, table in tables.items() if table.dataset in chosen.own}
+        if left_out:
+            notes += (
+                f"left out, with the claims about them, because no folder of one's own was given: "
+                f"{', '.join(left_out)}",
+            )
+    if config.change:
+        changes = ", ".join(f"{key} = {value}" for key, value in config.change.items())
+        notes += (f"not scale {chosen.scale.name} as it comes, but with {changes}",)
+    runs, initial_runs = _runs(tables, chosen.scale, chosen.identities)
+    datasets_path = config_folder / "datasets.yaml"
+    datasets = read_datasets(datasets_path) if datasets_path.exists() else {}
+    resolved = [run.resolved for run in (*initial_runs.values(), *runs.values())]
+    return Plan(
+        config=config,
+        scale=chosen.scale,
+        identities=chosen.identities,
+        locations=chosen.locations,
+        results=chosen.results,
+        tables=tables,
+        runs=runs,
+        initial_runs=initial_runs,
+        claims=claims and claims.about(tables),
+        published={one.name: one for one in needed(resolved, chosen.scale.data, datasets)},
+        notes=notes,
+    )
+
+
+def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise ConfigError(f"{folder}: no experiment files (*.yaml) there")
+    tables = [read_table(path) for path in paths]
+    # The paper's first, so that they come first wherever tables and runs are listed.
+    return {table.name: table for table in sorted(tables, key=lambda table: table.beyond)}
+
+
+def _check_seeds_name_tables(
+    config: SuiteConfig, scale: Scale, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    for place, seeds in (("seeds", config.seeds), (f"scale {scale.name}: seeds", scale.seeds)):
+        named = seeds if isinstance(seeds, dict) else {}
+        unknown = sorted(set(named) - {"default"} - set(tables))
+        if unknown:
+            raise ConfigError(
+                f"{place}: {', '.join(unknown)} is no table in config/experiments; "
+                f"allowed: default, {', '.join(tables)}"
+            )
+
+
+def _check_examples_name_rows(
+    config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    """Rows that were asked for; without the default's there is only no Figure 6."""
+    if "examples" not in config.model_fields_set:
+        return
+    examples = config.examples
+    if examples.table not in tables:
+        raise ConfigError(
+            f"examples: {examples.table!r} is no table in config/experiments; "
+            f"allowed: {', '.join(tables)}"
+        )
+    rows = {key for key, row in tables[examples.table].keyed_rows.items() if not row.cited}
+    unknown = sorted({examples.baseline, examples.method} - rows)
+    if unknown:
+        raise ConfigError(
+            f"examples: {', '.join(unknown)} is the key of no row of {examples.table} that is "
+            f"trained; allowed: {', '.join(sorted(rows)) or 'none, since no row has a key'}"
+        )
+
+
+def _check_batches_split(config: SuiteConfig, scale: Scale) -> None:
+    """The processes of a run share its batch, so that the run is the same however many they are."""
+    asked = config.gpus_per_run
+    count, place = (scale.runtime.gpus, f"scale {scale.name}: runtime.gpus")
+    if asked is not None:
+        count, place = asked, "gpus_per_run"
+    for name in ("schedule", "initialisation"):
+        schedule = getattr(scale, name)
+        if schedule is not None and count and schedule.batch_size % count:
+            size = schedule.batch_size
+            allowed = ", ".join(str(n) for n in range(size + 1) if not n or size % n == 0)
+            raise ConfigError(
+                f"{place}: {count} GPUs cannot share {name}.batch_size {size} of scale "
+                f"{scale.name} equally; allowed: {allowed}"
+            )
+
+
+def _runs(
+    tables: dict[str, FigureSpec | TableSpec],
+    scale: Scale,
+    identities: dict[DatasetName, dict[str, Any]],
+) -> tuple[dict[str, PlannedRun], dict[str, PlannedRun]]:
+    """Every distinct training, rows with the same spec sharing one, and what those start from."""
+    wanted: dict[RunSpec, tuple[list[str], list[str]]] = {}
+    for name, table in tables.items():
+        for row in table.rows:
+            if row.run is not None and row.decode is not None:
+                decodes, users = wanted.setdefault(row.run, ([], []))
+                decodes += [row.decode] if row.decode not in decodes else []
+                users += [name] if name not in users else []
+    runs: dict[str, PlannedRun] = {}
+    initial_runs: dict[str, PlannedRun] = {}
+    for spec, (decodes, users) in wanted.items():
+        try:
+            initial_run = None
+            if scale.initialisation is not None:
+                initial = resolve_initial(spec, scale, identities["init"])
+                initial_run = initial.run_id
+                initial_runs[initial_run] = PlannedRun(
+                    run_id=initial_run, resolved=initial, decodes=(), tables=()
+                )
+            resolved = resolve(spec, scale, identities[spec.dataset], initial_run)
+        except KeyError as error:
+            raise ConfigError(
+                f"scale {scale.name}: {users[0]} needs {spec.detector} with {spec.backbone} on "
+                f"{spec.dataset}, and the scale says nothing of {error}"
+            ) from None
+        runs[resolved.run_id] = PlannedRun(
+            run_id=resolved.run_id,
+            resolved=resolved,
+            decodes=tuple(sorted(decodes)),
+            tables=tuple(users),
+        )
+    return runs, initial_runs

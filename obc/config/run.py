@@ -1,0 +1,216 @@
+"""What a run, a table and a figure *are*: the method in the paper's words, and run ids.
+
+A table row says what the paper says (`RunSpec`); a scale says with how much (`obc.config.scale`);
+`resolve` joins the two into a `ResolvedRun`, and the hash of that is the run id. Nothing else
+decides a run. Every model forbids unknown keys and is immutable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from obc.config.box_losses import Box, NoBox, OffsetBin, SideAware, SmoothL1
+from obc.config.protocols import Protocol
+from obc.config.scale import BackboneName, DetectorName, Network, Scale, Schedule, Sizes
+from obc.datasets.settings import DatasetName, Fraction
+from obc.io.typed_yaml import Strict
+
+Decode = Literal["expectation", "argmax", "argmax_expectation", "first_stage", "regression"]
+Stds = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
+
+
+# --- what one training is -----------------------------------------------------------------------
+
+
+class Cascade(Strict):
+    """The two-stage Cascade R-CNN of section 4.2."""
+
+    ious: tuple[Fraction, ...] = Field(
+        (0.5, 0.7), min_length=1, description="IoU from which a RoI counts as an object, a stage"
+    )
+    stage_stds: tuple[Stds, ...] = Field(
+        (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1)), description="normalisation of the offsets, a stage"
+    )
+    stage_weights: tuple[PositiveFloat, ...] = Field((1.0, 0.5), description="of a stage's loss")
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Cascade:
+        lengths = {len(self.ious), len(self.stage_stds), len(self.stage_weights)}
+        if len(lengths) != 1:
+            raise ValueError("ious, stage_stds and stage_weights must have one entry per stage")
+        return self
+
+
+class RunSpec(Strict):
+    """What one training *is*, in the paper's words; independent of scale and seed."""
+
+    dataset: DatasetName = Field(description="of the table")
+    detector: DetectorName = Field(description="what is around the box head")
+    backbone: BackboneName = Field(description="a network of the scale")
+    box: Box = Field(description="how boxes are learnt, see below")
+    target_stds: Stds = Field(DEFAULT_STDS, description="normalisation of the offsets")
+    cascade: Cascade | None = Field(None, description="only with detector: cascade_rcnn")
+    protocol: Protocol | None = Field(None, description="null: the scale's")
+    repeat_times: PositiveInt | None = Field(
+        None, description="how often an epoch goes over the training set; null: the scale's"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_cascade(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("detector") == "cascade_rcnn":
+            return {**raw, "cascade": raw.get("cascade") or {}}
+        return raw
+
+    @model_validator(mode="after")
+    def _cascade_only_for_cascade(self) -> RunSpec:
+        if self.cascade is not None and self.detector != "cascade_rcnn":
+            raise ValueError(f"cascade is allowed only with cascade_rcnn, not {self.detector}")
+        if self.cascade is not None and self.target_stds != DEFAULT_STDS:
+            raise ValueError("target_stds has no effect in a cascade; use cascade.stage_stds")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_of_a_cascade_share_a_feature(self) -> RunSpec:
+        if self.cascade is not None and isinstance(self.box, OffsetBin) and self.box.looks_again:
+            raise ValueError(
+                f"num_stages {self.box.num_stages} with stage_features {self.box.stage_features} "
+                "in a cascade, allowed there: num_stages 1 (section 4.2), or stage_features shared"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sabl_only_by_itself(self) -> RunSpec:
+        if isinstance(self.box, SideAware) and (
+            self.cascade is not None or self.target_stds != DEFAULT_STDS
+        ):
+            raise ValueError(
+                "box loss sabl is allowed with faster_rcnn only, and without target_stds: "
+                "it learns buckets of the sides, not normalised offsets"
+            )
+        return self
+
+    @property
+    def decodes(self) -> tuple[Decode, ...]:
+        """The decodings that a trained run of this spec can be evaluated with, default first."""
+        if isinstance(self.box, NoBox):
+            return ()
+        if isinstance(self.box, OffsetBin):
+            of_stages = ("argmax_expectation", "first_stage") if self.box.num_stages > 1 else ()
+            return ("expectation", "argmax", *of_stages)
+        return ("regression",)
+
+
+# --- one resolved run and its id ---------------------------------------------------------------
+
+# Part of every run id: raise it when a default or the meaning of a setting changes.
+RUN_ID_VERSION = 2
+
+
+class ResolvedRun(Strict):
+    """Everything that decides the weights of a run but its seed; the run id hashes this."""
+
+    spec: RunSpec
+    protocol: Protocol
+    network: Network
+    schedule: Schedule
+    sizes: Sizes
+    data: dict[str, Any] = Field(description="identity of the data set, see data_identity")
+    initial_run: str | None = Field(
+        None, description="run id of the training that backbone, neck and RPN start from"
+    )
+
+    @property
+    def run_id(self) -> str:
+        """Readable slug plus 8 hex digits of the hash of every setting that is not a default.
+
+        Defaults are left out so that a switch added later renames no run of before.
+        """
+        settings = self.model_dump(mode="json", exclude_defaults=True)
+        return f"{slug(self.spec)}-{digest({'version': RUN_ID_VERSION, **settings})}"
+
+
+def digest(content: Any) -> str:
+    """8 hex digits that depend on JSON content, not on the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def resolve(
+    spec: RunSpec, scale: Scale, identity: dict[str, Any], initial_run: str | None = None
+) -> ResolvedRun:
+    """Join a spec with the parts of a scale that concern it (and no others: see run_id).
+
+    Raises:
+        KeyError: the scale has no such network, data set or ResNeXt group count.
+    """
+    network = scale.networks[spec.backbone]
+    if network.groups is not None:
+        groups = {spec.detector: network.groups[spec.detector]}
+        network = network.model_copy(update={"groups": groups})
+    image_scale = {spec.dataset: scale.sizes.image_scale[spec.dataset]}
+    schedule = scale.schedule
+    if spec.repeat_times is not None:
+        schedule = schedule.model_copy(update={"repeat_times": spec.repeat_times})
+    return ResolvedRun(
+        spec=spec,
+        protocol=spec.protocol or scale.protocol,
+        network=network,
+        schedule=schedule,
+        sizes=scale.sizes.model_copy(update={"image_scale": image_scale}),
+        data=identity,
+        initial_run=initial_run,
+    )
+
+
+def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
+    """The training whose backbone, neck and RPN the runs of `spec` start from at a scale.
+
+    It stands in for ImageNet weights: one for each backbone, shared by all box losses, and itself
+    without one (only the RPN, whose loss no row varies, regresses).
+
+    Args:
+        scale: one with an `initialisation`.
+        identity: of `data.init`.
+
+    Raises:
+        KeyError: as `resolve`.
+    """
+    network = scale.networks[spec.backbone]
+    if network.groups is not None:
+        groups = {"faster_rcnn": network.groups[spec.detector]}
+        network = network.model_copy(update={"groups": groups})
+    trained_whole = scale.sizes.model_copy(update={"frozen_stages": -1, "norm_eval": False})
+    initial = scale.model_copy(
+        update={
+            "networks": {spec.backbone: network},
+            "schedule": scale.initialisation,
+            "sizes": trained_whole,
+        }
+    )
+    classifier = RunSpec(
+        dataset="init", detector="faster_rcnn", backbone=spec.backbone, box=NoBox(loss="none")
+    )
+    return resolve(classifier, initial, identity)
+
+
+def slug(spec: RunSpec) -> str:
+    """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
+    return (
+        f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{_method(spec.box)}"
+    )
+
+
+def _method(box: Box) -> str:
+    if isinstance(box, OffsetBin):
+        return f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
+    if isinstance(box, SmoothL1):
+        return f"smoothl1-b{box.beta:g}"
+    if isinstance(box, NoBox):
+        return "weights"
+    return box.loss.replace("_", "")

@@ -1,0 +1,239 @@
+"""With how much a run is done: data, networks, schedule and sizes of a scale.
+
+`smoke`, `mini` and `paper` are files in config/scales; so is any scale of one's own. Every model
+forbids unknown keys and is immutable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from obc.config.protocols import SCHEDULE, Protocol
+from obc.datasets.settings import (
+    Data,
+    DatasetName,
+    Fraction,
+    ShapesData,
+)
+from obc.io.typed_yaml import Strict
+
+DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
+BackboneName = Literal["r50", "r101", "x101"]
+ImageScale = tuple[PositiveInt, PositiveInt]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class OwnData(Strict):
+    """How much of a user's own folder (voc_root, coco_root) this scale uses, and how large."""
+
+    train_images: PositiveInt | None = Field(None, description="null: all of them")
+    val_images: PositiveInt | None = Field(None, description="null: all of them")
+    image_scale: ImageScale | None = Field(None, description="null: as sizes.image_scale")
+
+
+# --- networks, schedule, sizes -----------------------------------------------------------------
+
+
+class Network(Strict):
+    """The ResNet or ResNeXt that stands for `r50`, `r101` or `x101` at a scale."""
+
+    depth: Literal[18, 34, 50, 101, 152] = Field(description="layers of the ResNet")
+    base_channels: int = Field(
+        64, ge=4, description="channels of the first stage; 64: as published"
+    )
+    groups: dict[DetectorName, PositiveInt] | None = Field(
+        None, description="ResNeXt cardinality per detector; null: a plain ResNet"
+    )
+    base_width: PositiveInt = Field(4, description="ResNeXt width of a group")
+    pretrained: str | None = Field(
+        None, description="checkpoint to start from; {groups} is filled in; null: from scratch"
+    )
+
+    @model_validator(mode="after")
+    def _resnext_has_bottlenecks(self) -> Network:
+        if self.groups is not None and self.depth < 50:
+            raise ValueError(f"groups with depth {self.depth}: ResNeXt starts at depth 50")
+        return self
+
+    def checkpoint(self, detector: DetectorName) -> str | None:
+        """What the network starts from in a detector; None: from scratch."""
+        groups = self.groups and self.groups[detector]
+        return self.pretrained and self.pretrained.format(groups=groups)
+
+
+class Schedule(Strict):
+    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set.
+
+    In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
+    """
+
+    epochs: PositiveInt = Field(description="of the training")
+    steps: tuple[PositiveInt, ...] = Field(description="epochs after which lr is multiplied by 0.1")
+    lr: PositiveFloat = Field(description="learning rate after the warm-up")
+    batch_size: PositiveInt = Field(description="images a step, over all devices")
+    warmup_iters: int = Field(ge=0, description="steps over which lr rises to its full value")
+    warmup_ratio: Fraction = Field(
+        description="lr that the warm-up starts from, of the full one; left out: the protocol's"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
+    grad_clip: PositiveFloat | None = Field(
+        None, description="largest norm; null: none; left out: the protocol's"
+    )
+    repeat_times: PositiveInt = Field(
+        1, description="how often an epoch goes over the training set"
+    )
+
+    @model_validator(mode="after")
+    def _steps_fall_into_the_epochs(self) -> Schedule:
+        if list(self.steps) != sorted(set(self.steps)) or max(self.steps, default=0) > self.epochs:
+            raise ValueError(
+                f"steps {self.steps}: allowed are increasing epochs up to epochs = {self.epochs}"
+            )
+        return self
+
+
+class Sizes(Strict):
+    """Widths and counts of the detector around the box head."""
+
+    image_scale: dict[DatasetName, ImageScale] = Field(description="longest, shortest side")
+    neck_channels: PositiveInt = Field(256, description="of the feature pyramid")
+    fc_channels: PositiveInt = Field(1024, description="of the box head's two layers")
+    anchor_scale: PositiveInt = Field(8, description="anchor side / stride")
+    finest_scale: PositiveInt = Field(
+        56, description="RoIs under twice this go to the finest level"
+    )
+    sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
+    train_proposals: PositiveInt | None = Field(
+        None,
+        description="that the box head is trained on, an image, after NMS; null: the protocol's",
+    )
+    test_proposals: PositiveInt | None = Field(
+        None, description="in evaluation, an image; null: the protocol's"
+    )
+    roi_align: Literal["mmcv", "separable"] = Field(
+        "mmcv", description="MMCV's operator, or two matrix products: faster on small maps"
+    )
+    sampling_ratio: PositiveInt | None = Field(
+        None, description="RoIAlign samples a bin and side; null: the protocol's"
+    )
+    norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
+    frozen_stages: int = Field(
+        1, ge=-1, le=4, description="of the backbone, with the stem; -1: none, the stem neither"
+    )
+
+    @model_validator(mode="after")
+    def _separable_needs_a_fixed_ratio(self) -> Sizes:
+        if self.roi_align == "separable" and self.sampling_ratio is None:
+            raise ValueError("roi_align: separable needs a sampling_ratio, e.g. 2")
+        return self
+
+
+class Runtime(Strict):
+    """How a job uses its machine; never part of a run id."""
+
+    gpus: int = Field(
+        0, ge=0, description="GPUs that train one run together, unless gpus_per_run says otherwise"
+    )
+    num_workers: int = Field(
+        0, ge=0, description="processes that load images, for each process that trains"
+    )
+    eval_batch_size: PositiveInt = Field(1, description="images at once in an evaluation")
+    channels_last: bool = Field(False, description="keep feature maps with their channels last")
+    amp: Literal["bf16", "fp16"] | None = Field(
+        None, description="mixed precision in training, on GPUs; null: float32"
+    )
+    tf32: bool | None = Field(
+        None,
+        description="TF32 in convolutions and matrix products; null: torch's default, convolutions",
+    )
+    compile: bool = Field(False, description="torch.compile of backbone and neck")
+    checkpoint_minutes: float | None = Field(
+        10.0,
+        ge=0,
+        description="training time between checkpoints; 0: one after every iteration; null: none "
+        "but those at the ends of epochs, which there always are",
+    )
+    keep_weights: bool = Field(
+        False, description="do not train again because code or data changed; tables say it instead"
+    )
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The switches that can change the digits of a result, for records and comparisons."""
+        return self.model_dump(include={"amp", "channels_last", "tf32", "compile"})
+
+
+class Scale(Strict):
+    """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
+
+    name: str
+    description: str = Field(description="a sentence; stands in captions")
+    protocol: Protocol = Field(description="see docs/protocols.md")
+    data: dict[DatasetName, Data] = Field(description="what is trained and evaluated on")
+    networks: dict[BackboneName, Network] = Field(
+        description="what stands for the paper's backbones"
+    )
+    schedule: Schedule = Field(description="of every run")
+    initialisation: Schedule | None = Field(
+        None,
+        description="trains the weights, once a backbone and on data.init, that the backbone, neck "
+        "and RPN of every run start from; null: each network's own `pretrained`",
+    )
+    seeds: dict[str, tuple[Seed, ...]] = Field(
+        {"default": (0,)}, description="by table or figure; default: the others"
+    )
+    sizes: Sizes = Field(description="of the detector")
+    own_data: OwnData = Field(
+        OwnData(), description="how much is used of folders that a user names"
+    )
+    runtime: Runtime = Field(
+        Runtime(), description="how a job uses its machine; never part of a run id"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protocol_completes_the_schedules(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        chosen = SCHEDULE.get(str(raw.get("protocol")), {})
+        given = {key: raw.get(key) for key in ("schedule", "initialisation")}
+        completed = {key: {**chosen, **s} for key, s in given.items() if isinstance(s, dict)}
+        return {**raw, **completed}
+
+    @model_validator(mode="after")
+    def _data_fit_their_names(self) -> Scale:
+        for name, data in self.data.items():
+            layout = data.layout if isinstance(data, ShapesData) else data.kind
+            if layout != name and name != "init":
+                raise ValueError(f"data.{name} is in {layout} layout, allowed is {name}")
+            if name not in self.sizes.image_scale:
+                raise ValueError(f"sizes.image_scale has no entry for {name}")
+        if self.initialisation is not None and "init" not in self.data:
+            raise ValueError("initialisation needs data.init, what it is trained on")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_of_every_table(cls, seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        return check_seeds(seeds)
+
+
+def check_seeds(seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Raise ValueError unless there is a `default` and every table has distinct seeds."""
+    if "default" not in seeds:
+        raise ValueError(f"seeds of {', '.join(seeds) or 'no table'}, allowed: with a default")
+    for name, of_table in seeds.items():
+        if not of_table or len(set(of_table)) != len(of_table):
+            raise ValueError(
+                f"seeds {list(of_table)} ({name}): allowed are one or more different numbers"
+            )
+    return seeds

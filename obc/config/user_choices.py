@@ -1,0 +1,322 @@
+"""What a user chooses for one call, and the scale and data that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from obc.config.paper_setting import scaled_lr
+from obc.config.protocols import Protocol
+from obc.config.scale import Scale, Seed, check_seeds
+from obc.datasets.identity import fingerprint, location, place, text_digest
+from obc.datasets.settings import (
+    CocoData,
+    Data,
+    DatasetName,
+    Difficult,
+    ShapesData,
+    VocData,
+    data_identity,
+)
+from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
+
+
+class Examples(Strict):
+    """What Figure 6 compares on single images: two rows of a table, by their keys."""
+
+    table: str = Field("table1", description="where the rows stand")
+    baseline: str = Field("regression", description="key of the row on the left")
+    method: str = Field("full", description="key of the row on the right")
+    images: int = Field(2, ge=1, le=10, description="with the largest gains, of each kind")
+    min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
+
+
+class SuiteConfig(Strict):
+    """config/config.yaml and `--config key=value`: what a user chooses for one call."""
+
+    scale: str = Field("smoke", description="a file in config/scales")
+    seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
+        None,
+        description="one training of every run for each, e.g. [0,1,2], or by table: {default: [0], "
+        "table1: [0,1,2]}; a run that several tables name has the seeds of all; null: the "
+        "scale's",
+    )
+    results: str = Field("results", description="folder under which each scale has its own")
+    label: str | None = Field(
+        None,
+        pattern=r"^[\w-][\w.-]*$",
+        description="results of one's own data, or of a change, go to results/<scale>-<label>; "
+        "null: the folder's name",
+    )
+    protocol: Protocol | None = Field(
+        None,
+        description="see docs/protocols.md; results of another than the scale's go to "
+        "results/<scale>-<protocol>; null: the scale's",
+    )
+    scale_lr: bool = Field(
+        False, description="at scale paper: multiply lr by batch_size over the paper's 4"
+    )
+    change: dict[str, Any] = Field(
+        {}, description="dotted key of the scale: another value, for an experiment; needs a label"
+    )
+    gpus_per_run: int | None = Field(
+        None,
+        ge=0,
+        description="GPUs that train one run together, each on its share of every batch; 0: the "
+        "CPU; never part of a run id; null: the scale's runtime.gpus",
+    )
+    examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
+    difficult: Difficult | None = Field(
+        None,
+        description="objects that VOC marks difficult are ground truth like others (gt), not "
+        "trained on but required in the evaluation (train_without), or not trained on and neither "
+        "required nor a mistake (ignore); null: the scale's",
+    )
+    voc_root: Path | None = Field(
+        None,
+        description="a VOC year folder (JPEGImages, Annotations, ImageSets) or a VOCdevkit; null:"
+        " the scale's data",
+    )
+    voc_train: tuple[str, ...] | None = Field(
+        None, description="split names, in a devkit VOC2007/trainval; one or a list; null: train"
+    )
+    voc_val: tuple[str, ...] | None = Field(None, description="as voc_train; null: val")
+    voc_classes: tuple[str, ...] | None = Field(
+        None, description="class names of one's own folder; null: VOC's 20"
+    )
+    coco_root: Path | None = Field(
+        None,
+        description="a folder with annotations/instances_<split>.json and <split>/; null: the "
+        "scale's data",
+    )
+    coco_train: str | None = Field(None, description="a split; null: train2017")
+    coco_val: str | None = Field(None, description="a split; null: val2017")
+    allow_shared_images: bool = Field(
+        False,
+        description="your own folder may have images in both training and validation, which makes "
+        "AP too high; a note under every table says so",
+    )
+
+    @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
+    @classmethod
+    def _one_stands_for_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
+
+    @field_validator("change")
+    @classmethod
+    def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
+        """Snakemake hands every value of its command line over as text, `null` too."""
+        return {key: _from_text(value) for key, value in change.items()}
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: Any) -> Any:
+        if seeds is not None:
+            check_seeds(seeds if isinstance(seeds, dict) else {"default": seeds})
+        return seeds
+
+    @model_validator(mode="after")
+    def _changes_have_a_label(self) -> SuiteConfig:
+        if self.change and self.label is None:
+            raise ValueError(
+                f"change of {', '.join(self.change)} without a label; results of a changed scale "
+                "need a folder of their own, e.g. label=pilot"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class ChosenData:
+    """A scale whose data are the user's where the user gave some.
+
+    Attributes:
+        scale: the scale with the data sets, and their image sizes, that this call uses.
+        own: names of the data sets that are the user's own and not the scale's.
+        identities: what run ids hash of each data set.
+        locations: where, and as of when, each data set that is not drawn lies; what belongs to it
+            besides its identity is indexed anew when this changes.
+        results: the folder of this call: its tables must not replace those of other runs of the
+            scale.
+        notes: sentences about own data that belong under every table.
+    """
+
+    scale: Scale
+    own: tuple[DatasetName, ...]
+    identities: dict[DatasetName, dict[str, Any]]
+    locations: dict[DatasetName, str]
+    results: Path
+    notes: tuple[str, ...]
+
+
+def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
+    """Read the chosen scale and put the user's own data in the place of its data.
+
+    Args:
+        scales: the folder of scale files.
+
+    Raises:
+        ConfigError: no such scale, a file that is wrong, a split without its folder.
+        DatasetError: a folder of one's own is not in VOC or COCO layout.
+    """
+    scale = _read_scale(config, scales)
+    # How difficult objects are read is a choice about any VOC data, not data of one's own.
+    published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
+    data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
+    own = tuple(name for name in data if not _same(data[name], published[name]))
+    if config.allow_shared_images and not own:
+        raise ConfigError(
+            "allow_shared_images: true without a folder of your own; allowed with voc_root or "
+            "coco_root only"
+        )
+    image_scale = {**scale.sizes.image_scale}
+    if scale.own_data.image_scale is not None:
+        image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
+    sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
+    results = Path(config.results) / _results_name(config, scales, [data[name] for name in own])
+    hashes = results / "data" / "annotation-hashes.json"
+    return ChosenData(
+        scale=scale.model_copy(update={"data": data, "sizes": sizes}),
+        own=own,
+        identities={name: _identity(d, name in own, hashes) for name, d in data.items()},
+        locations={
+            name: _location(d, name in own)
+            for name, d in data.items()
+            if not isinstance(d, ShapesData)
+        },
+        results=results,
+        notes=tuple(_note(name, data[name], scale.name) for name in own),
+    )
+
+
+def _from_text(value: Any) -> Any:
+    """What a text, or the texts of a list or mapping, mean in YAML."""
+    if isinstance(value, str):
+        return yaml.safe_load(value)
+    if isinstance(value, list):
+        return [_from_text(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _from_text(part) for key, part in value.items()}
+    return value
+
+
+def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
+    path = scales / f"{config.scale}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in scales.glob("*.yaml")))
+        raise ConfigError(f"scale: {config.scale!r} is not one; allowed: {known} ({scales})")
+    raw = read_yaml(path)
+    for key, value in config.change.items():
+        _change(raw, key, value, path)
+    if "name" in raw:
+        raise ConfigError(f"{path}: name: a scale is called as its file; drop the key")
+    if config.protocol is not None:
+        raw["protocol"] = config.protocol
+    scale = validate(Scale, {"name": config.scale, **raw}, path)
+    return _with_scaled_lr(scale) if config.scale_lr else scale
+
+
+def _with_scaled_lr(scale: Scale) -> Scale:
+    if scale.name != "paper":
+        raise ConfigError(
+            f"scale_lr: scale {scale.name} has a learning rate of its own; allowed at scale paper, "
+            "elsewhere give one, e.g. label=mine 'change={\"schedule.lr\":0.08}'"
+        )
+    schedule = scale.schedule.model_copy(update={"lr": scaled_lr(scale.schedule)})
+    return scale.model_copy(update={"schedule": schedule})
+
+
+def _change(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    """Put another value at a dotted key that a scale file has, or at a new one of a section."""
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(raw.get(section), dict):
+            raise ConfigError(
+                f"change: {key}: {path} has no section {section!r} there; "
+                f"it has: {', '.join(map(str, raw))}"
+            )
+        raw = raw[section]
+    raw[last] = value
+
+
+def _with_difficult(data: Data, difficult: Difficult | None) -> Data:
+    in_voc_layout = isinstance(data, VocData) or getattr(data, "layout", None) == "voc"
+    if difficult is None or not in_voc_layout:
+        return data
+    return data.model_copy(update={"difficult": difficult})
+
+
+def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
+    """The scale's data set, or the user's folder in its place."""
+    chosen = {
+        key.removeprefix(f"{name}_"): value
+        for key, value in config.model_dump(exclude_none=True).items()
+        if key.startswith(f"{name}_")
+    }
+    if not chosen:
+        return default
+    if isinstance(default, ShapesData):
+        if "root" not in chosen:
+            raise ConfigError(
+                f"{name}_{next(iter(chosen))} is given without {name}_root; "
+                f"scale {scale.name} draws its own {name} data, so name a folder or drop the key"
+            )
+        base: dict[str, Any] = {
+            "kind": name,
+            "max_train_images": scale.own_data.train_images,
+            "max_val_images": scale.own_data.val_images,
+            **({"difficult": default.difficult} if name == "voc" else {}),
+        }
+    else:
+        base = default.model_dump()
+        if set(chosen) != {"root"}:
+            base |= {"expected_train_images": None, "expected_val_images": None}
+    model = VocData if name == "voc" else CocoData
+    folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
+    if isinstance(default, ShapesData) or set(chosen) != {"root"}:
+        return folder.model_copy(
+            update={
+                "difficult": config.difficult or folder.difficult,
+                "allow_shared_images": config.allow_shared_images,
+            }
+        )
+    return _with_difficult(folder, config.difficult)
+
+
+def _same(one: Data, other: Data) -> bool:
+    """Whether two are the same data set, perhaps in two places."""
+    return data_identity(one, None) == data_identity(other, None)
+
+
+def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
+    """What run ids hash of a data set; only a user's own folder is looked into for that."""
+    if isinstance(data, ShapesData) or not own:
+        return data_identity(data, None)
+    return data_identity(data, fingerprint(data, data.root, hashes))
+
+
+def _location(data: VocData | CocoData, own: bool) -> str:
+    """Where a data set lies; a published one need not be there yet, so its images do not count."""
+    return location(data, data.root) if own else text_digest([place(data.root)])[:16]
+
+
+def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoData]) -> str:
+    protocol = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
+    other = None if config.protocol == protocol else config.protocol
+    folders = "-".join(data.root.resolve().name.lower() for data in own)
+    return "-".join(filter(None, (config.scale, other, config.label or folders)))
+
+
+def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:
+    shared = (
+        "; images may be in both training and validation (allow_shared_images), so AP may be too "
+        "high"
+    )
+    return (
+        f"{name}: own data from {data.root}, at most {data.max_train_images or 'all'} training and "
+        f"{data.max_val_images or 'all'} validation images at scale {scale}"
+        f"{shared if data.allow_shared_images else ''}"
+    )

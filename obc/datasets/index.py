@@ -1,0 +1,211 @@
+"""One pair of COCO-format index files, and an identity, for any of the data sets.
+
+Everything after this module reads `train.json`, `val.json` and `manifest.json`, whatever layout the
+images came in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obc.datasets import coco, voc
+from obc.datasets.errors import DatasetError
+from obc.datasets.identity import text_digest
+from obc.datasets.numbering import renumbered
+from obc.datasets.settings import CocoData, ShapesData, VocData
+from obc.datasets.shared_images import image_hashes, shared_images
+from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
+from obc.io.errors import SuiteError
+from obc.io.files import write_json, write_text
+
+
+def index_dataset(
+    data: ShapesData | VocData | CocoData, root: Path, out: Path, workers: int = 1
+) -> dict[str, Any]:
+    """Check the data set in folder `root` and write `out/{train,val,manifest}.json`.
+
+    The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
+    comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
+    `splits` (of each: counts and its index's `sha256`) and `sha256`, which depends on content and
+    not on where it lies: index files, and through them every image's size in bytes; of a user's own
+    folder also every image's content. Published data sets are known by their counts.
+
+    Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
+    off their image, unknown classes, a number of images other than the published one, an image in
+    both splits, splits with different categories.
+    """
+    layout = on_disk(data, root)
+    indexes, splits = {}, {}
+    for split in ("train", "val"):
+        indexes[split], splits[split] = _index_split(layout, root, split, workers)
+        if not isinstance(data, ShapesData):  # drawn ones are good as they are
+            indexes[split] = renumbered(indexes[split])
+    splits["train"] |= count_trained_on(indexes["train"])
+    _check_something_is_left(root, layout, indexes["val"], splits["train"])
+    _check_categories(root, indexes["train"], indexes["val"])
+    hashes: dict[str, dict[str, str]] = {}
+    if isinstance(data, ShapesData) or _is_published(data):
+        shared = _shared_by_name(indexes["train"], indexes["val"])
+    else:
+        hashes = {name: image_hashes(root, index, workers) for name, index in indexes.items()}
+        shared = shared_images(hashes["train"], hashes["val"])
+    _check_disjoint(root, layout, shared, len(indexes["val"]["images"]))
+    splits["val"]["shared_with_train"] = len(shared)
+    for split, content in indexes.items():
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+        write_text(out / f"{split}.json", text)
+        splits[split]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    manifest = {
+        "kind": data.kind,
+        "root": str(root),
+        "classes": [category["name"] for category in indexes["train"]["categories"]],
+        "splits": splits,
+        "sha256": text_digest(
+            [
+                *(splits[split]["sha256"] for split in ("train", "val")),
+                *(f"{name} {digest}" for of in hashes.values() for name, digest in of.items()),
+            ]
+        ),
+    }
+    write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | CocoData:
+    """Return how `data` is read from `root`: the embedded set in the layout it is drawn in."""
+    if not isinstance(data, ShapesData):
+        return data
+    if data.layout == "coco":
+        return CocoData(kind="coco", root=root)
+    from obc.datasets.drawn.shapes import VOC_YEAR, class_names  # numpy and PIL, for drawing only
+
+    return VocData(
+        kind="voc",
+        root=root,
+        train=(f"{VOC_YEAR}/train",),
+        val=(f"{VOC_YEAR}/val",),
+        classes=class_names(data),
+        difficult=data.difficult,
+    )
+
+
+def _is_published(data: VocData | CocoData) -> bool:
+    return data.expected_train_images is not None and data.expected_val_images is not None
+
+
+def _index_split(
+    data: VocData | CocoData, root: Path, split: str, workers: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    limit = getattr(data, f"max_{split}_images")
+    expected = getattr(data, f"expected_{split}_images")
+    if split == "val" and isinstance(data, VocData) and data.difficult == "train_without":
+        # To be found, so neither MMDetection nor COCO's metric may see a mark on them.
+        data = data.model_copy(update={"difficult": "gt"})
+    read = voc.index if isinstance(data, VocData) else coco.index
+    content, counts = read(data, root, getattr(data, split), limit, workers)
+    if expected is not None and counts["listed"] != expected:
+        raise DatasetError(
+            f"{root}: split {split} ({getattr(data, split)}) lists {counts['listed']} images, "
+            f"published are {expected}; use the complete data set, or set "
+            f"expected_{split}_images to null"
+        )
+    if not counts["boxes"]:
+        raise DatasetError(
+            f"{root}: split {split} ({getattr(data, split)}) has no object of the wanted classes "
+            f"in its {counts['images']} images; nothing could be learned or measured"
+        )
+    return content, counts
+
+
+def _check_something_is_left(
+    root: Path, data: VocData | CocoData, val: dict[str, Any], train: dict[str, int]
+) -> None:
+    if not train["trained_boxes"]:
+        raise DatasetError(
+            f"{root}: nothing to train on is left of {train['boxes']} objects in "
+            f"{train['images']} images: {train['small_images']} images have a side below "
+            f"{LEAST_IMAGE_SIDE} pixels, {train['small_boxes']} objects one below "
+            f"{LEAST_BOX_SIDE} pixel, {train['ignored_boxes']} are marked to be left out, "
+            f"{train['crowd']} are crowds; MMDetection takes none of these. Use larger images, or "
+            "change the marks (difficult=gt reads marked objects like others)"
+        )
+    passed_over = ("iscrowd", "difficult") if data.difficult == "ignore" else ("iscrowd",)
+    if all(any(one.get(mark) for mark in passed_over) for one in val["annotations"]):
+        raise DatasetError(
+            f"{root}: all {len(val['annotations'])} objects of the validation images are marked "
+            f"{' or '.join(passed_over)}, so none is to be found and AP is undefined; add objects "
+            "without these marks, or choose another reading (difficult=gt)"
+        )
+
+
+def _check_categories(root: Path, train: dict[str, Any], val: dict[str, Any]) -> None:
+    if train["categories"] != val["categories"]:
+        raise DatasetError(
+            f"{root}: train and val have different categories: {train['categories']} and "
+            f"{val['categories']}; they must be the same, in the same order"
+        )
+
+
+def _check_disjoint(
+    root: Path, data: VocData | CocoData, shared: list[tuple[str, str]], images: int
+) -> None:
+    if not shared or data.allow_shared_images:
+        return
+    train, val = shared[0]
+    raise DatasetError(
+        f"{root}: {len(shared)} image(s) are in both train and val, of {images} in val; the first: "
+        f"{val} {'is listed in both' if train == val else f'has the content of {train}'}; evaluate "
+        "on images that were not trained on, or set allow_shared_images=true, which every table "
+        "then says"
+    )
+
+
+def _shared_by_name(train: dict[str, Any], val: dict[str, Any]) -> list[tuple[str, str]]:
+    names = {image["file_name"] for image in train["images"]}
+    return [(one, one) for one in sorted(i["file_name"] for i in val["images"]) if one in names]
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Where an indexed data set lies: image folder, COCO-format files, class names."""
+
+    root: Path
+    train: Path
+    val: Path
+    classes: tuple[str, ...]
+
+
+def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
+    """The indexed data set in a folder written by `obc index`, and its manifest.
+
+    Raises:
+        NotIndexed: the folder has no manifest.
+    """
+    manifest = read_manifest(index_folder)
+    files = DataFiles(
+        root=Path(manifest["root"]).absolute(),
+        train=(index_folder / "train.json").absolute(),
+        val=(index_folder / "val.json").absolute(),
+        classes=tuple(manifest["classes"]),
+    )
+    return files, manifest
+
+
+class NotIndexed(SuiteError):
+    """A training or an evaluation was started before its data set was checked."""
+
+
+def read_manifest(index_folder: Path) -> dict[str, Any]:
+    """What `obc index` found in a data set.
+
+    Raises:
+        NotIndexed: the folder has no manifest.
+    """
+    path = index_folder / "manifest.json"
+    if not path.exists():
+        raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
+    return json.loads(path.read_text())

@@ -1,0 +1,1 @@
+"""Published data and weights: what there is, downloading, checking, unpacking."""

@@ -1,0 +1,308 @@
+"""From a resolved run to MMDetection: the model, and the loader of the validation set.
+
+Pure functions: the same run gives the same config text. Everything starts from the base configs
+that MMDetection ships, so what is not edited here is MMDetection's own choice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mmdet
+from mmengine.config import Config, ConfigDict
+
+import obc.detector.other_heads
+import obc.detector.roi_align
+import obc.detector.whole_pixels
+import obc.head.roi_head  # noqa: F401
+from obc.config.box_losses import (
+    L2,
+    BalancedL1,
+    Box,
+    BoxIoU,
+    Distribution,
+    NoBox,
+    OffsetBin,
+    SideAware,
+    SmoothL1,
+    Variance,
+)
+from obc.config.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
+from obc.config.run import Cascade, ResolvedRun, Stds
+from obc.config.scale import Network, Runtime
+from obc.datasets.index import DataFiles
+
+BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
+BASE_MODEL = {
+    "faster_rcnn": "_base_/models/faster-rcnn_r50_fpn.py",
+    "cascade_rcnn": "_base_/models/cascade-rcnn_r50_fpn.py",
+}
+STARTED_PARTS = ("backbone", "neck", "rpn_head")
+# RoI extractors by MMCV's operator, and the same by two matrix products.
+SEPARABLE = {
+    "SingleRoIExtractor": "SeparableRoIExtractor",
+    "WholePixelRoIExtractor": "WholePixelSeparableRoIExtractor",
+}
+
+
+# --- the model ---------------------------------------------------------------------------------
+
+
+def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
+    """MMDetection's Faster or Cascade R-CNN with the run's backbone, widths, losses, protocol."""
+    spec, sizes = run.spec, run.sizes
+    model = Config.fromfile(BASE_CONFIGS / BASE_MODEL[spec.detector]).model
+    for path, value in MODEL_EDITS[run.protocol].items():
+        _set(model, path, value)
+    model.backbone = _backbone(run.network, spec.detector, sizes.norm_eval, sizes.frozen_stages)
+    expansion = 1 if run.network.depth < 50 else 4
+    model.neck.in_channels = [run.network.base_channels * expansion * 2**i for i in range(4)]
+    model.neck.out_channels = sizes.neck_channels
+    model.rpn_head.in_channels = model.rpn_head.feat_channels = sizes.neck_channels
+    model.rpn_head.anchor_generator.scales = [sizes.anchor_scale]
+    extractor = model.roi_head.bbox_roi_extractor
+    extractor.out_channels = sizes.neck_channels
+    extractor.finest_scale = sizes.finest_scale
+    if sizes.sampling_ratio is not None:
+        extractor.roi_layer.sampling_ratio = sizes.sampling_ratio
+    if sizes.roi_align == "separable":
+        extractor.type = SEPARABLE[extractor.type]
+    if sizes.train_proposals is not None:
+        model.train_cfg.rpn_proposal.update(
+            nms_pre=sizes.train_proposals, max_per_img=sizes.train_proposals
+        )
+    if sizes.test_proposals is not None:
+        model.test_cfg.rpn.update(nms_pre=sizes.test_proposals, max_per_img=sizes.test_proposals)
+    if spec.cascade is None:
+        head, rcnn = model.roi_head.bbox_head, model.train_cfg.rcnn
+        model.roi_head.bbox_head = _box_head(head, run, num_classes, spec.target_stds)
+        if isinstance(spec.box, OffsetBin) and spec.box.looks_again:
+            model.roi_head.type = "OBCRoIHead"
+        model.train_cfg.rcnn = _rcnn(rcnn, run, rcnn.assigner.pos_iou_thr)
+    else:
+        _two_stages(model, run, spec.cascade, num_classes)
+    return model
+
+
+def start_from(model: ConfigDict, weights: Path) -> None:
+    """Let the backbone, neck and RPN of a model config start from a whole detector's weights."""
+    for part in STARTED_PARTS:
+        model[part].init_cfg = dict(type="Pretrained", checkpoint=str(weights), prefix=f"{part}.")
+
+
+def _two_stages(model: ConfigDict, run: ResolvedRun, cascade: Cascade, num_classes: int) -> None:
+    """Section 4.2: two stages at IoU .5 and .7; MMDetection's base has three."""
+    heads, rcnns = model.roi_head.bbox_head, model.train_cfg.rcnn
+    model.roi_head.num_stages = len(cascade.ious)
+    model.roi_head.stage_loss_weights = list(cascade.stage_weights)
+    model.roi_head.bbox_head = [
+        _box_head(heads[0], run, num_classes, stds) for stds in cascade.stage_stds
+    ]
+    model.train_cfg.rcnn = [_rcnn(rcnns[0], run, iou) for iou in cascade.ious]
+
+
+def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: int) -> ConfigDict:
+    backbone = dict(
+        type="ResNet",
+        depth=network.depth,
+        base_channels=network.base_channels,
+        stem_channels=network.base_channels,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=frozen_stages,
+        norm_cfg=dict(type="BN", requires_grad=True),
+        norm_eval=norm_eval,
+        style="pytorch",
+        init_cfg=None,
+    )
+    if network.groups is not None:
+        groups = network.groups[detector]
+        backbone |= dict(type="ResNeXt", groups=groups, base_width=network.base_width)
+    if network.pretrained is not None:
+        backbone["init_cfg"] = dict(type="Pretrained", checkpoint=network.checkpoint(detector))
+    return ConfigDict(backbone)
+
+
+def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) -> ConfigDict:
+    """One box head: MMDetection's two shared FC layers with the spec's localisation loss."""
+    box = run.spec.box
+    head = ConfigDict(base.to_dict())
+    head.num_classes = num_classes
+    head.in_channels = run.sizes.neck_channels
+    head.fc_out_channels = run.sizes.fc_channels
+    head.bbox_coder.target_stds = list(stds)
+    if isinstance(box, NoBox):
+        head.with_reg = False
+        return head
+    if isinstance(box, SideAware):
+        return _side_aware_head(run, num_classes)
+    # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+    for key, value in _localisation(box, head.bbox_coder).items():
+        head[key] = value
+    return head
+
+
+def _localisation(box: Box, coder: ConfigDict) -> dict[str, Any]:
+    """What a spec changes of a box head: its type, coder and box loss."""
+    deltas = dict(
+        target_means=[0.0, 0.0, 0.0, 0.0],
+        target_stds=list(coder.target_stds),
+        legacy=coder.type == LEGACY_CODER,
+    )
+    if isinstance(box, OffsetBin):
+        return _offset_bin_head(box, deltas)
+    if isinstance(box, Distribution):
+        points = dict(max_offset=box.max_offset, num_intervals=box.num_intervals)
+        return dict(
+            type="DistributionHead",
+            reg_class_agnostic=True,
+            bbox_coder=dict(type="IntegralBBoxCoder", **points, **deltas),
+            loss_bbox=dict(type="DistributionFocalLoss", loss_weight=box.loss_weight),
+        )
+    head = dict(loss_bbox=_regression_loss(box))
+    if box.reg_class_agnostic is not None:
+        head["reg_class_agnostic"] = box.reg_class_agnostic
+    if isinstance(box, BoxIoU):
+        head["reg_decoded_bbox"] = True
+    if isinstance(box, Variance):
+        head |= dict(type="VarianceHead", bbox_coder=dict(type="VarianceBBoxCoder", **deltas))
+    return head
+
+
+def _regression_loss(box: SmoothL1 | L2 | BalancedL1 | BoxIoU | Variance) -> dict[str, Any]:
+    weight = dict(loss_weight=box.loss_weight)
+    if isinstance(box, SmoothL1):
+        return dict(type="SmoothL1Loss", beta=box.beta, **weight)
+    if isinstance(box, Variance):
+        return dict(type="SmoothL1Loss", beta=1.0, **weight)
+    if isinstance(box, L2):
+        return dict(type="MSELoss", loss_weight=box.factor * box.loss_weight)
+    names = {"balanced_l1": "BalancedL1Loss", "iou": "IoULoss", "giou": "GIoULoss"}
+    return dict(type=names[box.loss], **weight)
+
+
+def _side_aware_head(run: ResolvedRun, num_classes: int) -> ConfigDict:
+    """The head of MMDetection's own SABL config, at this run's widths."""
+    head = Config.fromfile(BASE_CONFIGS / "sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py")
+    head = ConfigDict(head.model.roi_head.bbox_head.to_dict())
+    width = run.sizes.neck_channels
+    head.update(
+        num_classes=num_classes,
+        cls_in_channels=width,
+        reg_in_channels=width,
+        cls_out_channels=run.sizes.fc_channels,
+        reg_offset_out_channels=width,
+        reg_cls_out_channels=width,
+    )
+    return head
+
+
+def _offset_bin_head(box: OffsetBin, deltas: dict[str, Any]) -> dict[str, Any]:
+    bins = dict(
+        num_bins=box.num_bins,
+        max_offset=box.max_offset,
+        num_stages=box.num_stages,
+        stage_ranges=box.stage_ranges,
+        bins_include_overflow=box.bins_include_overflow,
+        out_of_range=box.out_of_range,
+        later_out_of_range=box.later_out_of_range,
+        spacing=box.spacing,
+    )
+    return dict(
+        type="OBCHead",
+        reg_class_agnostic=box.reg_class_agnostic,
+        stage_features=box.stage_features,
+        stage_fcs=box.stage_fcs,
+        residual=box.residual,
+        stage_loss_weights=box.stage_loss_weights,
+        class_scores=box.class_scores,
+        bin_norm=box.bin_norm,
+        coord_reduction=box.coord_reduction,
+        bbox_coder=dict(
+            type="OffsetBinBBoxCoder", bins=bins, composition=box.composition, **deltas
+        ),
+        loss_bbox=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=box.loss_weight),
+    )
+
+
+def _rcnn(base: ConfigDict, run: ResolvedRun, iou: float) -> ConfigDict:
+    rcnn = ConfigDict(base.to_dict())
+    rcnn.assigner.update(pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou)
+    rcnn.sampler.num = run.sizes.sampled_rois
+    return rcnn
+
+
+def _set(config: ConfigDict | list[ConfigDict], path: str, value: Any) -> None:
+    """Assign at a dotted path; where it meets a list, in each entry."""
+    if isinstance(config, list):
+        for entry in config:
+            _set(entry, path, value)
+        return
+    key, _, rest = path.partition(".")
+    if rest:
+        _set(config[key], rest, value)
+    else:
+        config[key] = value
+
+
+# --- the data ----------------------------------------------------------------------------------
+
+
+def evaluation_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> Config:
+    """The part of a run's config that an evaluation needs: `model` and `test_dataloader`.
+
+    Args:
+        run: what was trained.
+        data: the indexed data set whose `val` is evaluated on.
+        runtime: batch size and processes of the loader.
+    """
+    model = model_config(run, len(data.classes))
+    return Config(dict(model=model, **test_config(run, data, runtime)))
+
+
+def test_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> dict[str, Any]:
+    """Loader, loop and evaluator of the validation set."""
+    meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    load, _, resize = loading(run)
+    pipeline = of_protocol(run, [load, resize, dict(type="PackDetInputs", meta_keys=meta)])
+    return dict(
+        test_dataloader=dict(
+            batch_size=runtime.eval_batch_size,
+            num_workers=runtime.num_workers,
+            persistent_workers=False,
+            drop_last=False,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=dict(coco_dataset(data, data.val, pipeline), test_mode=True),
+        ),
+        test_cfg=dict(type="TestLoop"),
+        test_evaluator=dict(type="CocoMetric", ann_file=str(data.val), metric="bbox"),
+    )
+
+
+def loading(run: ResolvedRun) -> list[dict[str, Any]]:
+    """Transforms that load an image, load its objects, and resize both."""
+    return [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="Resize", scale=run.sizes.image_scale[run.spec.dataset], keep_ratio=True),
+    ]
+
+
+def of_protocol(run: ResolvedRun, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pipeline with the transforms that the run's protocol has in the place of today's."""
+    replaced = TRANSFORMS[run.protocol]
+    return [{**step, "type": replaced.get(step["type"], step["type"])} for step in pipeline]
+
+
+def coco_dataset(
+    data: DataFiles, annotations: Path, pipeline: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """MMDetection's data set over one index file of an indexed data set."""
+    return dict(
+        type="CocoDataset",
+        ann_file=str(annotations),
+        data_prefix=dict(img=str(data.root)),
+        metainfo=dict(classes=data.classes),
+        pipeline=pipeline,
+    )

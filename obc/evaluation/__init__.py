@@ -1,0 +1,1 @@
+"""Evaluation: detections, metrics, matching, and a look into a head's output."""

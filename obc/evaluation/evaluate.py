@@ -1,0 +1,171 @@
+"""Evaluate one decoding of a trained run on its validation set."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmdet.utils import register_all_modules
+from mmengine.runner import Runner
+from torch import nn
+
+from obc.config.plan import Plan
+from obc.config.protocols import LAST_PIXEL
+from obc.config.run import Decode
+from obc.datasets.index import DataFiles, data_files
+from obc.datasets.settings import ShapesData
+from obc.detector.model_config import evaluation_config
+from obc.detector.precision import out_of_memory_explained, prepare
+from obc.detector.trained import load_model, set_decode
+from obc.evaluation.detections_file import save_detections
+from obc.evaluation.head_cost import head_cost
+from obc.evaluation.metrics import (
+    COCO_AREA_SIDES,
+    average_precision,
+    counts_difficult,
+    difficult_ignored,
+)
+from obc.io.files import file_sha256, write_json
+
+# Where small ends and large begins on the embedded scenes, as fractions of the image's side:
+# COCO's 32 and 96 pixels would call nearly all of their objects small.
+EMBEDDED_AREA_SIDES = (0.15, 0.3)
+
+
+def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO) -> Path:
+    """Run a trained detector over the validation set; write what it found and how good that is.
+
+    `detections.<decode>.npz` first, then `metrics.<decode>.json`: where the metrics are, both are.
+
+    Args:
+        decode: how offset bins become offsets; `regression` for runs without bins.
+        terminal: where a long evaluation says how far it is.
+
+    Raises:
+        WeightsError: `final.pth` cannot be loaded into the model.
+    """
+    folder = plan.run_folder(run_id, seed)
+    dataset = plan.runs[run_id].resolved.spec.dataset
+    files, _ = data_files(plan.index_folder(dataset))
+    truth = json.loads(files.val.read_text())
+    detections, model = detect_in(files, plan, run_id, seed, decode, terminal)
+    save_detections(folder / f"detections.{decode}.npz", detections)
+    sides = area_sides(plan, dataset)
+    results = {"gt": average_precision(truth, detections, sides)}
+    results["ignore"] = results["gt"]
+    if any(annotation.get("difficult") for annotation in truth["annotations"]):
+        results["ignore"] = average_precision(difficult_ignored(truth), detections, sides)
+    difficult = plan.difficult(dataset)
+    metrics, per_class = results["gt" if counts_difficult(difficult) else "ignore"]
+    path = folder / f"metrics.{decode}.json"
+    write_json(
+        path,
+        {
+            "scale": plan.scale.name,
+            "run_id": run_id,
+            "seed": seed,
+            "decode": decode,
+            "weights_sha256": file_sha256(folder / "final.pth"),
+            "images": len(truth["images"]),
+            "difficult": difficult,
+            "area_sides": sides,
+            "metrics": metrics,
+            "metrics_difficult_gt": results["gt"][0],
+            "metrics_difficult_ignored": results["ignore"][0],
+            "per_class": per_class,
+            "box_head": head_cost(model),
+        },
+    )
+    return path
+
+
+def detect_in(
+    files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO
+) -> tuple[list[dict[str, Any]], nn.Module]:
+    """Detections of a trained run in the images that `files.val` lists, in COCO's result format.
+
+    And the model that made them.
+
+    Args:
+        files: the run's data set, or other images with the same categories in the same order.
+        plan: the plan that names the run.
+        run_id: which run.
+        seed: of its training.
+        decode: as of `evaluate`.
+        terminal: as of `evaluate`.
+
+    Raises:
+        WeightsError: `final.pth` cannot be loaded into the model.
+    """
+    run = plan.runs[run_id].resolved
+    config = evaluation_config(run, files, plan.scale.runtime)
+    register_all_modules(init_default_scope=True)
+    model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
+    prepare(model, plan.scale.runtime)
+    set_decode(model, decode)
+    loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
+    categories = json.loads(files.val.read_text())["categories"]
+    category_ids = [category["id"] for category in categories]
+    with out_of_memory_explained(
+        f"evaluating with {loader.batch_size} images at once",
+        "Make runtime.eval_batch_size smaller.",
+    ):
+        name = f"{run_id} seed {seed}"
+        pixel = LAST_PIXEL[run.protocol]
+        return detect(model, loader, category_ids, name, terminal, pixel), model
+
+
+def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
+    """Sides in pixels that part small, medium, large: COCO's, or the embedded scenes' own."""
+    data = plan.scale.data[dataset]
+    if not isinstance(data, ShapesData):
+        return COCO_AREA_SIDES
+    small, large = EMBEDDED_AREA_SIDES
+    return (small * data.image_size, large * data.image_size)
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module,
+    loader: Any,
+    category_ids: list[int],
+    name: str,
+    terminal: TextIO,
+    last_pixel: int = 0,
+) -> list[dict[str, Any]]:
+    """Detections of every image in COCO's result format.
+
+    Args:
+        model: in evaluation mode.
+        loader: of the images.
+        category_ids: of the model's labels.
+        name: what a long evaluation is called on the terminal.
+        terminal: where it says how far it is.
+        last_pixel: 1 if the model's boxes are in whole pixels (`detector.whole_pixels`), else 0.
+    """
+    detections = []
+    printed = time.monotonic()
+    for batch_index, batch in enumerate(loader):
+        for sample in model.test_step(batch):
+            found = sample.pred_instances
+            x1, y1, x2, y2 = found.bboxes.double().cpu().unbind(-1)
+            widths, heights = x2 - x1 + last_pixel, y2 - y1 + last_pixel
+            boxes = torch.stack((x1, y1, widths, heights), -1).tolist()
+            detections += [
+                {
+                    "image_id": sample.img_id,
+                    "category_id": category_ids[label],
+                    "bbox": box,
+                    "score": score,
+                }
+                for label, box, score in zip(
+                    found.labels.tolist(), boxes, found.scores.tolist(), strict=True
+                )
+            ]
+        if time.monotonic() - printed > 15:
+            printed = time.monotonic()
+            print(f"{name}: evaluated {batch_index + 1}/{len(loader)} batches", file=terminal)
+    return detections

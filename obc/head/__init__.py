@@ -1,0 +1,1 @@
+"""The method as a plug-in of MMDetection: box coders and heads."""

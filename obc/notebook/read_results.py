@@ -1,0 +1,255 @@
+"""What a results folder holds, read back for people who look at it: tables, verdicts, figures.
+
+Everything here is what the workflow wrote (`tables/*.csv`, `claims.json`, `figures`); nothing
+is measured or computed anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from obc.config.plan import Plan
+from obc.io.errors import SuiteError
+from obc.report.captions import signed
+
+# How a table's CSV calls what is no metric and no label.
+_ABOUT_A_ROW = ("run_id", "decode", "status", "seeds", "scale")
+_WORDS = {"undefined": "no such objects", "cited": ""}
+
+
+class ResultsMissing(SuiteError):
+    """There are no results to look at; the message says what to run first."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, without the way to it."""
+        return [str(self)]
+
+
+@dataclass(frozen=True)
+class ReadTable:
+    """A table as it was written, one line a row.
+
+    Attributes:
+        caption: title, scale, data and seeds, as Markdown.
+        labels: the label columns, `Method` first; texts.
+        ours, paper, difference: a column for each metric; in percent and points, NaN where there is
+            none.
+        text: a column for each metric: ours as it is printed, `51.4 ± 0.2`, or why there is none.
+    """
+
+    caption: str
+    labels: pd.DataFrame
+    ours: pd.DataFrame
+    paper: pd.DataFrame
+    difference: pd.DataFrame
+    text: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ReadFigure:
+    """A figure that lies in a results folder, and what is said of it (empty where nothing is)."""
+
+    name: str
+    path: Path
+    caption: str
+
+
+def project_folder(start: Path | None = None) -> Path:
+    """The folder with the Snakefile: the one to start from (default: the present) or one above.
+
+    Raises:
+        ResultsMissing: no folder from there upwards has a Snakefile.
+    """
+    start = (start or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        if (folder / "Snakefile").exists():
+            return folder
+    raise ResultsMissing(f"{start}: not inside the project; open this file from its folder")
+
+
+def find_results(scale: str, root: Path = Path("results")) -> Path:
+    """The results folder of a scale, if it has any table, complete or with what there is so far.
+
+    Args:
+        scale: name of a folder under `root`: a scale, `<scale>-<label>`, or `reference/mini`.
+
+    Raises:
+        ResultsMissing: nothing there; names the commands that make it.
+    """
+    folder = root / scale
+    if _tables_of(folder):
+        return folder
+    known = sorted(path.name for path in root.glob("*") if _tables_of(path))
+    there = f" Results there are of: {', '.join(known)}." if known else ""
+    name = scale.split("-")[0]
+    raise ResultsMissing(
+        f"{folder}: no tables there yet.{there}\n"
+        f"First run `make reproduce SCALE={name}`; for what there is so far,\n"
+        f"`.venv/bin/snakemake --cores 1 partial --config scale={name}`."
+    )
+
+
+def read_plan(results: Path) -> Plan:
+    """The plan that a results folder was made by.
+
+    Raises:
+        ResultsMissing: the folder has none, as the committed reference results.
+        ConfigError: the plan is of other code.
+    """
+    path = results / "plan.json"
+    if not path.exists():
+        raise ResultsMissing(
+            f"{path}: not there, so neither are the runs behind its tables; this needs results "
+            f"made here: first run `make reproduce SCALE={results.name.split('-')[0]}`"
+        )
+    return Plan.load(path)
+
+
+def table_paths(results: Path) -> dict[str, Path]:
+    """The CSV of every table by name, figures' rows last; a table not complete as in `partial`."""
+    paths = _tables_of(results)
+    return {name: paths[name] for name in sorted(paths, key=lambda n: (n.startswith("figure"), n))}
+
+
+def _tables_of(results: Path) -> dict[str, Path]:
+    """Complete tables replace those of `results/partial`."""
+    folders = (results / "partial" / "tables", results / "tables")
+    paths = (path for folder in folders for path in folder.glob("*.csv"))
+    return {path.stem: path for path in paths if _is_beside_the_paper(path)}
+
+
+def _is_beside_the_paper(path: Path) -> bool:
+    """Whether a CSV is a table of ours and the paper's numbers; others lie in the folder too."""
+    with path.open() as file:
+        columns = file.readline().strip().split(",")
+    return path.with_suffix(".md").exists() and any(name.endswith("_diff") for name in columns)
+
+
+def read_table(path: Path) -> ReadTable:
+    """Read a table from its CSV, and its caption from the Markdown file beside it."""
+    lines = pd.read_csv(path, na_values="n/a", keep_default_na=False)
+    metrics = [name.removesuffix("_diff") for name in lines if name.endswith("_diff")]
+    named = ("row", *_ABOUT_A_ROW)
+    numbers = {
+        f"{metric}{suffix}" for metric in metrics for suffix in ("", "_sd", "_paper", "_diff")
+    }
+    labels = lines[[name for name in lines if name not in numbers and name not in named]]
+    texts = {
+        metric: [
+            _text(*cell, metric)
+            for cell in zip(lines[metric], lines[f"{metric}_sd"], lines["status"], strict=True)
+        ]
+        for metric in metrics
+    }
+    return ReadTable(
+        caption=path.with_suffix(".md").read_text().split("\n\n")[0],
+        labels=labels.fillna("").astype(str),
+        ours=lines[metrics],
+        paper=_of(lines, metrics, "_paper"),
+        difference=lines[metrics].round(1) - _of(lines, metrics, "_paper"),  # as it is printed
+        text=pd.DataFrame(texts),
+    )
+
+
+def _of(lines: pd.DataFrame, metrics: list[str], suffix: str) -> pd.DataFrame:
+    return lines[[f"{metric}{suffix}" for metric in metrics]].set_axis(metrics, axis="columns")
+
+
+def _text(value: float, spread: float, status: str, metric: str) -> str:
+    """A number as it is printed, or the words of `status` that concern its metric."""
+    parts = re.findall(r"([a-z][a-z ]*[a-z])(?: \(([^)]*)\))?", status)
+    concern = [word for word, of in parts if word != "ok" and (not of or metric in of.split())]
+    reasons = ", ".join(_WORDS.get(word, word) for word in concern)
+    if pd.isna(value):
+        return reasons
+    text = f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
+    return f"{text} [some seeds {reasons}]" if reasons else text
+
+
+def read_long(results: Path) -> pd.DataFrame:
+    """Every number of every table, one a line, with the columns of `obc.analysis.collect`.
+
+    Raises:
+        ResultsMissing: neither the complete `all.csv` nor that of `partial` is there.
+    """
+    for folder in (results / "tables", results / "partial" / "tables"):
+        if (folder / "all.csv").exists():
+            return pd.read_csv(folder / "all.csv")
+    raise ResultsMissing(
+        f"{results}/tables/all.csv: not there yet; `.venv/bin/snakemake --cores 1 partial --config "
+        f"scale={results.name}` writes it with what there is so far"
+    )
+
+
+def ap_against_iou(long: pd.DataFrame, table: str) -> pd.DataFrame:
+    """AP at single IoU thresholds of a table's rows that were measured.
+
+    Args:
+        long: as `read_long`.
+
+    Returns:
+        Columns `row`, `method` (e.g. `obc-a3-n20-k1, expectation`), `iou`, `ours` and `sd` (over
+        seeds; NaN for one) and `paper`, in percent.
+    """
+    threshold = long["metric"].str.fullmatch(r"AP\d\d")
+    lines = long[(long["table"] == table) & threshold & (long["status"] == "ok")]
+    method = lines["run_id"].str.replace(r"^\w+-\w+-\w+-|-[0-9a-f]{8}$", "", regex=True)
+    lines = lines.assign(
+        method=method + ", " + lines["decode"], iou=lines["metric"].str[2:].astype(int) / 100
+    )
+    cells = lines.groupby(["row", "method", "iou"], as_index=False)
+    return cells.agg(ours=("value", "mean"), sd=("value", "std"), paper=("paper", "first"))
+
+
+def read_verdicts(results: Path) -> pd.DataFrame:
+    """What was judged of the paper's claims: columns Claim, Section, Paper, Ours, Verdict.
+
+    Ours is the first difference that a claim compares, with its interval, in AP points. Without
+    lines where nothing was judged yet.
+    """
+    columns = ["Claim", "Section", "Paper", "Ours", "Verdict"]
+    paths = (folder / "claims.json" for folder in (results, results / "partial"))
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return pd.DataFrame(columns=columns)
+    content = json.loads(path.read_text())
+    lines = [
+        (claim["statement"], claim["section"], *_contrast(claim["contrasts"]), claim["verdict"])
+        for topic in content["topics"]
+        for claim in topic["claims"]
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _contrast(contrasts: list[dict]) -> tuple[str, str]:
+    """The paper's and our difference of the first comparison, and how many more there are."""
+    first, more = contrasts[0], len(contrasts) - 1
+    paper = "" if first["paper"] is None else signed(first["paper"])
+    if first["difference"] is None:
+        return paper, first["reason"] or "not run"
+    ours = f"{signed(first['difference'])} [{signed(first['low'])}, {signed(first['high'])}]"
+    return paper, ours + (f" and {more} more" if more else "")
+
+
+def figures(results: Path, captions: Path = Path("workflow/report")) -> list[ReadFigure]:
+    """Every figure of a results folder, complete ones in the place of partial ones.
+
+    As SVG; as PNG where only that is there, as committed results keep a figure of photographs.
+
+    Args:
+        captions: folder with a `<name>.rst` for figures that are explained.
+    """
+    folders = (results / "partial" / "figures", results / "figures")
+    paths = {
+        path.stem: path
+        for folder in folders
+        for kind in ("png", "svg")
+        for path in folder.glob(f"*.{kind}")
+    }
+    texts = {path.stem: path.read_text().strip() for path in captions.glob("*.rst")}
+    return [ReadFigure(name, paths[name], texts.get(name, "")) for name in sorted(paths)]

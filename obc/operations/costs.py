@@ -1,0 +1,273 @@
+"""What each training of a plan costs before it is started: device hours and disk.
+
+Three sources, the best that there is for a run: images/s of finished runs of the same network here
+("measured"), the arithmetic throughput of other finished runs here ("scaled"), the table DEVICES
+("estimated").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from obc.config.plan import Plan
+from obc.config.run import ResolvedRun
+from obc.datasets.settings import CocoData, ShapesData, VocData
+from obc.io.files import read_record
+from obc.io.typed_yaml import ConfigError
+from obc.operations.flops import evaluation_flops, parameters, training_flops
+from obc.runs.status import run_status
+
+Basis = Literal["measured", "scaled", "estimated"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What trains: its peak in TFLOP/s and the part of it that a detector's training sustains."""
+
+    peak: float
+    utilisation: float
+    source: str
+
+    @property
+    def flops_per_second(self) -> float:
+        """Sustained, of the operations that `obc.operations.flops` counts."""
+        return self.peak * self.utilisation * 1e12
+
+
+_TF32 = "peak: NVIDIA, TF32 without sparsity; the part of it is an assumption"
+DEVICES = {
+    # An image of Faster R-CNN R50 at 1333 x 800 is 968 GFLOP; torchvision trains 2 in 0.229 s.
+    "v100": Device(15.7, 0.54, "torchvision's published 0.229 s a step of two images, FP32"),
+    "t4": Device(8.1, 0.40, "peak: NVIDIA, FP32; the part of it is an assumption"),
+    "a100": Device(156.0, 0.10, _TF32),
+    "h100": Device(495.0, 0.05, _TF32),
+    "h200": Device(495.0, 0.05, _TF32),
+    "rtx3090": Device(35.6, 0.30, _TF32),
+    "rtx4090": Device(82.6, 0.25, _TF32),
+    # One core of an AMD EPYC, whose own matrix products reach 87 GFLOP/s: docs/performance.md.
+    "cpu": Device(0.087, 0.30, "a core; both measured at scale mini, docs/performance.md"),
+}
+DEFAULT_GPU = "a100"
+
+
+# Imports, building the model, reading the index, writing: 6.8 min of 45 trainings of scale mini.
+START_SECONDS = 9.0
+FLOAT_BYTES = 4
+
+
+# Two are kept; they go only when the next one is written.
+CHECKPOINTS_AT_ONCE = 3
+
+
+# In detections.<decode>.npz: 18 to 23 at scale mini. At most 100 an image are kept.
+DETECTION_BYTES = 23
+DETECTIONS_PER_IMAGE = 100
+COCO_CLASSES = 80
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images that one device trained on in a second."""
+
+    run: ResolvedRun
+    images_per_second: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One training with its evaluations: what it takes a device, and the disk.
+
+    Attributes:
+        seconds: of one device; of a finished training as it took. None: the number of images of a
+            folder of one's own is not known before `obc index`.
+        disk: bytes that stay.
+        peak_disk: further bytes while it trains.
+    """
+
+    run_id: str
+    seed: int
+    seconds: float | None
+    basis: Basis | Literal["done"]
+    disk: int
+    peak_disk: int
+
+
+# --- one training ------------------------------------------------------------------------------
+
+
+def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
+    """The cost of every training of a plan, starting weights first.
+
+    Args:
+        gpu: name in DEVICES; None: as the scale says, a CPU core or DEFAULT_GPU.
+
+    Raises:
+        ConfigError: `gpu` is not in DEVICES.
+    """
+    device = device_of(plan, gpu)
+    rates = [rate for rate in finished_rates(plan) if is_device(rate.device, device, gpu)]
+    assumed = DEVICES[device].flops_per_second
+    return [
+        _cost(plan, run_id, seed, rates, assumed)
+        for run_id in plan.trainings
+        for seed in plan.seeds_of(run_id)
+    ]
+
+
+def bytes_to_come(plan: Plan, at_once: int) -> int:
+    """Bytes that what is still to do of the paper's runs needs in the results' folder.
+
+    Args:
+        at_once: trainings in progress together, the largest of them counted.
+    """
+    known = [cost for cost in costs(plan) if not plan.is_beyond(cost.run_id)]
+    to_do = [cost for cost in known if cost.basis != "done"]
+    in_progress = nlargest(at_once, (cost.peak_disk for cost in to_do))
+    return sum(cost.disk for cost in to_do) + sum(in_progress)
+
+
+def device_of(plan: Plan, gpu: str | None) -> str:
+    """The device that hours are of."""
+    if gpu is None:
+        return DEFAULT_GPU if plan.gpus_per_run else "cpu"
+    if gpu not in DEVICES:
+        raise ConfigError(f"--gpu {gpu}: not known; allowed: {', '.join(DEVICES)}")
+    return gpu
+
+
+def finished_rates(plan: Plan) -> list[Rate]:
+    """What finished runs of this scale's results measured.
+
+    Left out are runs of older code, and those on a data set that the scale has no more.
+    """
+    folders = sorted({plan.results, plan.shared})
+    records = [
+        record
+        for folder in folders
+        for path in sorted(folder.glob("runs/*/seed*/run.json"))
+        if (record := read_record(path)) is not None
+    ]
+    rates = [rate for record in records if (rate := _rate(record)) is not None]
+    return [rate for rate in rates if rate.run.spec.dataset in plan.scale.data]
+
+
+def _rate(record: dict[str, Any]) -> Rate | None:
+    images_per_second = record.get("images_per_second")
+    if not images_per_second:  # imported, or shorter than the clock resolves
+        return None
+    try:
+        run = ResolvedRun.model_validate(record["resolved"])
+    except (KeyError, ValidationError):
+        return None
+    device = record.get("hardware", {}).get("gpu") or "cpu"
+    return Rate(run, images_per_second / record.get("processes", 1), device)
+
+
+def is_device(name: str, device: str, asked: str | None) -> bool:
+    """Whether a record's device is the one meant; where none was asked for, any GPU is."""
+    if device == "cpu" or name == "cpu":
+        return name == device
+    return asked is None or device in name.lower().replace(" ", "")
+
+
+def throughput(
+    plan: Plan, run: ResolvedRun, rates: Sequence[Rate], assumed: float | None
+) -> tuple[float, Basis] | None:
+    """Operations a second that a run will be trained with, and where that is known from.
+
+    Args:
+        assumed: where nothing was measured; None: nothing is known then.
+    """
+    same = [rate for rate in rates if _network(rate.run) == _network(run)]
+    if same:
+        return fmean(_flops_per_second(plan, rate) for rate in same), "measured"
+    if rates:
+        return median(_flops_per_second(plan, rate) for rate in rates), "scaled"
+    return None if assumed is None else (assumed, "estimated")
+
+
+def training_seconds(plan: Plan, run_id: str, flops_per_second: float) -> float | None:
+    """Seconds of one device for a training and its evaluations; None: images are not counted."""
+    planned = plan.trainings[run_id]
+    run = planned.resolved
+    train, val = (images(plan, run_id, split) for split in ("train", "val"))
+    if train is None or val is None:
+        return None
+    classes, photographs = _classes(plan, run), _photographs(plan, run)
+    epochs = run.schedule.epochs * run.schedule.repeat_times
+    flops = train * epochs * training_flops(run, classes, photographs)
+    flops += val * len(planned.decodes) * evaluation_flops(run, classes, photographs)
+    return flops / flops_per_second + START_SECONDS * (1 + len(planned.decodes))
+
+
+def images(plan: Plan, run_id: str, split: Literal["train", "val"]) -> int | None:
+    """How many images a split has: as drawn, published or indexed; None: nobody knows yet."""
+    dataset = plan.trainings[run_id].resolved.spec.dataset
+    data = plan.scale.data[dataset]
+    if isinstance(data, ShapesData):
+        return getattr(data, f"{split}_images")
+    manifest = read_record(plan.index_folder(dataset) / "manifest.json")
+    if manifest is not None:
+        return manifest["splits"][split]["images"]
+    return getattr(data, f"max_{split}_images") or getattr(data, f"expected_{split}_images")
+
+
+def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: float) -> Cost:
+    planned, folder = plan.trainings[run_id], plan.run_folder(run_id, seed)
+    sustained, basis = throughput(plan, planned.resolved, rates, assumed)
+    seconds = training_seconds(plan, run_id, sustained)
+    if is_done(plan, run_id, seed):
+        record = read_record(folder / "run.json") or {}
+        seconds, basis = (record.get("seconds") or 0.0) * record.get("processes", 1), "done"
+    weights = FLOAT_BYTES * parameters(planned.resolved, _classes(plan, planned.resolved))
+    found = DETECTIONS_PER_IMAGE * DETECTION_BYTES * (images(plan, run_id, "val") or 0)
+    return Cost(
+        run_id=run_id,
+        seed=seed,
+        seconds=seconds,
+        basis=basis,
+        disk=weights + found * len(planned.decodes),
+        # Weights and the optimiser's momentum.
+        peak_disk=CHECKPOINTS_AT_ONCE * 2 * weights,
+    )
+
+
+def is_done(plan: Plan, run_id: str, seed: int) -> bool:
+    """Whether a run is trained and every decoding that tables ask for is evaluated."""
+    folder = plan.run_folder(run_id, seed)
+    return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder)
+
+
+def not_evaluated(plan: Plan, run_id: str, folder: Path) -> list[str]:
+    """The decodings that tables ask for and that a run's folder has no metrics of."""
+    decodes = plan.trainings[run_id].decodes
+    return [decode for decode in decodes if not (folder / f"metrics.{decode}.json").exists()]
+
+
+def _network(run: ResolvedRun) -> tuple[Any, ...]:
+    """What decides the time of a step, the box loss aside."""
+    return (run.spec.dataset, run.spec.detector, run.network, run.sizes, run.schedule.batch_size)
+
+
+def _flops_per_second(plan: Plan, rate: Rate) -> float:
+    classes, photographs = _classes(plan, rate.run), _photographs(plan, rate.run)
+    return rate.images_per_second * training_flops(rate.run, classes, photographs)
+
+
+def _classes(plan: Plan, run: ResolvedRun) -> int:
+    data = plan.scale.data[run.spec.dataset]
+    if isinstance(data, ShapesData):
+        return data.num_classes
+    return len(data.classes) if isinstance(data, VocData) else COCO_CLASSES
+
+
+def _photographs(plan: Plan, run: ResolvedRun) -> bool:
+    return isinstance(plan.scale.data[run.spec.dataset], VocData | CocoData)

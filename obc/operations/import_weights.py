@@ -1,0 +1,224 @@
+"""Take one's own weights as a run's: checked against its model, then evaluated like trained ones.
+
+A checkpoint is read as tensors and nothing else: pickled code in it is refused, not run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from torch import Tensor, nn
+from torch.serialization import safe_globals
+
+from obc.config.plan import Plan
+from obc.datasets.index import data_files
+from obc.io.errors import SuiteError
+from obc.io.files import atomic_path, file_sha256, write_json
+from obc.io.typed_yaml import ConfigError
+from obc.runs.lock import training_lock
+from obc.runs.records import is_imported, weights_record
+from obc.runs.status import run_status
+from obc.runs.versions import code_version
+from obc.training.mmdet_config import build_config
+
+SHOWN = 5
+
+
+# What torch's reader raises on objects that it refuses, and on bytes that are no checkpoint.
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError)
+
+
+class NotAStateDict(SuiteError):
+    """A checkpoint is not a plain state dict of the run's model; the message says why."""
+
+
+class WouldReplaceTraining(SuiteError):
+    """The run has been trained, or in part, and nobody said that this may go."""
+
+
+class _Inert:
+    """Stands for what MMEngine logs beside the weights: takes any state, does nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+# Their names only: the objects themselves, `getattr` among them, are never made.
+_LOGGED = [
+    (_Inert, name)
+    for name in (
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        "builtins.getattr",
+        "numpy.ndarray",
+        "numpy.dtype",
+        *(
+            f"numpy.{core}.multiarray.{function}"
+            for core in ("core", "_core")
+            for function in ("_reconstruct", "scalar")
+        ),
+    )
+]
+
+
+def import_weights(
+    plan: Plan, run_id: str, seed: int, checkpoint: Path, again: bool, terminal: TextIO
+) -> Path:
+    """Write a run's `final.pth`, `config.py` and `run.json` from a checkpoint.
+
+    Args:
+        checkpoint: a state dict as `torch.save` writes it, or MMEngine's with a `state_dict`.
+        again: replace what was trained, be it finished or not; imported weights are replaced in any
+            case.
+        terminal: where it is said what was done.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ConfigError: no row of a table reads this run with this seed.
+        NotAStateDict: the file holds something else, or not this model's weights.
+        WouldReplaceTraining: the run is trained or has a checkpoint, and `again` is false.
+        NotIndexed: the data set of the run was not checked yet; it names the classes.
+        RunBusy: another process is training this run.
+    """
+    if run_id not in plan.runs or seed not in plan.seeds_of(run_id):
+        raise ConfigError(f"{run_id} seed {seed}: no row of the plan's tables reads it")
+    folder = plan.run_folder(run_id, seed)
+    if not again:
+        _refuse_to_replace(folder)  # before the model is built, which takes seconds
+    run = plan.runs[run_id].resolved
+    files, manifest = data_files(plan.index_folder(run.spec.dataset))
+    config = build_config(run, seed, files, plan.scale.runtime)
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(config.model)
+    load(model, read_state_dict(checkpoint), checkpoint)
+    with training_lock(folder):
+        if not again:
+            _refuse_to_replace(folder)
+        for old in (*folder.glob("metrics.*.json"), *folder.glob("detections.*.npz")):
+            old.unlink()
+        (folder / "run.json").unlink(missing_ok=True)  # written last: the others are whole then
+        with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+            torch.save(model.state_dict(), file)
+        with atomic_path(folder / "config.py") as path:
+            path.write_text(config.pretty_text)
+        write_json(folder / "run.json", _record(plan, run_id, seed, checkpoint, manifest))
+        shutil.rmtree(folder / "work")
+    print(
+        f"{run_id} seed {seed}: weights of {checkpoint} in {folder}; snakemake evaluates them",
+        file=terminal,
+    )
+    return folder
+
+
+def read_state_dict(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name.
+
+    Raises:
+        NotAStateDict: not a file of `torch.save`, or one with more than tensors in it.
+    """
+    try:
+        with safe_globals(_LOGGED):
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise NotAStateDict(f"{checkpoint}: not there") from None
+    except UNREADABLE as error:
+        objects = re.search(r"GLOBAL (\S+)", str(error))
+        if objects is not None:
+            raise NotAStateDict(
+                f"{checkpoint}: holds Python objects ({objects[1]}), which could run code when "
+                "they are read; where it was made, save the tensors only: "
+                "torch.save(model.state_dict(), file)"
+            ) from error
+        raise NotAStateDict(
+            f"{checkpoint}: not a file that torch.save wrote, or cut off ({type(error).__name__})"
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise NotAStateDict(
+            f"{checkpoint}: holds a {type(content).__name__}, allowed is a dict of tensors"
+        )
+    others = [f"{key} ({type(value).__name__})" for key, value in content.items()
+              if not isinstance(value, Tensor)]  # fmt: skip
+    if others:
+        raise NotAStateDict(
+            f"{checkpoint}: {len(others)} of its entries are no tensors: {_few(others)}; allowed "
+            "is a state dict, or MMEngine's checkpoint with one under `state_dict`"
+        )
+    return dict(content)
+
+
+def load(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Load weights into a model that has exactly these, in these shapes.
+
+    Raises:
+        NotAStateDict: names or shapes differ; the message lists the first few.
+    """
+    expected = model.state_dict()
+    problems = {
+        "missing": [name for name in expected if name not in weights],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)}, the run has {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in weights and weights[name].shape != tensor.shape
+        ],
+    }
+    if any(problems.values()):
+        lines = [
+            f"  {len(names)} {what}: {_few(names)}" for what, names in problems.items() if names
+        ]
+        raise NotAStateDict(f"{source}: not the weights of this run's model:\n" + "\n".join(lines))
+    model.load_state_dict(weights)
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    if run_status(folder) == "trained" and not is_imported(folder):
+        raise WouldReplaceTraining(
+            f"{folder}: has weights that were trained here; --again replaces them"
+        )
+    checkpoint = next((folder / "work").glob("iteration_*.pth"), None)
+    if checkpoint is not None:
+        raise WouldReplaceTraining(
+            f"{checkpoint}: a training that is not finished goes on from there; --again deletes it"
+        )
+
+
+def _record(
+    plan: Plan, run_id: str, seed: int, checkpoint: Path, manifest: dict[str, Any]
+) -> dict[str, Any]:
+    """As a training's, with nothing where a training would have measured."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    source = {
+        "path": str(checkpoint.absolute()),
+        "sha256": file_sha256(checkpoint),
+        "time": now,
+    }
+    return {
+        **weights_record(plan, run_id, seed),
+        "started": now,
+        "seconds": None,
+        "images_per_second": None,
+        "iterations": None,
+        "sessions": [],
+        "peak_memory_mib": None,
+        "initial_weights_sha256": None,
+        "data": {"sha256": manifest["sha256"], "splits": manifest["splits"]},
+        "code": code_version(),
+        "imported": source,
+    }
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", .." if len(names) > SHOWN else "")

@@ -1,0 +1,159 @@
+"""The page of `obc plan`: what would run, what tables share, what is done, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from obc.config.plan import INITIAL_SEED, Plan
+from obc.io.typed_yaml import ConfigError
+from obc.operations.costs import DEVICES, Cost, costs, device_of
+
+HEADER = ("", "rows", "trainings", "shared", "done")
+
+
+def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
+    """What the named tables of a plan would run, share, cost and have done, as text.
+
+    Raises:
+        ConfigError: a name that is no table of the plan, or a GPU that DEVICES does not have.
+    """
+    names = list(tables)
+    unknown = sorted(set(names) - set(plan.tables))
+    if unknown:
+        raise ConfigError(
+            f"--table {', '.join(unknown)}: no such table; allowed: {', '.join(plan.tables)}"
+        )
+    by_table = {name: _trainings(plan, name) for name in names}
+    wanted = {key for keys in by_table.values() for key in keys}
+    starts = {(plan.trainings[run_id].resolved.initial_run, INITIAL_SEED) for run_id, _ in wanted}
+    known = {(cost.run_id, cost.seed): cost for cost in costs(plan, gpu)}
+    wanted |= {key for key in starts if key[0] is not None}
+    chosen = [cost for key, cost in known.items() if key in wanted]
+    lines = [_table_line(plan, name, keys, known) for name, keys in by_table.items()]
+    initial = [cost for cost in chosen if cost.run_id in plan.initial_runs]
+    if initial:
+        lines.append(_line("starting weights", "", initial, ""))
+    rows = sum(_rows(plan, name) for name in names)
+    lines.append(_line("together", rows, chosen, ""))
+    unit = "core hours" if device_of(plan, gpu) == "cpu" else "GPU-hours"
+    parts = [
+        tabulate(
+            lines,
+            (*HEADER, unit, "to do", "disk"),
+            tablefmt="plain",
+            disable_numparse=True,
+            colalign=("left", *["right"] * 7),
+        ),
+        _sharing(plan, names, known, unit),
+        _basis(plan, gpu, chosen),
+        tabulate([_run_line(plan, cost) for cost in chosen], tablefmt="plain"),
+    ]
+    return "\n\n".join(parts)
+
+
+def _trainings(plan: Plan, table: str) -> dict[tuple[str, int], None]:
+    """The trainings that a table needs, in its order."""
+    run_ids = [plan.run_of(row).run_id for row in plan.tables[table].rows if not row.cited]
+    return dict.fromkeys((run_id, seed) for run_id in run_ids for seed in plan.seeds_of(run_id))
+
+
+def _rows(plan: Plan, table: str) -> int:
+    return sum(not row.cited for row in plan.tables[table].rows)
+
+
+def _table_line(
+    plan: Plan,
+    name: str,
+    keys: Iterable[tuple[str, int]],
+    known: dict[tuple[str, int], Cost],
+) -> tuple[Any, ...]:
+    chosen = [known[key] for key in keys]
+    shared = sum(len(plan.runs[cost.run_id].tables) > 1 for cost in chosen)
+    return _line(name, _rows(plan, name), chosen, shared)
+
+
+def _line(name: str, rows: int | str, chosen: Sequence[Cost], shared: int | str) -> tuple[Any, ...]:
+    to_do = [cost for cost in chosen if cost.basis != "done"]
+    return (
+        name,
+        rows,
+        len(chosen),
+        shared,
+        len(chosen) - len(to_do),
+        _hours(cost.seconds for cost in chosen),
+        _hours(cost.seconds for cost in to_do),
+        _bytes(sum(cost.disk for cost in chosen)),
+    )
+
+
+def _sharing(
+    plan: Plan, names: Sequence[str], known: dict[tuple[str, int], Cost], unit: str
+) -> str:
+    """What it would be to train every row by itself."""
+    # A table beyond the paper brings no seeds to runs that it shares with the paper's tables.
+    separate = [
+        known[run_id, seed]
+        for name in names
+        for run_id in (plan.run_of(row).run_id for row in plan.tables[name].rows if not row.cited)
+        for seed in plan.seeds_of_table(name)
+        if (run_id, seed) in known
+    ]
+    together = {(cost.run_id, cost.seed): cost for cost in separate}.values()
+    hours, all_hours = (_hours(cost.seconds for cost in part) for part in (together, separate))
+    return (
+        "shared: trainings that another table reads too. Rows of the same spec are one training: "
+        f"{len(together)} in place of {len(separate)}, {hours} {unit} in place of {all_hours}."
+    )
+
+
+def _basis(plan: Plan, gpu: str | None, chosen: Sequence[Cost]) -> str:
+    device = DEVICES[device_of(plan, gpu)]
+    counts = {
+        basis: sum(cost.basis == basis for cost in chosen)
+        for basis in ("done", "measured", "scaled", "estimated")
+    }
+    meaning = {
+        "done": "as they took",
+        "measured": "by images/s of finished runs of the same network here",
+        "scaled": "by the throughput of other finished runs here",
+        "estimated": f"estimated for one {device_of(plan, gpu)} at "
+        f"{device.flops_per_second / 1e12:.3g} TFLOP/s, {device.utilisation:.0%} of its peak of "
+        f"{device.peak:g} ({device.source})",
+    }
+    peak = max((cost.peak_disk for cost in chosen if cost.basis != "done"), default=0)
+    said = "; ".join(f"{counts[name]} {meaning[name]}" for name in counts if counts[name])
+    checkpoints = f" Disk: weights and detections; a training in progress has up to {_bytes(peak)} "
+    return f"Hours: {said}." + (checkpoints + "of checkpoints beside it." if peak else "")
+
+
+def _run_line(plan: Plan, cost: Cost) -> tuple[str, ...]:
+    planned = plan.trainings[cost.run_id]
+    use = "shared starting weights" if cost.run_id in plan.initial_runs else ""
+    return (
+        f"  {cost.run_id}",
+        f"seed {cost.seed}",
+        use or f"[{', '.join(planned.tables)}]",
+        f"{', '.join(planned.decodes)}",
+        f"{_hours([cost.seconds])} h",
+        cost.basis,
+    )
+
+
+def _hours(seconds: Iterable[float | None]) -> str:
+    """Hours, "?" where a summand is not known."""
+    parts = list(seconds)
+    if None in parts:
+        return "?"
+    hours = sum(parts) / 3600
+    return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

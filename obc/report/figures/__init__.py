@@ -1,0 +1,1 @@
+"""Figures as svg, png and csv."""

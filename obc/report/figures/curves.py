@@ -1,0 +1,166 @@
+"""Precision-recall curves, and AP against the IoU threshold, of the rows of a table.
+
+Both are the evaluator's own: the mean of a row's curves over recalls and thresholds is its AP.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from obc.analysis.evaluations import (
+    evaluations,
+    lines_of,
+    load,
+    measured,
+    missing_rows,
+    named,
+    over_seeds,
+    require_same,
+)
+from obc.config.plan import Plan
+from obc.config.table import TableSpec, row_label
+from obc.evaluation.matching import precision_at_recalls
+from obc.evaluation.metrics import IOU_THRESHOLDS
+from obc.report.captions import badge, provenance
+from obc.report.figures.style import (
+    blank,
+    figure_style,
+    legend_in,
+    method_look,
+    save_both,
+    save_data,
+    write_around,
+)
+
+PRECISION_RECALL = "precision_recall"
+AP_BY_IOU = "ap_by_iou"
+DRAWN_IOUS = (0.5, 0.75, 0.9)
+_RECALLS = np.arange(101)
+
+
+def precisions(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
+    """The precision-recall curves of every evaluation that is there.
+
+    Args:
+        frame: lines of `obc.analysis.evaluations.measured`, of one table.
+
+    Returns:
+        Columns `row` (index within the table), `seed`, `iou` (0.5, 0.55, ..., 0.95), `recall` (0,
+        1, ..., 100 percent) and `precision` (percent, the mean over classes with objects of the
+        best precision at that recall or above).
+
+    Raises:
+        DatasetError, DetectionsFileError, DetectionsError: files are missing, damaged, or of
+            another evaluation than the metrics.
+    """
+    parts = []
+    for evaluation in evaluations(plan, frame):
+        curves = 100 * np.nanmean(precision_at_recalls(*load(evaluation)), axis=-1)  # (T, R)
+        by_iou = zip(IOU_THRESHOLDS, curves.mean(axis=1), strict=True)
+        at_iou = {f"AP{round(100 * iou)}": ap for iou, ap in by_iou}
+        require_same(evaluation, frame, {"AP": curves.mean(), **at_iou})
+        grid = pd.MultiIndex.from_product([IOU_THRESHOLDS.round(2), _RECALLS])
+        for row in lines_of(evaluation, frame)["row"].unique():
+            lines = pd.DataFrame({"precision": curves.ravel()}, grid)
+            lines = lines.rename_axis(["iou", "recall"]).reset_index()
+            parts.append(lines.assign(row=row, seed=evaluation.seed))
+    columns = ["row", "seed", "iou", "recall", "precision"]
+    joined = pd.concat(parts) if parts else pd.DataFrame(columns=columns, dtype=float)
+    return joined.sort_values(["row", "seed"], kind="stable", ignore_index=True)[columns]
+
+
+def precision_recall(precisions: pd.DataFrame) -> pd.DataFrame:
+    """The curves at `DRAWN_IOUS`: `row, iou, recall, precision, precision_sd, seeds`."""
+    drawn = precisions[precisions["iou"].isin(DRAWN_IOUS)]
+    return over_seeds(drawn, ["row", "iou", "recall"], ["precision"])
+
+
+def ap_by_iou(precisions: pd.DataFrame) -> pd.DataFrame:
+    """AP at each IoU threshold: `row, iou, AP, AP_sd, seeds` and `gain`.
+
+    `gain` is by how much AP exceeds that of the table's first row; NaN without that.
+    """
+    by_seed = precisions.groupby(["row", "seed", "iou"], as_index=False)["precision"].mean()
+    joined = over_seeds(by_seed.rename(columns={"precision": "AP"}), ["row", "iou"], ["AP"])
+    first = joined[joined["row"] == 0].set_index("iou")["AP"]
+    return joined.assign(gain=joined["AP"] - joined["iou"].map(first))
+
+
+def draw(plan: Plan, name: str, folder: Path) -> None:
+    """Draw `precision_recall` and `ap_by_iou` of a table: svg, png, and the numbers as csv.
+
+    Rows that were not measured are named under the figures.
+
+    Raises:
+        ConfigError, MetricsFileError: as of `obc.analysis.collect.collect`.
+        DatasetError, DetectionsFileError, DetectionsError: as of `precisions`.
+    """
+    frame = measured(plan, [name])
+    table = plan.tables[name]
+    found = precisions(plan, frame)
+    missing = missing_rows(table, frame)
+    _draw_precision_recall(plan, table, precision_recall(found), missing, folder)
+    _draw_ap_by_iou(plan, table, ap_by_iou(found), missing, folder)
+
+
+# --- drawing -----------------------------------------------------------------------------------
+
+
+def _draw_precision_recall(
+    plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
+) -> None:
+    with figure_style(PRECISION_RECALL):
+        drawing = blank()
+        panels = drawing.subplot_mosaic(
+            [["legend"] * len(DRAWN_IOUS), list(DRAWN_IOUS)], height_ratios=[2, 8]
+        )
+        for iou in DRAWN_IOUS:
+            axes = panels[iou]
+            for row, line in frame[frame["iou"] == iou].groupby("row"):
+                axes.plot(line["recall"], line["precision"], **_look(table, row))
+            axes.set_title(f"IoU {iou:g}", fontsize=10)
+            axes.set(xlim=(0, 100), ylim=(0, 103), xticks=(0, 50, 100))
+            if iou != DRAWN_IOUS[0]:
+                axes.tick_params(labelleft=False)
+        panels[DRAWN_IOUS[0]].set_ylabel("precision (%)")
+        panels[DRAWN_IOUS[1]].set_xlabel("recall (%)")
+        legend_in(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
+        said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
+        heading = "Precision against recall"
+        write_around(drawing, heading, provenance(plan, table, said), missing)
+        save_both(drawing, folder, PRECISION_RECALL)
+    save_data(named(table, frame), folder, PRECISION_RECALL)
+
+
+def _draw_ap_by_iou(
+    plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
+) -> None:
+    with figure_style(AP_BY_IOU):
+        drawing = blank()
+        panels = drawing.subplot_mosaic(
+            [["legend", "legend"], ["AP", "gain"]], height_ratios=[2, 8]
+        )
+        for row, line in frame.groupby("row"):
+            bars = None if line["AP_sd"].isna().all() else line["AP_sd"]
+            look = {**_look(table, row), "marker": ".", "elinewidth": 1, "capsize": 2}
+            panels["AP"].errorbar(line["iou"], line["AP"], yerr=bars, **look)
+            panels["gain"].plot(line["iou"], line["gain"], marker=".", **_look(table, row))
+        panels["AP"].set_ylabel("AP (%)")
+        panels["gain"].set_ylabel("AP above the first row's")
+        for name in ("AP", "gain"):
+            panels[name].set_xlabel("IoU threshold")
+            panels[name].set_xticks(DRAWN_IOUS)
+        legend_in(panels["legend"], panels["gain"], badge(plan, table))
+        said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
+        heading = "Average precision against the IoU threshold"
+        write_around(drawing, heading, provenance(plan, table, said), missing)
+        save_both(drawing, folder, AP_BY_IOU)
+    save_data(named(table, frame), folder, AP_BY_IOU)
+
+
+def _look(table: TableSpec, row: int) -> dict[str, object]:
+    spec = table.rows[row]
+    return {"label": row_label(spec), **method_look(spec.run.box, spec.decode)}

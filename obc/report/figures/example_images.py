@@ -1,0 +1,314 @@
+"""Figure 6: what the baseline and the offset bins find in single test images, chosen by a rule.
+
+An object's *matched IoU* is that of the best-fitting detection of its class among those that score
+at least `examples.min_score`; 0 where there is none. An image's is the mean over its objects; its
+*gain* is from the baseline to the method. As in the paper's figure there are two kinds of images:
+those in which both find every object, so that the gain is in how tightly, and those in which one
+misses some. Of each kind those with the largest gains are shown, and the one with the largest loss.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from faster_coco_eval.core import mask
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from obc.analysis.collect import require_complete
+from obc.analysis.evaluations import evaluations, load, measured
+from obc.config.plan import Plan
+from obc.datasets.errors import DatasetError
+from obc.io.typed_yaml import ConfigError
+from obc.report.captions import stamp
+from obc.report.figures import style
+
+FIGURE = "figure6"
+HEADING = "Figure 6. Detections of the baseline and of our method (section 4.1)."
+RULE = (
+    "Chosen by rule, by the gain in matched IoU (over each pair): the largest gains among the test "
+    "images in which both find every object (IoU of at least {found:g}), then among those in which "
+    "one misses some; shaded, the largest loss of each kind. Matched IoU of an object: that of the "
+    "best-fitting detection of its class that scores at least {min_score:g}, 0 if none; of an "
+    "image: the mean over its objects. Dashed: the objects; bold, with IoU: best-fitting "
+    "detections; thin: all others of that score. Over all {images} images with objects the mean "
+    "goes from {baseline_mean:.3f} to {method_mean:.3f}, {better} gain and {worse} lose{fit}. "
+    "Baseline: {baseline}. Ours: {method}."
+)
+FIT = "; where both find all, in {images}, from {baseline:.3f} to {method:.3f}"
+FOUND_IOU = 0.5
+BASELINE, METHOD = "baseline", "method"
+NAMES = {BASELINE: "Baseline", METHOD: "Ours"}
+KINDS = {True: "fit", False: "finding"}
+PAIRS_IN_A_ROW = 2
+PANEL_INCHES = 1.6
+
+
+class Found(NamedTuple):
+    """What both rows found on the same images.
+
+    Attributes:
+        truth: COCO-format dict.
+        detections: of `baseline` and `method`, in COCO's result format, above the score only.
+    """
+
+    truth: dict[str, Any]
+    detections: dict[str, list[dict[str, Any]]]
+
+
+def figure6(plan: Plan, folder: Path) -> None:
+    """Draw `figure6.svg` and `.png` into `folder`, and write every box drawn to `figure6.csv`.
+
+    Raises:
+        ConfigError: the plan lacks the table of its `examples`.
+        IncompleteError: one of the two evaluations is missing.
+        DatasetError: the test images or their index are not where they were.
+    """
+    found, sources = _read(plan)
+    table = image_gains(found)
+    chosen = choose(table, plan.config.examples.images)
+    boxes = drawn_boxes(found, chosen)
+    style.save_data(boxes, folder, FIGURE)
+    root, images = _image_paths(plan, found.truth)
+    with style.figure_style(FIGURE):
+        rows = -(-len(chosen) // PAIRS_IN_A_ROW)
+        drawing = style.blank((style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35)))
+        parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
+        for part, line in zip(parts, chosen.itertuples(), strict=False):
+            image = _open_image(root / images[line.image_id], line.image_id)
+            _draw_pair(part, line, image, boxes[boxes["image_id"] == line.image_id])
+        style.write_around(drawing, HEADING, _caption(plan, table, sources))
+        style.save_both(drawing, folder, FIGURE)
+
+
+# --- the rule ----------------------------------------------------------------------------------
+
+
+def image_gains(found: Found) -> pd.DataFrame:
+    """The matched IoU of every image that has objects.
+
+    Returns:
+        Columns `image_id` (ascending), `objects` (their number), `baseline` and `method` (matched
+        IoU in [0, 1]), `gain` (the second minus the first) and `kind`: "fit" where both find every
+        object, "finding" where one or both miss some.
+    """
+    objects = found.truth["annotations"]
+    frame = pd.DataFrame({"image_id": [each["image_id"] for each in objects]})
+    for name, detections in found.detections.items():
+        frame[name] = [iou for iou, _ in best_fits(objects, detections)]
+    frame["found"] = frame[[BASELINE, METHOD]].min(axis=1) >= FOUND_IOU
+    means = frame.groupby("image_id").agg(
+        objects=("found", "size"),
+        baseline=(BASELINE, "mean"),
+        method=(METHOD, "mean"),
+        found=("found", "all"),
+    )
+    means["gain"] = means[METHOD] - means[BASELINE]
+    means["kind"] = means.pop("found").map(KINDS)
+    return means.reset_index()
+
+
+def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
+    """The images with the largest gains of each kind, then those with the largest losses.
+
+    Args:
+        table: of `image_gains`.
+        images: how many gains of each kind at most. Of equal ones the smaller image id comes
+            first. What gains nothing is no gain, and what loses nothing no loss.
+
+    Returns:
+        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding`;
+        the first images, as `no difference`, where no image gains or loses.
+    """
+    gains, losses = [], []
+    for kind in KINDS.values():
+        of_kind = table[table["kind"] == kind].sort_values("image_id")
+        rising = of_kind.sort_values("gain", kind="stable")
+        falling = of_kind.sort_values("gain", kind="stable", ascending=False)
+        best = falling[falling["gain"] > 0].head(images)
+        ranks = range(1, len(best) + 1)
+        gains.append(best.assign(choice=[f"gain in {kind} {rank}" for rank in ranks]))
+        losses.append(rising[rising["gain"] < 0].head(1).assign(choice=f"loss in {kind}"))
+    chosen = pd.concat([*gains, *losses], ignore_index=True)
+    if chosen.empty:
+        chosen = table.head(images).assign(choice="no difference")
+    return chosen[["choice", *table.columns]]
+
+
+def best_fits(
+    boxes: list[dict[str, Any]], others: list[dict[str, Any]]
+) -> list[tuple[float, int | None]]:
+    """For each box the one of the others, of its image and class, with the largest IoU.
+
+    Args:
+        boxes, others: dicts with image_id, category_id and bbox (x, y, width, height).
+
+    Returns:
+        The IoU and the index in `others`; (0, None) where none overlaps.
+    """
+    by_place: dict[tuple[int, int], list[int]] = {}
+    for index, other in enumerate(others):
+        by_place.setdefault((other["image_id"], other["category_id"]), []).append(index)
+    fits: list[tuple[float, int | None]] = []
+    for box in boxes:
+        candidates = by_place.get((box["image_id"], box["category_id"]), [])
+        ious = [0.0]
+        if candidates:
+            ious = mask.iou([others[at]["bbox"] for at in candidates], [box["bbox"]], [0])[:, 0]
+        best = int(np.argmax(ious))
+        fits.append((float(ious[best]), candidates[best]) if ious[best] > 0 else (0.0, None))
+    return fits
+
+
+def drawn_boxes(found: Found, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Every box on the chosen images.
+
+    Returns:
+        The columns of `choose`, `file_name`, and of each box `of` (truth, baseline or method),
+        `category`, `score`, `iou` (the largest to an object of its class), `best` (whether no other
+        fits an object better), all three NaN or False for objects, and `x`, `y`, `width` and
+        `height` (pixels of the image).
+    """
+    names = {category["id"]: category["name"] for category in found.truth["categories"]}
+    files = {image["id"]: image["file_name"] for image in found.truth["images"]}
+    objects = found.truth["annotations"]
+    lines = []
+    for of, boxes in (("truth", objects), *found.detections.items()):
+        best = {at for _, at in best_fits(objects, boxes)} if of != "truth" else set()
+        fits = best_fits(boxes, objects)
+        lines += [
+            {
+                "image_id": box["image_id"],
+                "file_name": files[box["image_id"]],
+                "of": of,
+                "category": names[box["category_id"]],
+                "score": box.get("score"),
+                "iou": iou if of != "truth" else None,
+                "best": at in best,
+                **dict(zip(("x", "y", "width", "height"), box["bbox"], strict=True)),
+            }
+            for at, (box, (iou, _)) in enumerate(zip(boxes, fits, strict=True))
+        ]
+    frame = pd.DataFrame(lines).astype({"score": float, "iou": float})
+    return chosen.merge(frame, on="image_id")
+
+
+# --- what was measured -------------------------------------------------------------------------
+
+
+def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
+    """The two evaluations of the first seed, and which they are in words."""
+    examples = plan.config.examples
+    if not plan.example_rows:
+        raise ConfigError(
+            f"{FIGURE} compares {examples.baseline} and {examples.method} of {examples.table}, "
+            f"and this plan has no such rows; its tables: {', '.join(plan.tables)}"
+        )
+    frame = measured(plan, [examples.table])
+    detections, sources = {}, {}
+    for name, (index, row) in zip((BASELINE, METHOD), plan.example_rows.items(), strict=True):
+        run_id = plan.run_of(row).run_id
+        seed = plan.seeds_of(run_id)[0]
+        lines = frame[(frame["row"] == index) & (frame["seed"] == seed)]
+        require_complete(plan, lines)
+        (evaluation,) = evaluations(plan, lines)
+        _, everything = load(evaluation)
+        detections[name] = [one for one in everything if one["score"] >= examples.min_score]
+        sources[name] = f"{run_id}, {row.decode}, seed {seed}"
+    return Found(_counted(evaluation.truth, evaluation.difficult_ignored), detections), sources
+
+
+def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
+    """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
+    truth = json.loads(path.read_text())
+    annotations = [
+        each
+        for each in truth["annotations"]
+        if not each["iscrowd"] and not (difficult_ignored and each.get("difficult"))
+    ]
+    return {**truth, "annotations": annotations}
+
+
+def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:
+    index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
+    root = Path(json.loads((index / "manifest.json").read_text())["root"])
+    return root, {image["id"]: image["file_name"] for image in truth["images"]}
+
+
+def _open_image(path: Path, image_id: int) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error}), and {FIGURE} shows it (image {image_id}); put the "
+            "data set back where it was indexed, or index it anew where it is"
+        ) from None
+
+
+# --- drawing -----------------------------------------------------------------------------------
+
+
+def _draw_pair(part: SubFigure, line: Any, image: np.ndarray, boxes: pd.DataFrame) -> None:
+    """One image twice, with what each row found in it."""
+    if line.gain < 0:
+        part.set_facecolor("0.88")
+    name = Path(boxes["file_name"].iloc[0]).stem
+    part.suptitle(
+        f"{line.choice.capitalize()}: {name}, {line.baseline:.2f} → {line.method:.2f}",
+        fontsize=style.SMALL,
+    )
+    colors = {BASELINE: style.REGRESSION, METHOD: style.HIERARCHY}
+    for axes, of in zip(part.subplots(1, 2), (BASELINE, METHOD), strict=True):
+        axes.imshow(image)
+        axes.set_axis_off()
+        axes.set_title(NAMES[of], fontsize=style.SMALL, color=colors[of], pad=2)
+        for box in boxes[boxes["of"] == "truth"].itertuples():
+            _outline(axes, box, color="white", linewidth=1.6)
+            _outline(axes, box, color=style.TRUTH, linewidth=1, linestyle=(0, (3, 3)))
+        for box in boxes[boxes["of"] == of].sort_values("best").itertuples():
+            _outline(axes, box, color=colors[of], linewidth=1.8 if box.best else 0.6)
+            if box.best:
+                _write_iou(axes, box, colors[of])
+
+
+def _outline(axes: Axes, box: Any, **look: Any) -> None:
+    axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, fill=False, **look))
+
+
+def _write_iou(axes: Axes, box: Any, color: str) -> None:
+    axes.annotate(
+        f"{box.iou:.2f}",
+        (max(box.x, 0), max(box.y, 0)),
+        (2, -2),
+        textcoords="offset points",
+        va="top",
+        fontsize=style.SMALL,
+        color="white",
+        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.8},
+    )
+
+
+def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str]) -> str:
+    fits = table[table["kind"] == KINDS[True]]
+    rule = RULE.format(
+        found=FOUND_IOU,
+        min_score=plan.config.examples.min_score,
+        images=len(table),
+        baseline_mean=table[BASELINE].mean(),
+        method_mean=table[METHOD].mean(),
+        better=(table["gain"] > 0).sum(),
+        worse=(table["gain"] < 0).sum(),
+        fit=FIT.format(images=len(fits), baseline=fits[BASELINE].mean(), method=fits[METHOD].mean())
+        if len(fits)
+        else "; in none do both find all",
+        **sources,
+    )
+    return f"{rule} {stamp(plan, plan.tables[plan.config.examples.table])}"

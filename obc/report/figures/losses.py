@@ -1,0 +1,110 @@
+"""The figure of the losses: what each makes of an offset error, and its gradient.
+
+The losses are those of `obc.analysis.analytic_claims`; no run and no data enter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from mmdet.models.losses import MSELoss
+
+from obc.analysis.analytic_claims import (
+    BETAS,
+    BINS,
+    ERRORS,
+    bin_classification,
+    regression,
+    smooth_l1,
+)
+from obc.report.figures import style
+
+L2 = "L2"
+BINS_OFFSET = "Bins"
+BINS_SCORE = "Bins, largest to a score"
+FIGURE = "losses"
+LOOKS: dict[str, dict[str, Any]] = {
+    L2: {"color": style.SQUARED, "linestyle": "-"},
+    "Smooth L1, β = 1": {"color": style.REGRESSION, "linestyle": "-"},
+    "Smooth L1, β = 1.5": {"color": style.REGRESSION, "linestyle": "--"},
+    "Smooth L1, β = 2": {"color": style.REGRESSION, "linestyle": ":"},
+    BINS_OFFSET: {"color": style.BINS, "linestyle": "-"},
+    BINS_SCORE: {"color": style.BINS, "linestyle": "-."},
+}
+HEADING = "Losses of one offset, and their gradients"
+CAPTION = (
+    "By autograd from the losses that the trainings use; depends on no training and no data. "
+    "Bins: cross entropy over {m} inner bins of (−{a:g}, {a:g}); the scores are those of a "
+    "Gaussian, one bin ({w:g}) wide, around the predicted offset, and the truth is a bin's centre. "
+    "Gradients: to the predicted offset, and for bins also the largest to one of the scores that "
+    "the network puts out (equation 8). Cut off: bins reach a loss of {loss:.0f} and a gradient of "
+    "{gradient:.0f} at an error of {error:g}."
+)
+
+
+def curves() -> pd.DataFrame:
+    """Every loss and its gradient against the offset error, from 0 to 2.5.
+
+    Returns:
+        Columns `name` (a key of LOOKS), `error`, `loss` and `gradient`. The bin loss is there
+        twice: with its gradient to the predicted offset, and with the largest size of its
+        gradients to the scores; see `analytic.bin_classification`.
+    """
+    loss, to_offset, to_scores = bin_classification(ERRORS)
+    lines = {
+        L2: regression(MSELoss(reduction="none"), ERRORS),
+        **{f"Smooth L1, β = {beta:g}": smooth_l1(beta, ERRORS) for beta in BETAS},
+        BINS_OFFSET: (loss, to_offset),
+        BINS_SCORE: (loss, to_scores.abs().amax(-1)),
+    }
+    frames = [
+        pd.DataFrame({"name": name, "error": ERRORS, "loss": loss, "gradient": gradient})
+        for name, (loss, gradient) in lines.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw(folder: Path) -> None:
+    """Draw `losses.svg` and `losses.png` into `folder`: losses left, gradients right."""
+    frame = curves()
+    with style.figure_style(FIGURE):
+        drawing = style.blank()
+        panels = drawing.subplot_mosaic(
+            [["legend", "legend"], ["loss", "gradient"]], height_ratios=[1, 8]
+        )
+        _draw_lines(panels["loss"], frame[frame["name"] != BINS_SCORE], "loss")
+        _draw_lines(panels["gradient"], frame, "gradient")
+        panels["legend"].axis("off")
+        panels["legend"].legend(
+            *panels["gradient"].get_legend_handles_labels(),
+            loc="center",
+            ncols=3,
+            fontsize=9,
+        )
+        style.write_around(drawing, HEADING, _caption(frame))
+        style.save_both(drawing, folder, FIGURE)
+
+
+def _caption(frame: pd.DataFrame) -> str:
+    last = frame[frame["name"] == BINS_OFFSET].iloc[-1]
+    return CAPTION.format(
+        m=BINS.num_inner,
+        a=BINS.max_offset,
+        w=BINS.widths[0].item(),
+        loss=last["loss"],
+        gradient=last["gradient"],
+        error=last["error"],
+    )
+
+
+def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
+    for name, line in frame.groupby("name", sort=False):
+        axes.plot(line["error"], line[quantity], label=name, **LOOKS[name])
+    axes.set_xlabel("offset error")
+    axes.set_ylabel(quantity)
+    # The bins' lines leave the picture (the caption says for where), so that the others fill it.
+    axes.set_ylim(0, 1.05 * frame.loc[frame["name"] == L2, quantity].max())
+    axes.set_xlim(0, frame["error"].max())

@@ -1,0 +1,162 @@
+"""How the trainings of a table went: loss, box loss and learning rate against the iteration.
+
+Read back from each run's `log.txt`, where MMEngine writes them as it trains.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from obc.config.box_losses import OffsetBin
+from obc.config.plan import Plan
+from obc.config.table import Row, TableSpec
+from obc.io.errors import SuiteError
+from obc.report.captions import stamp, title
+from obc.report.figures import style
+from obc.runs.records import is_imported
+from obc.runs.status import run_status
+
+FIGURE = "training_curves"
+QUANTITIES = {"loss": "loss", "loss_bbox": "box loss (loss_bbox)", "lr": "learning rate"}
+CURVE = ["iteration", "lr", "loss", "loss_bbox"]
+CAPTION = (
+    "A line for each training, as logged: a loss is a mean over the last iterations. Losses of "
+    "different kinds have different units, so their heights cannot be compared; what a curve shows "
+    "is whether and when it levels off. Both decodings of a row of bins share one training."
+)
+
+
+# e.g. `Epoch(train) [4][100/113]  lr: 4.0000e-02  eta: 0:00:44  ...  loss: 2.5633  loss_bbox: 2.09`
+_ITERATION = re.compile(r"Epoch\(train\) +\[ *(\d+)\]\[ *(\d+)/(\d+)\] .*")
+_VALUE = re.compile(r" (lr|loss|(?:s\d\.)?loss_bbox): ([-+.\deE]+|nan|inf)(?= |$)")
+
+
+class LogError(SuiteError):
+    """The log of a finished training has no curve; the message names it."""
+
+
+def read_curve(log: Path) -> pd.DataFrame:
+    """What a training logged.
+
+    A log has every attempt. One that goes on from a checkpoint, or starts over, replaces what the
+    attempts before it logged from that iteration on.
+
+    Returns:
+        Columns `iteration` (from 1, rising), `lr`, `loss` (the sum of all losses) and `loss_bbox`
+        (of the box heads, summed over the stages of a cascade; NaN without a box loss).
+
+    Raises:
+        LogError: no such file, or nothing was logged.
+    """
+    try:
+        text = log.read_text(errors="replace")
+    except OSError as error:
+        raise LogError(f"{log}: cannot be read ({error.strerror}); the training wrote it") from None
+    points: list[dict[str, float]] = []
+    for found in _ITERATION.finditer(text):
+        epoch, within, length = map(int, found.groups())
+        iteration = (epoch - 1) * length + within
+        while points and points[-1]["iteration"] >= iteration:
+            points.pop()
+        values = [(name, float(value)) for name, value in _VALUE.findall(found[0])]
+        boxes = [value for name, value in values if name.endswith("loss_bbox")]
+        points.append(
+            {
+                "iteration": iteration,
+                **{name: value for name, value in values if name in ("lr", "loss")},
+                "loss_bbox": sum(boxes) if boxes else float("nan"),
+            }
+        )
+    if not points:
+        raise LogError(f"{log}: no line of a training iteration; `obc train --again` trains anew")
+    return pd.DataFrame(points)[CURVE]
+
+
+def curves(plan: Plan, table: TableSpec) -> tuple[pd.DataFrame, list[str]]:
+    """The curves of every run behind a table.
+
+    Returns:
+        Columns `label` (of the first row that shows the run), `run_id`, `seed` and those of
+        `read_curve`; and a text for each training without a curve, e.g. `not run: <id> seed 1`.
+
+    Raises:
+        LogError: as of `read_curve`, for a training that is finished.
+    """
+    frames, missing = [], []
+    for run_id, row in _rows_by_run(plan, table).items():
+        for seed in plan.seeds_of(run_id):
+            folder = plan.run_folder(run_id, seed)
+            status = "imported" if is_imported(folder) else run_status(folder)
+            if status != "trained":
+                missing.append(f"{status}: {run_id} seed {seed}")
+                continue
+            curve = read_curve(folder / "log.txt")
+            frames.append(curve.assign(label=_label(row), run_id=run_id, seed=seed))
+    columns = ["label", "run_id", "seed", *CURVE]
+    return (pd.concat(frames) if frames else pd.DataFrame(columns=columns))[columns], missing
+
+
+def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
+    """Draw `training_curves.svg` and `.png` into `folder`, and write the points as CSV.
+
+    Trainings that are not finished are not drawn but listed under the plot.
+
+    Raises:
+        LogError: as of `curves`.
+    """
+    frame, missing = curves(plan, table)
+    style.save_data(frame, folder, FIGURE)
+    rows = _rows_by_run(plan, table)
+    with style.figure_style(FIGURE):
+        drawing = style.blank((style.SIZE_INCHES[0], 5.2))
+        panels = drawing.subplot_mosaic(
+            [["legend", "legend"], ["loss", "loss_bbox"], ["lr", "lr"]], height_ratios=[0.5, 4, 1.6]
+        )
+        for quantity, name in QUANTITIES.items():
+            _draw_lines(panels[quantity], frame, rows, quantity)
+            panels[quantity].set_ylabel(name, fontsize=9)
+            if quantity != "lr":
+                panels[quantity].set_ylim(bottom=0)
+        panels["lr"].set_yscale("log")
+        panels["lr"].yaxis.set_minor_formatter(NullFormatter())
+        panels["legend"].axis("off")
+        handles, labels = panels["loss"].get_legend_handles_labels()
+        panels["legend"].legend(handles, labels, loc="center", ncols=2, fontsize=8)
+        heading = f"Training curves of {title(table)}"
+        provenance = f"{CAPTION} {stamp(plan, table)}"
+        style.write_around(drawing, heading, provenance, "; ".join(missing))
+        style.save_both(drawing, folder, FIGURE)
+
+
+def _rows_by_run(plan: Plan, table: TableSpec) -> dict[str, Row]:
+    """The first row that shows each run."""
+    rows: dict[str, Row] = {}
+    for row in table.rows:
+        if not row.cited:
+            rows.setdefault(plan.run_of(row).run_id, row)
+    return rows
+
+
+def _label(row: Row) -> str:
+    box = row.run.box
+    return f"{row.label}, K = {box.num_stages}" if isinstance(box, OffsetBin) else row.label
+
+
+def _draw_lines(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row], quantity: str) -> None:
+    labelled = set()
+    for (run_id, _), line in frame.groupby(["run_id", "seed"], sort=False):
+        label = None if run_id in labelled else line["label"].iloc[0]
+        labelled.add(run_id)
+        look = style.method_look(rows[run_id].run.box)
+        # Few points are no line: a small scale may log one an epoch.
+        marker = "o" if len(line) < 5 else None
+        axes.plot(
+            line["iteration"], line[quantity], label=label, marker=marker, linewidth=1, **look
+        )
+    axes.set_xlabel("iteration", fontsize=9)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,120 @@
+"""Does a head know when it errs? Entropy of its bin distributions against its actual error.
+
+Shape shorthand: R RoIs, K stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.stats import spearmanr
+from torch.special import entr
+
+from obc.evaluation.head_view import COORDINATES, HeadView
+
+PARTS = 10
+COLUMNS = (
+    "stage", "decile", "count", "entropy_low", "entropy_high", "entropy", "error", "error_in_bins",
+    "in_range", "spearman", "uniform_entropy",
+)  # fmt: skip
+
+
+def points(views: Sequence[HeadView]) -> pd.DataFrame:
+    """One line for each RoI, coordinate and stage (from 1).
+
+    Args:
+        views: RoIs that overlap an object.
+
+    Returns:
+        Columns `coordinate`, `stage`, `entropy` of its bin probabilities in nats, `error` of the
+        sum of the expectations up to this stage against the true offset, absolute and in
+        normalised offsets; `error_in_bins`, the same in widths of this stage's bins; and
+        `in_range`, whether the truth lies in the range of this stage around what the expectations
+        of the stages before predict, so that this stage could find it.
+    """
+    frames = [_points(view) for view in views if len(view)]
+    columns = ["coordinate", "stage", "entropy", "error", "error_in_bins", "in_range"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _points(view: HeadView) -> pd.DataFrame:
+    entropy = entr(view.probabilities).sum(-1)
+    after = view.expectation.offsets.cumsum(-1)
+    error = (after - view.offsets[..., None]).abs()
+    left = (after - view.expectation.offsets - view.offsets[..., None]).abs()
+    rois, _, stages = error.shape
+    return pd.DataFrame(
+        {
+            "coordinate": np.tile(np.repeat(COORDINATES, stages), rois),
+            "stage": np.tile(np.arange(1, stages + 1), rois * 4),
+            "entropy": entropy.flatten().numpy(),
+            "error": error.flatten().numpy(),
+            "error_in_bins": (error / view.coder.bins.widths).flatten().numpy(),
+            "in_range": (left < view.coder.bins.ranges).flatten().numpy(),
+        }
+    )
+
+
+def deciles(of_points: pd.DataFrame, num_inner: int) -> pd.DataFrame:
+    """Mean error in ten equal parts of the points, from the surest to the least sure, by stage.
+
+    Args:
+        of_points: of `points`.
+        num_inner: m, inner bins of a stage.
+
+    Returns:
+        Columns COLUMNS: `decile` from 1, smallest entropy first; `count` of points in it; least,
+        largest and mean entropy; mean of both errors; `in_range`, in percent; `spearman`, the
+        rank correlation of entropy and error over all points of the stage (NaN where one of them
+        does not vary); and `uniform_entropy`, ln m, that of a head to which all inner bins are
+        alike.
+    """
+    parts = []
+    for stage, lines in of_points.groupby("stage"):
+        part = np.ceil(lines["entropy"].rank(method="first") * PARTS / len(lines)).astype(int)
+        of_stage = lines.groupby(part).agg(
+            count=("entropy", "size"),
+            entropy_low=("entropy", "min"),
+            entropy_high=("entropy", "max"),
+            entropy=("entropy", "mean"),
+            error=("error", "mean"),
+            error_in_bins=("error_in_bins", "mean"),
+            in_range=("in_range", "mean"),
+        )
+        of_stage["in_range"] *= 100
+        of_stage = of_stage.rename_axis("decile").reset_index()
+        correlation = rank_correlation(lines["entropy"], lines["error"])
+        parts.append(of_stage.assign(stage=stage, spearman=correlation))
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    return frame.assign(uniform_entropy=np.log(num_inner))[list(COLUMNS)]
+
+
+def rank_correlation(entropy: pd.Series, error: pd.Series) -> float:
+    """Spearman's rho; NaN where it is not defined."""
+    if entropy.nunique() < 2 or error.nunique() < 2:
+        return float("nan")
+    return float(spearmanr(entropy, error).statistic)
+
+
+def draw_calibration(axes: Axes, frame: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
+    """One line for each run and stage: mean error of a decile against its mean entropy.
+
+    A vertical line is where a head knows nothing but that the offset is within the range.
+
+    Args:
+        frame: of `deciles`, with a column `label`, what parts the runs.
+        looks: colour and dashes of each label; stages differ in their markers.
+    """
+    for (label, stage), line in frame.groupby(["label", "stage"], sort=False):
+        name = f"{label}, stage {stage}: rank correlation {line['spearman'].iloc[0]:.2f}"
+        marker = "os^Dv"[stage - 1]
+        axes.plot(line["entropy"], line["error"], marker=marker, label=name, **looks[label])
+    for uniform in frame["uniform_entropy"].unique():
+        axes.axvline(uniform, color="0.45", linestyle=":", label="all inner bins alike")
+    axes.set_xlabel("entropy of the bin probabilities (nats), mean of a decile")
+    axes.set_ylabel("|expectation − truth|, mean")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small", loc="best")

@@ -1,0 +1,152 @@
+"""The figure `offset_distributions`: bin probabilities beside the true offset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure, SubFigure
+
+from obc.bins import OffsetBins
+from obc.evaluation.head_view import COORDINATES, HeadView
+from obc.report.figures import style
+from obc.report.inside.selection import (
+    iou_gain,
+)
+from obc.report.inside.stages import (
+    _draw_legend,
+)
+
+
+def distributions(views: Sequence[HeadView]) -> pd.DataFrame:
+    """Every bar and mark of the figure `offset_distributions`.
+
+    Args:
+        views: of one RoI each.
+
+    Returns:
+        One line for each RoI, stage, coordinate and bin: columns `roi` and `stage` (from 1),
+        `image_id`, `coordinate`, `bin` (its label), `low` and `high` (its edges, infinite for the
+        overflow bins), `probability`; and, the same for all bins of a panel, `truth` (what the
+        expectations of the stages before leave to be predicted), `argmax` and `expectation`.
+    """
+    frames = [
+        _distributions_of(view, number).assign(image_id=view.image_id)
+        for number, view in enumerate(views, start=1)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _distributions_of(view: HeadView, number: int) -> pd.DataFrame:
+    bins = view.coder.bins
+    earlier = view.expectation.offsets.cumsum(-1) - view.expectation.offsets
+    left = view.offsets[..., None] - earlier
+    frames = []
+    for stage in range(bins.num_stages):
+        low, high = _edges(bins, stage)
+        for index, coordinate in enumerate(COORDINATES):
+            at = (0, index, stage)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "roi": number,
+                        "stage": stage + 1,
+                        "coordinate": coordinate,
+                        "bin": range(bins.num_logits),
+                        "low": low,
+                        "high": high,
+                        "probability": view.probabilities[at].numpy(),
+                        "truth": left[at].item(),
+                        "argmax": view.argmax.offsets[at].item(),
+                        "expectation": view.expectation.offsets[at].item(),
+                    }
+                )
+            )
+    return pd.concat(frames)
+
+
+def _edges(bins: OffsetBins, stage: int) -> tuple[list[float], list[float]]:
+    """Lower and upper edge of each bin of a stage, n each."""
+    a, half = bins.ranges[stage].item(), bins.widths[stage].item() / 2
+    inner = bins.centers[stage, : bins.num_inner].tolist()
+    low = [*(center - half for center in inner), -float("inf"), a]
+    high = [*(center + half for center in inner), -a, float("inf")]
+    return low, high
+
+
+def draw_distributions(
+    views: Sequence[HeadView], names: Sequence[str], rule: str, stamp: str, folder: Path
+) -> None:
+    """Draw `offset_distributions` (svg, png, csv) of views of one RoI each.
+
+    Args:
+        names: why each is shown.
+        rule: how they were chosen, a sentence.
+        stamp: scale, data and run.
+    """
+    with style.figure_style("offset_distributions"):
+        drawing = distributions_figure(views, names, f"{rule} {stamp}")
+        style.save_both(drawing, folder, "offset_distributions")
+    style.save_data(distributions(views), folder, "offset_distributions")
+
+
+@style.figure_style("offset_distributions")
+def distributions_figure(views: Sequence[HeadView], names: Sequence[str], text: str) -> Figure:
+    """Bin probabilities of views of one RoI each: a row for each RoI and stage; `text` below."""
+    bins = views[0].coder.bins
+    rows = len(views) * bins.num_stages
+    drawing = style.blank((6.4, 1.8 + 1.35 * rows))
+    legend, *parts = drawing.subfigures(1 + rows, 1, height_ratios=[0.25, *[1] * rows])
+    of_rows = distributions(views).groupby(["roi", "stage"], sort=False)
+    for part, ((roi, stage), lines) in zip(parts, of_rows, strict=True):
+        name = f"RoI {roi}, {_described(views[roi - 1], names[roi - 1])}" if stage == 1 else ""
+        _draw_row(part, lines, bins, stage, name)
+    _draw_legend(legend, parts[0].axes[0])
+    style.write_around(drawing, "What the head thinks of an offset", text)
+    return drawing
+
+
+def _described(view: HeadView, name: str) -> str:
+    label = view.classes[view.object_labels[view.matched[0]]]
+    after = view.ious[0] + iou_gain(view)[0]
+    return f"{name}: {label} in image {view.image_id}, IoU {view.ious[0]:.2f} → {after:.2f}"
+
+
+def _draw_row(
+    part: SubFigure, lines: pd.DataFrame, bins: OffsetBins, stage: int, name: str
+) -> None:
+    part.suptitle(name, fontsize=style.SMALL + 1, x=0.01, ha="left")
+    a, w = bins.ranges[stage - 1].item(), bins.widths[stage - 1].item()
+    panels = part.subplots(1, len(COORDINATES), sharey=True)
+    for axes, (coordinate, bars) in zip(
+        panels, lines.groupby("coordinate", sort=False), strict=True
+    ):
+        # An overflow bin has no end: it is drawn as wide as an inner one.
+        low, high = bars["low"].clip(lower=-a - w), bars["high"].clip(upper=a + w)
+        overflow = np.isinf(bars["low"]) | np.isinf(bars["high"])
+        for of_kind, alpha, label in ((~overflow, 0.75, "inner bin"), (overflow, 0.3, "beyond")):
+            axes.bar(
+                low[of_kind],
+                bars["probability"][of_kind],
+                width=(high - low)[of_kind],
+                align="edge",
+                color=style.BINS,
+                alpha=alpha,
+                label=label,
+            )
+        marks = bars.iloc[0]
+        for mark, color, dashes in (
+            ("truth", style.TRUTH, "-"),
+            ("expectation", style.EXPECTATION, "--"),
+            ("argmax", style.ARGMAX, ":"),
+        ):
+            # A truth beyond the overflow bins is drawn at their end.
+            at = float(np.clip(marks[mark], -a - w, a + w))
+            axes.axvline(at, color=color, linestyle=dashes, linewidth=1.8, label=mark)
+        axes.set_xlim(-a - 1.2 * w, a + 1.2 * w)
+        axes.set_xticks([-a, 0, a], [f"{value:.3g}" for value in (-a, 0, a)])
+        axes.tick_params(labelsize=style.SMALL)
+        axes.set_xlabel(f"{coordinate}, stage {stage}", fontsize=style.SMALL)
+    panels[0].set_ylabel("probability", fontsize=style.SMALL)

@@ -1,0 +1,159 @@
+"""Look into trained runs: every figure and table of what their heads think.
+
+The positive proposals of the first validation images are what all of it is about.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from obc.config.plan import Plan
+from obc.evaluation.head_view import (
+    POSITIVE_IOU,
+    HeadView,
+    InsideError,
+    TrainedDetector,
+    load_trained,
+    look,
+    target_offsets,
+)
+from obc.report.captions import run_stamp
+from obc.report.figures import style
+from obc.report.inside.calibration import deciles, draw_calibration, points
+from obc.report.inside.offset_distributions import draw_distributions
+from obc.report.inside.selection import (
+    SHOWN_QUANTILES,
+    at_quantiles,
+    best_of_each_object,
+    iou_gain,
+    offset_error,
+)
+from obc.report.inside.shown_runs import ONE_STAGE, TABLE, TWO_STAGES, shown_runs
+from obc.report.inside.stages import draw_stages
+from obc.report.inside.target_offsets import draw_targets
+
+IMAGES = 200
+
+
+def write_shown(plan: Plan, figures: Path, tables: Path) -> None:
+    """Look into the runs that the report shows: all figures, and `calibration.csv` into `tables`.
+
+    `stages`, `offset_distributions` and `target_offsets` are of the run with two stages,
+    `calibration` is of both.
+
+    Raises:
+        InsideError: the plan has no Table 1 with these runs, or their detectors propose nothing.
+        WeightsError: a run is not trained.
+    """
+    shown = shown_runs(plan)
+    if not shown:
+        raise InsideError(
+            f"this plan has no {TABLE} with rows {ONE_STAGE} and {TWO_STAGES}; "
+            "name a run with --run"
+        )
+    calibrations = []
+    for key, (run_id, seed) in shown.items():
+        trained = load_trained(plan, run_id, seed)
+        views = _positive_views(trained)
+        calibrations.append(_calibration(views, run_id, seed))
+        if key == TWO_STAGES:
+            _write_run(trained, views, run_stamp(plan, (run_id, seed)), figures)
+    _write_calibration(plan, pd.concat(calibrations, ignore_index=True), figures, tables)
+
+
+def write_run(plan: Plan, run_id: str, seed: int, folder: Path) -> None:
+    """Look into one run of one's choice: all of `write_shown` about it alone, into one folder.
+
+    Raises:
+        InsideError: it has no bins, or proposes nothing that overlaps an object.
+        WeightsError: it is not trained.
+    """
+    trained = load_trained(plan, run_id, seed)
+    views = _positive_views(trained)
+    _write_run(trained, views, run_stamp(plan, (run_id, seed)), folder)
+    _write_calibration(plan, _calibration(views, run_id, seed), folder, folder)
+
+
+def write_image(plan: Plan, run_id: str, seed: int, image_id: int, folder: Path) -> None:
+    """Look into one run at one image of one's choice: `stages` and `offset_distributions`.
+
+    Raises:
+        InsideError, WeightsError: as `write_run`; the validation set has no such image.
+    """
+    views = [look(load_trained(plan, run_id, seed), image_id).positive()]
+    _draw_examples(views, f"image {image_id}", run_stamp(plan, (run_id, seed)), folder)
+
+
+def _positive_views(trained: TrainedDetector) -> list[HeadView]:
+    return [look(trained, image_id).positive() for image_id in _first_images(trained)]
+
+
+def _first_images(trained: TrainedDetector) -> list[int]:
+    return list(trained.image_rows)[:IMAGES]
+
+
+def _write_run(trained: TrainedDetector, views: list[HeadView], stamp: str, folder: Path) -> None:
+    images = _first_images(trained)
+    among = f"the first {len(images)} validation images"
+    _draw_examples(views, among, stamp, folder)
+    offsets = torch.cat([target_offsets(trained, image_id) for image_id in images])
+    rule = (
+        f"The {len(offsets)} proposals of the trained RPN, as many an image as in training, that "
+        f"overlap an object by an IoU of at least {POSITIVE_IOU} in {among}."
+    )
+    draw_targets(offsets, rule, stamp, folder)
+
+
+def _draw_examples(views: list[HeadView], among: str, stamp: str, folder: Path) -> None:
+    best = [best_of_each_object(view) for view in views]
+    (median,) = at_quantiles(best, [iou_gain(view) for view in best], [0.5])
+    rule = (
+        f"Shown: of the best-scored proposal of each object in {among} the one with the median "
+        "gain in IoU."
+    )
+    draw_stages(median, rule, stamp, folder)
+    chosen = at_quantiles(views, [offset_error(view) for view in views], SHOWN_QUANTILES)
+    names = [f"error larger than that of {quantile:.0%}" for quantile in SHOWN_QUANTILES]
+    rule = (
+        f"Shown: of the {sum(map(len, views))} positive proposals in {among}, ordered by the mean "
+        f"error of the expectation, those at {', '.join(f'{q:.0%}' for q in SHOWN_QUANTILES)}. "
+        "Axes: normalised offset within the range of the stage; truth: what the stages before "
+        "have left."
+    )
+    draw_distributions(chosen, names, rule, stamp, folder)
+
+
+# --- calibration -------------------------------------------------------------------------------
+
+
+def _calibration(views: list[HeadView], run_id: str, seed: int) -> pd.DataFrame:
+    """`deciles` of a run, with columns `label`, `run_id` and `seed` before them."""
+    bins = views[0].coder.bins
+    frame = deciles(points(views), bins.num_inner)
+    frame.insert(0, "label", f"K = {bins.num_stages}")
+    frame.insert(1, "run_id", run_id)
+    frame.insert(2, "seed", seed)
+    return frame
+
+
+def _write_calibration(plan: Plan, frame: pd.DataFrame, figures: Path, tables: Path) -> None:
+    runs = list(frame.drop_duplicates("run_id").itertuples())
+    looks = {
+        line.label: style.method_look(plan.runs[line.run_id].resolved.spec.box) for line in runs
+    }
+    stamp = run_stamp(plan, *((line.run_id, line.seed) for line in runs))
+    rule = (
+        f"Positive proposals of the first {IMAGES} validation images (all where there are fewer), "
+        "all four coordinates; ten equal parts by entropy. Errors in normalised offsets, after "
+        "the stage named."
+    )
+    with style.figure_style("calibration"):
+        drawing = style.blank()
+        draw_calibration(drawing.add_subplot(), frame, looks)
+        style.write_around(drawing, "Does the head know when it errs?", f"{rule} {stamp}")
+        style.save_both(drawing, figures, "calibration")
+    style.save_data(frame, figures, "calibration")
+    style.save_data(frame.assign(scale=plan.scale.name), tables, "calibration")

@@ -1,0 +1,220 @@
+"""Where every number comes from: `provenance.json`, for machines and for those who doubt.
+
+A *measurement* is one number of one table: a cell and a seed, with the metrics file it was read
+from. A *run* is what that file's weights were made with. Paths are as the plan has them, relative
+to the folder that the suite is called from.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from obc.analysis.collect import collect
+from obc.config.plan import Plan
+from obc.config.run import ResolvedRun
+from obc.config.table import row_label
+from obc.io.files import file_sha256, read_record, write_text
+from obc.io.typed_yaml import Strict
+from obc.runs.staleness import other_versions
+from obc.runs.status import RunStatus, run_status
+from obc.runs.versions import TRAINING_CODE, code_digest
+
+# Fields of `run.json` that a training writes; one that is not there is named in `missing`.
+RECORDED = (
+    "weights_sha256", "data_sha256", "code", "packages", "hardware", "started", "seconds",
+    "images_per_second", "iterations", "peak_memory_mib", "log",
+)  # fmt: skip
+
+
+class Measurement(Strict):
+    """One number of a table: what it is and which file says so.
+
+    Attributes:
+        table, row: the row's index within its table, from 0.
+        label: the row's label with its further columns.
+        seed: None for a row from the literature.
+        value, paper: in percent; None where there is none, and `status` says why.
+        status: as `obc.analysis.collect.collect`.
+        run_id, decode: the evaluation; None for a row from the literature.
+        metrics_file, metrics_sha256: None where nothing was measured.
+    """
+
+    table: str
+    row: int
+    label: str
+    metric: str
+    seed: int | None
+    value: float | None
+    paper: float | None
+    status: str
+    run_id: str | None
+    decode: str | None
+    metrics_file: str | None
+    metrics_sha256: str | None
+
+
+class TracedRun(Strict):
+    """One training: what it was to be, and what it says it was made with.
+
+    Attributes:
+        error: of a failed one.
+        tables: that read it; none for starting weights.
+        resolved: the spec with everything that decides the weights but the seed.
+        data_sha256: of the manifest of the data that it was trained on; `data_manifest` is where
+            that lies now.
+        code: Git commit, whether the tree was clean, digest of the training code.
+        seconds, images_per_second, peak_memory_mib: as the training measured them.
+        benchmark: as Snakemake measured the job (`s`, `max_rss` in MB, `mean_load`, ..); None
+            where the training was started by hand.
+        imported: from where, if the weights were not trained here.
+        differs: what is other than it would be in a training now.
+        missing: what of RECORDED is not known of a trained run.
+    """
+
+    run_id: str
+    seed: int
+    status: RunStatus
+    error: str | None
+    tables: tuple[str, ...]
+    folder: str
+    resolved: ResolvedRun
+    data_manifest: str
+    weights_sha256: str | None = None
+    data_sha256: str | None = None
+    code: dict[str, Any] | None = None
+    packages: dict[str, str] | None = None
+    hardware: dict[str, Any] | None = None
+    started: str | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    iterations: int | None = None
+    sessions: int | None = None
+    processes: int | None = None
+    peak_memory_mib: dict[str, float] | None = None
+    initial_weights_sha256: str | None = None
+    log: str | None = None
+    benchmark: dict[str, str] | None = None
+    imported: dict[str, Any] | None = None
+    differs: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Provenance(Strict):
+    """Everything behind the tables of a plan."""
+
+    scale: str
+    description: str
+    results: str
+    measurements: tuple[Measurement, ...]
+    runs: tuple[TracedRun, ...]
+
+    def run(self, run_id: str, seed: int) -> TracedRun:
+        """The training behind a measurement; KeyError where the plan has none such."""
+        for run in self.runs:
+            if (run.run_id, run.seed) == (run_id, seed):
+                return run
+        raise KeyError((run_id, seed))
+
+
+def trace_back(plan: Plan, tables: Iterable[str] | None = None) -> Provenance:
+    """Trace every number of some tables to its file, and every training to what it was made with.
+
+    Args:
+        tables: names of tables and figures; None: all of the plan. Starting weights are among the
+            runs where a traced run starts from them.
+
+    Raises:
+        ConfigError, MetricsFileError: as `obc.analysis.collect.collect`.
+    """
+    frame = collect(plan, tables)
+    code = code_digest(TRAINING_CODE)
+    run_ids = dict.fromkeys(run_id for run_id in frame["run_id"].dropna())
+    starts = dict.fromkeys(plan.trainings[run_id].resolved.initial_run for run_id in run_ids)
+    run_ids |= {run_id: None for run_id in starts if run_id is not None}
+    return Provenance(
+        scale=plan.scale.name,
+        description=plan.scale.description,
+        results=str(plan.results),
+        measurements=tuple(_measurements(plan, frame)),
+        runs=tuple(
+            _traced_run(plan, run_id, seed, code)
+            for run_id in run_ids
+            for seed in plan.seeds_of(run_id)
+        ),
+    )
+
+
+def write(plan: Plan, path: Path) -> None:
+    """Write the provenance of every table of the plan as JSON.
+
+    Raises:
+        MetricsFileError: a metrics file is damaged or belongs to something else.
+    """
+    write_text(path, trace_back(plan).model_dump_json(indent=1) + "\n")
+
+
+def _measurements(plan: Plan, frame: pd.DataFrame) -> Iterator[Measurement]:
+    hashed = cache(file_sha256)
+    for line in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        row = plan.tables[line["table"]].rows[line["row"]]
+        path = None
+        if line["status"] in ("ok", "undefined"):
+            folder = plan.run_folder(line["run_id"], line["seed"])
+            path = folder / f"metrics.{line['decode']}.json"
+        yield Measurement(
+            **{**line, "label": row_label(row)},
+            metrics_file=path and str(path),
+            metrics_sha256=path and hashed(path),
+        )
+
+
+def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
+    folder = plan.run_folder(run_id, seed)
+    run = plan.trainings[run_id]
+    index = plan.index_folder(plan.dataset_of(run_id))
+    status = run_status(folder)
+    log = folder / "log.txt"
+    planned = {
+        "run_id": run_id,
+        "seed": seed,
+        "status": status,
+        "error": (read_record(folder / "work" / "failed.json") or {}).get("error"),
+        "tables": run.tables,
+        "folder": str(folder),
+        "resolved": run.resolved,
+        "data_manifest": str(index / "manifest.json"),
+        "log": str(log) if log.exists() else None,
+    }
+    if status != "trained":
+        return TracedRun(**planned)
+    record = json.loads((folder / "run.json").read_text())
+    recorded = {
+        name: record.get(name)
+        for name in (*RECORDED, "processes", "initial_weights_sha256", "imported")
+        if name in record
+    } | {
+        "data_sha256": record.get("data", {}).get("sha256"),
+        "sessions": len(record["sessions"]) if "sessions" in record else None,
+    }
+    facts = {**recorded, **planned}
+    return TracedRun(
+        **facts,
+        benchmark=_benchmark(folder / "train.benchmark.tsv"),
+        differs=other_versions(plan, run_id, record, code),
+        missing=tuple(name for name in RECORDED if facts.get(name) is None),
+    )
+
+
+def _benchmark(path: Path) -> dict[str, str] | None:
+    """The one line of Snakemake's measurements of a job."""
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        return next(csv.DictReader(file, delimiter="\t"), None)

@@ -1,0 +1,1 @@
+"""Tables as csv, md and tex."""

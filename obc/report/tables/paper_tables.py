@@ -1,0 +1,325 @@
+"""Tables: per row our number, the paper's and the difference, as CSV, Markdown and LaTeX.
+
+- table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why
+- table1.md: cells `ours (paper, ours - paper)`, the best of a block bold
+- table1.tex: the same, a table* that needs booktabs and graphicx
+- all.csv: every table of the plan in long form, see obc.report.collect
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from textwrap import wrap
+
+import pandas as pd
+
+from obc.analysis.collect import collect, require_complete, summarise
+from obc.config.plan import Plan
+from obc.config.table import Row, TableSpec
+from obc.io.files import write_text
+from obc.report.captions import sentence, stamp, title
+from obc.report.escape import escape_latex, escape_markdown
+from obc.runs.staleness import weights_notes
+
+KEY_OURS = "Cells: in percent; bold: the best of its block."
+KEY = (
+    "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
+    "ours among ours and the paper's among the paper's."
+)
+
+
+# As wide as the page also where a text has two columns; a table that is wider still is shrunk.
+LATEX = r"""\begin{{table*}}[tbp]
+\centering
+\caption[{short}]{{{caption}}}
+\label{{tab:{name}}}
+\footnotesize
+\setlength{{\tabcolsep}}{{3pt}}
+\sbox0{{%
+{body}%
+}}
+\ifdim\wd0>\linewidth \resizebox{{\linewidth}}{{!}}{{\usebox0}}\else \usebox0\fi
+\par\smallskip
+\parbox{{\linewidth}}{{\scriptsize {note}}}
+\end{{table*}}
+"""
+LATEX_LABEL = LATEX_CELL = 14  # characters of a line, so that a table fits across a page
+WORDS = {"undefined": "no such objects", "cited": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row, ours and the paper's, in the words that are printed."""
+
+    ours: str
+    paper: str
+    difference: str
+    bold_ours: bool = False
+    bold_paper: bool = False
+
+
+def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
+    """Render one table of `plan` from what `collect` found.
+
+    Args:
+        frame: lines of `collect`; those of other tables are left aside.
+
+    Returns:
+        The file contents by extension: `csv`, `md` and `tex`.
+    """
+    lines = frame[frame["table"] == table.name]
+    cells = printed_cells(table, summarise(lines))
+    return {
+        "csv": _csv(plan, table, lines),
+        "md": _markdown(plan, table, cells),
+        "tex": _latex(plan, table, cells),
+    }
+
+
+def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
+    """Write `<name>.csv`, `.md` and `.tex` of each named table into `folder`.
+
+    Args:
+        names: tables and figures of the plan (a figure's rows are a table too).
+        strict: refuse to write anything while a cell of the named tables has no number.
+
+    Raises:
+        ConfigError: a name that is no table of the plan.
+        IncompleteError: strict, and numbers are missing; names the run folders and logs.
+        MetricsFileError: a metrics file is damaged or belongs to something else.
+    """
+    names = list(names)
+    frame = _collected(plan, names, strict)
+    for name in names:
+        for extension, text in render(plan, plan.tables[name], frame).items():
+            write_text(folder / f"{name}.{extension}", text)
+
+
+def write_long(plan: Plan, path: Path, strict: bool) -> None:
+    """Write the tables of the plan as one tidy long CSV, the columns being `collect`'s.
+
+    Args:
+        strict: the paper's tables, all of them complete; otherwise what `shown_tables` names.
+
+    Raises:
+        IncompleteError, MetricsFileError: as `write`.
+    """
+    names = list(plan.paper_tables) if strict else None
+    write_text(path, _collected(plan, names, strict).to_csv(index=False))
+
+
+def _collected(plan: Plan, names: list[str] | None, strict: bool) -> pd.DataFrame:
+    frame = collect(plan, names)
+    if strict:
+        require_complete(plan, frame)
+    return frame
+
+
+def published(table: TableSpec) -> bool:
+    """Whether the paper prints a number of the table."""
+    return any(row.paper is not None for row in table.rows)
+
+
+def key(table: TableSpec) -> str:
+    """How the cells of a table are to be read."""
+    return KEY if published(table) else KEY_OURS
+
+
+# --- cells -------------------------------------------------------------------------------------
+
+
+def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
+    """The printed cells, one list per row, from what `summarise` says of this table."""
+    cells = [
+        [_cell(summary.loc[(table.name, index, metric)]) for metric in table.metrics]
+        for index in range(len(table.rows))
+    ]
+    for metric_index, metric in enumerate(table.metrics):
+        numbers = summary.xs((table.name, metric), level=("table", "metric"))
+        complete = numbers["mean"].where(numbers["status"] == "ok")
+        best_ours, best_paper = _best(table, complete), _best(table, numbers["paper"])
+        for index, row in enumerate(cells):
+            row[metric_index] = replace(
+                row[metric_index],
+                bold_ours=bool(best_ours[index]),
+                bold_paper=bool(best_paper[index]),
+            )
+    return cells
+
+
+def _cell(number: pd.Series) -> Cell:
+    published = not math.isnan(number["paper"])
+    difference = round(number["mean"], 1) - number["paper"]
+    return Cell(
+        ours=_ours(number),
+        paper=f"{number['paper']:.1f}" if published else "not published",
+        difference="" if math.isnan(difference) else f"{difference:+z.1f}".replace("-", "−"),
+    )
+
+
+def _ours(number: pd.Series) -> str:
+    if not number["measured"]:
+        return ", ".join(WORDS.get(word, word) for word in number["status"].split(", "))
+    text = f"{number['mean']:.1f}"
+    if number["measured"] > 1:
+        text += f" ± {number['sd']:.1f}"
+    if number["measured"] < number["planned"]:
+        reasons = number["status"].replace("ok, ", "").replace(", ok", "")
+        text += f" [{number['measured']} of {number['planned']} seeds, {reasons}]"
+    return text
+
+
+def _best(table: TableSpec, numbers: pd.Series) -> pd.Series:
+    """Which numbers are the largest of their block, compared as printed; a lone one is not."""
+    blocks = [row.block for row in table.rows]
+    groups = numbers.round(1).groupby(blocks)
+    return (numbers.round(1) == groups.transform("max")) & (groups.transform("count") > 1)
+
+
+# --- the three formats -------------------------------------------------------------------------
+
+
+def _csv(plan: Plan, table: TableSpec, lines: pd.DataFrame) -> str:
+    numbers = summarise(lines).loc[table.name]
+    columns: dict[str, list[object] | pd.Series] = {
+        "row": list(range(len(table.rows))),
+        **_labels(table, str),
+    }
+    for metric in table.metrics:
+        of_metric = numbers.xs(metric, level="metric")
+        columns |= {
+            metric: of_metric["mean"],
+            f"{metric}_sd": of_metric["sd"],
+            f"{metric}_paper": of_metric["paper"],
+            f"{metric}_diff": of_metric["mean"] - of_metric["paper"],
+        }
+    rows = lines.groupby("row")
+    columns |= {
+        "run_id": rows["run_id"].first(),
+        "decode": rows["decode"].first(),
+        "status": rows[["metric", "status"]].apply(_row_status),
+        "seeds": lines.assign(seed=lines["seed"].where(lines["value"].notna()))
+        .groupby("row")["seed"]
+        .agg(lambda seeds: " ".join(map(str, sorted(seeds.dropna().unique()))) or None),
+        "scale": [plan.scale.name] * len(table.rows),
+    }
+    return pd.DataFrame(columns).to_csv(index=False, na_rep="n/a", float_format="%.10g")
+
+
+def _row_status(lines: pd.DataFrame) -> str:
+    """The statuses of a row; one that concerns only some of its metrics names them."""
+    metrics = lines["metric"].nunique()
+    words = []
+    for status, part in lines.groupby("status", sort=False)["metric"]:
+        concerned = part.unique()
+        only = "" if len(concerned) == metrics or status == "ok" else f" ({' '.join(concerned)})"
+        words.append(status + only)
+    return ", ".join(words)
+
+
+def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
+    columns = _labels(table, escape_markdown)
+    for index, metric in enumerate(table.metrics):
+        columns[metric] = [_markdown_cell(row[index], published(table)) for row in cells]
+    body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in table_notes(plan, table))
+    caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
+    return f"{caption}\n\n{body}\n\n{key(table)}\n{notes}".rstrip() + "\n"
+
+
+def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
+    labels = _labels(table, str)
+    headers = [re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric) for metric in table.metrics]
+    # A row takes several lines, in each cell: on one, six metrics would be wider than a page.
+    lines = [
+        line
+        for index, row in enumerate(cells)
+        for line in _latex_lines(table, index, [texts[index] for texts in labels.values()], row)
+    ]
+    body = pd.DataFrame(lines, columns=[*map(escape_latex, labels), *headers]).to_latex(
+        index=False,
+        escape=False,
+        column_format=f"@{{}}{'l' * len(labels)}{'c' * len(headers)}@{{}}",
+    )
+    return LATEX.format(
+        short=escape_latex(table.title),
+        caption=escape_latex(_latex_caption(table)),
+        name=table.name,
+        body=body.strip(),
+        note=escape_latex(" ".join([stamp(plan, table), key(table), *table_notes(plan, table)])),
+    )
+
+
+def _latex_caption(table: TableSpec) -> str:
+    """The title without its number, since LaTeX numbers tables itself."""
+    number, _, heading = title(table).partition(". ")
+    return f"{heading} Ours beside the paper's {number}." if published(table) else heading
+
+
+def _latex_lines(
+    table: TableSpec, index: int, labels: list[str], cells: list[Cell]
+) -> list[list[str]]:
+    """The lines of one row, each with a text for each column, all of it LaTeX."""
+    columns = [[escape_latex(line) for line in wrap(label, LATEX_LABEL)] for label in labels]
+    columns += [_latex_cell(cell, published(table)) for cell in cells]
+    # At the start of a line LaTeX would take [ and * for options of the line break before it.
+    columns[0] = [f"{{}}{text}" if text[0] in "[*" else text for text in columns[0]]
+    lines = [list(texts) for texts in zip_longest(*columns, fillvalue="")]
+    if index:
+        # Between rows, and between blocks; LaTeX takes both at the start of a line.
+        same = table.rows[index].block == table.rows[index - 1].block
+        lines[0][0] = (r"\addlinespace " if same else r"\midrule ") + lines[0][0]
+    return lines
+
+
+def _latex_cell(cell: Cell, published: bool) -> list[str]:
+    """Ours over the paper's number and the difference, or over why there is none."""
+    number, bracket, why = cell.ours.partition(" [")
+    words = [*wrap(number, LATEX_CELL), *wrap(bracket.strip() + why, LATEX_CELL)]
+    ours = [escape_latex(line) for line in words]
+    inside = f"({cell.paper}, {cell.difference})" if cell.difference else f"({cell.paper})"
+    paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)] if published else []
+    if cell.bold_ours:
+        ours = [rf"\textbf{{{line}}}" for line in ours]
+    if paper and cell.bold_paper:
+        paper[0] = paper[0].replace(cell.paper, rf"\textbf{{{cell.paper}}}")
+    return ours + paper
+
+
+def _labels(table: TableSpec, escape: Callable[[str], str]) -> dict[str, list]:
+    """The label columns: the paper's label and what the rows' `columns` add."""
+    names = dict.fromkeys(name for row in table.rows for name in row.columns)
+    columns = {"Method": [escape(_label(row)) for row in table.rows]}
+    for name in names:
+        columns[escape(name)] = [escape(row.columns.get(name, "")) for row in table.rows]
+    return columns
+
+
+def _label(row: Row) -> str:
+    return f"{row.label} (literature)" if row.cited else row.label
+
+
+def _markdown_cell(cell: Cell, published: bool) -> str:
+    """All on one line; a row from the literature has the paper's number only."""
+    ours = f"**{cell.ours}**" if cell.bold_ours else cell.ours
+    if not published:
+        return ours
+    paper = f"**{cell.paper}**" if cell.bold_paper else cell.paper
+    inside = f"{paper}, {cell.difference}" if cell.difference else paper
+    return f"{ours} ({inside})".strip()
+
+
+def table_notes(plan: Plan, table: TableSpec) -> list[str]:
+    """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
+    said = (*plan.notes, *plan.deviations(table))
+    notes = [sentence(note) for note in said]
+    if any(row.label.endswith("*") for row in table.rows):
+        notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")
+    if any(row.cited for row in table.rows):
+        notes.insert(0, "(literature): a number that the paper cites; nothing is trained for it.")
+    return notes + weights_notes(plan, table)

@@ -1,0 +1,96 @@
+"""The lock that keeps a second training out of a run's folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from obc.io.errors import SuiteError
+
+# Of a file system whose locks this machine cannot ask for; the one that trains may well.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+HEARD_SECONDS = 300.0
+
+
+class RunBusy(SuiteError):
+    """Another process is training this run at this moment."""
+
+
+@contextmanager
+def training_lock(folder: Path, patience: float = 0.0) -> Iterator[TextIO]:
+    """Hold a run's folder against a second training; the system frees it if the process dies.
+
+    Args:
+        folder: of the run.
+        patience: seconds to wait for a process that holds it, e.g. one that was told to stop and
+            is saving.
+
+    Yields:
+        The lock, an open file: a process that is given it holds the folder too.
+
+    Raises:
+        RunBusy: another process holds it.
+    """
+    path = folder / "work" / "lock"
+    # At least a moment: `run_status` holds the lock for an instant when it looks.
+    deadline = time.monotonic() + max(patience, 1.0)
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as handle:
+            if not _lock_until(handle, deadline):
+                raise RunBusy(f"{folder}: another process is training this run; wait for it")
+            if not _is_at(handle, path):
+                continue  # the one that held it is done and has removed it
+            # Processes that load images would hold the lock on when the training itself is killed.
+            os.register_at_fork(after_in_child=handle.close)
+            yield handle
+            return
+
+
+def _is_at(handle: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock_until(handle: TextIO, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return _heard_from(path.parent)
+    return False
+
+
+def _heard_from(work: Path) -> bool:
+    """Whether a training that has not ended left a note lately: all to go by without locks."""
+    if any((work / f"{end}.json").exists() for end in ("failed", "interrupted")):
+        return False
+    notes = [path for path in map(work.joinpath, ("progress.json", "sessions.json"))
+             if path.exists()]  # fmt: skip
+    return any(time.time() - note.stat().st_mtime < HEARD_SECONDS for note in notes)

@@ -1,0 +1,99 @@
+"""Where the weights behind a table come from, if not from the present code and data.
+
+Where weights are kept (scale `paper`), an edit of the code trains nothing again; the tables then
+say that a number is of another version. So they do where another number of processes trained a run
+together, which renames no run, and where weights were trained elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from obc.config.plan import Plan
+from obc.config.table import TableSpec
+from obc.io.files import require_record
+from obc.runs.versions import TRAINING_CODE, code_digest
+
+
+def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
+    """A sentence for each way in which weights of a table are not what would be trained now.
+
+    Raises:
+        DamagedRecord: a record that tells is not whole.
+    """
+    run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
+    records = [(run_id, record) for run_id in run_ids for record in _records(plan, run_id)]
+    if not records:
+        return []
+    code = code_digest(TRAINING_CODE)
+    differences = [other_versions(plan, run_id, record, code) for run_id, record in records]
+    imported = [run_id for run_id, record in records if record.get("imported")]
+    notes = [
+        f"{sum(what in found for found in differences)} of {len(records)} trainings were made with "
+        f"other {what}; their run.json says which."
+        for what in dict.fromkeys(what for found in differences for what in found)
+    ]
+    if imported:
+        rows = [plan.run_of(row).run_id for row in table.rows if not row.cited]
+        notes.append(
+            f"{sum(run_id in imported for run_id in rows)} of {len(rows)} rows' weights were "
+            "imported, not trained by this suite; their run.json says from where."
+        )
+    return notes
+
+
+def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -> tuple[str, ...]:
+    """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
+
+    Imported weights were trained by none of this, so they cannot be of another version of it.
+
+    Args:
+        record: the content of the run's `run.json`.
+        code: digest of the present TRAINING_CODE.
+
+    Raises:
+        DamagedRecord: the manifest of the data or the record of the starting weights is not whole.
+    """
+    if record.get("imported"):
+        return ()
+    data = _indexed(plan, run_id)
+    processes, precision = max(1, plan.gpus_per_run), plan.scale.runtime.numerics
+    # Where weights are kept, a training may have gone on under other code than it began with.
+    sessions = record.get("sessions") or []
+
+    def mixed(key: str, now: Any) -> bool:
+        return any(session.get(key, now) != now for session in sessions)
+
+    others = {
+        f"code than the present one ({code})": record["code"]["training_code"] != code
+        or mixed("training_code", code),
+        f"data than the present one ({(data or '')[:8]})": data is not None
+        and (record["data"]["sha256"] != data or mixed("data_sha256", data)),
+        f"numbers of processes than the plan's ({processes})": mixed("processes", processes)
+        or record.get("processes", processes) != processes,
+        "switches of precision than the plan's": record.get("numerics", precision) != precision
+        or mixed("numerics", json.dumps(precision)),
+        "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
+    }
+    return tuple(what for what, other in others.items() if other)
+
+
+def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
+    """Whether the weights that a training started from have been trained again since."""
+    path = plan.initial_weights(run_id)
+    initial = path and path.with_name("run.json")
+    if not initial or not initial.exists():
+        return False
+    now = require_record(initial)["weights_sha256"]
+    return record.get("initial_weights_sha256") != now
+
+
+def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
+    paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)]
+    return [require_record(path) for path in paths if path.exists()]
+
+
+def _indexed(plan: Plan, run_id: str) -> str | None:
+    manifest = plan.index_folder(plan.dataset_of(run_id)) / "manifest.json"
+    return require_record(manifest)["sha256"] if manifest.exists() else None

@@ -1,0 +1,189 @@
+"""What a number was made with: the code's version, the packages, the machine."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent.parent
+# Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
+# its modules, those of its subpackages included.
+MODEL_CODE = ("bins", "head", "detector", "config.protocols")
+# The weights of a run, given its spec.
+TRAINING_CODE = (*MODEL_CODE, "training.exact_resume", "training.mmdet_config")
+# The metrics of a run, given its weights.
+EVALUATION_CODE = (
+    *MODEL_CODE,
+    "evaluation.evaluate",
+    "evaluation.metrics",
+    "evaluation.head_cost",
+    "evaluation.detections_file",
+)
+DRAWING_CODE = ("datasets.drawn",)
+INDEX_CODE = tuple(
+    f"datasets.{path.stem}" for path in sorted((PACKAGE / "datasets").glob("[!_]*.py"))
+)
+# Packages whose code decides what tables, figures and pages show, given the metrics.
+SHOWN_CODE = (
+    "bins",
+    "head",
+    "detector",
+    "runs.staleness",
+    "evaluation",
+    "analysis",
+    "report",
+)
+PACKAGES = (
+    "torch",
+    "onedl-mmdetection",
+    "onedl-mmcv",
+    "onedl-mmengine",
+    "numpy",
+    "faster-coco-eval",
+)
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """8 hex digits of what modules and packages of this package *do*.
+
+    Comments, docstrings and imports within this package do not count: moving a module changes
+    nothing that it does.
+
+    Args:
+        modules: dotted names without `obc.`, e.g. `bins` or `training.exact_resume`.
+
+    Raises:
+        FileNotFoundError: there is no such module.
+    """
+    digest = hashlib.sha256()
+    for path in (path for module in modules for path in _files(module)):
+        digest.update(ast.dump(_Code().visit(_without_docstrings(_parsed(path)))).encode())
+    return digest.hexdigest()[:8]
+
+
+def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, ...]:
+    """A module and the modules that it imports, directly or through others, in order of name.
+
+    Args:
+        module: dotted name without `obc.`.
+        within: packages (or modules) whose modules are followed; others are left out.
+    """
+    followed = tuple(within)
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        waiting += [one for one in _imports(name) if _is_part(one, followed)]
+    return tuple(sorted(found))
+
+
+def _is_part(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _imports(module: str) -> list[str]:
+    """Modules of this package that a module imports, also inside functions."""
+    own = __name__.partition(".")[0]
+    names: list[str] = []
+    for node in (node for path in _files(module) for node in ast.walk(_parsed(path))):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    inside = [name.removeprefix(f"{own}.") for name in names if name.startswith(f"{own}.")]
+    return [name for name in dict.fromkeys(inside) if _path(name).with_suffix(".py").is_file()]
+
+
+def _files(module: str) -> list[Path]:
+    """The file of a module, or all files of a package in order of their paths."""
+    path = _path(module)
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def _path(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split("."))
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+class _Code(ast.NodeTransformer):
+    """A tree without the imports of this package."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if _is_of_this_package(node.module or "") else node
+
+    def visit_Import(self, node: ast.Import) -> ast.Import | None:
+        node.names = [each for each in node.names if not _is_of_this_package(each.name)]
+        return node if node.names else None
+
+
+def _is_of_this_package(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return tree
+
+
+def code_version() -> dict[str, Any]:
+    """Git commit (None outside a checkout), whether the tree was clean, digest of training code."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "training_code": code_digest(TRAINING_CODE),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a number can depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, threads that torch uses, and the GPU if there is one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

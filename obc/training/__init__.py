@@ -1,0 +1,1 @@
+"""Training: config, loop, exact resume, sessions, signals, GPUs."""

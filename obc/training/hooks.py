@@ -1,0 +1,256 @@
+"""MMEngine hooks of a training: checkpoints, stops, progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from obc.io.errors import SuiteError
+from obc.io.files import write_json
+from obc.training.checkpoints import checkpoint_path, newest_checkpoint
+from obc.training.sessions import process_identity
+from obc.training.stop_signals import Interrupted, StopRequest, agreed, group_on_cpu
+
+
+class TrainingDiverged(SuiteError):
+    """The loss or a weight became nan or infinite; the message says when and where to go on."""
+
+
+def save_checkpoint(runner: Runner) -> None:
+    """Write a checkpoint at the end of an iteration, in the main process, if the weights are good.
+
+    Raises:
+        TrainingDiverged: a weight is not finite, so going on from here would be in vain.
+        CheckpointNotWritten: no space.
+    """
+    if not is_main_process():
+        return
+    weights = runner.train_loop.model.parameters()
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        raise _diverged(runner, "a weight is nan or infinite")
+    runner.train_loop.save()
+    runner.call_hook("after_save_checkpoint")
+
+
+@HOOKS.register_module()
+class IterationCheckpointHook(Hook):
+    """Writes a checkpoint now and then, and after the last iteration of each epoch.
+
+    Args:
+        minutes: of training between two checkpoints; 0: after every iteration, None: at the ends of
+            epochs only.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds = math.inf if minutes is None else 60 * minutes
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self.written = time.monotonic()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Write one if it is time."""
+        due = time.monotonic() - self.written >= self.seconds
+        if due or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            save_checkpoint(runner)
+            self.written = time.monotonic()
+
+
+class StopHook(Hook):
+    """Stops the training, with a checkpoint, at the end of an iteration in which a signal came.
+
+    Args:
+        request: receives signals; the hook tells it when the training loop begins.
+
+    Raises:
+        Interrupted: in all processes of a training at the same iteration.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+
+    def before_train(self, runner: Runner) -> None:
+        """From here on a signal waits for the end of the iteration."""
+        self.request.deferred = True
+        self.group = group_on_cpu()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Save, unless this iteration has been saved, and leave."""
+        number = agreed(self.request.number, self.group)
+        if not number:
+            return
+        if not checkpoint_path(Path(runner.work_dir), runner.iter + 1).exists():
+            save_checkpoint(runner)
+        # A process that left earlier would have the first one killed while it saves.
+        barrier(self.group)
+        raise Interrupted(number)
+
+
+class SessionHook(Hook):
+    """Notes after each checkpoint how much this session has trained, for when it is killed.
+
+    Not before: a kill between the two leaves a note of a little less than the checkpoint has, and
+    never of more, which the next session would train and count again.
+
+    Args:
+        session: the session's record; `seconds` and `images` are kept up to date in it.
+        save: writes the records of all sessions.
+        progress: counts.
+    """
+
+    def __init__(
+        self, session: dict[str, Any], save: Callable[[], None], progress: ProgressHook
+    ) -> None:
+        self.session = session
+        self.save = save
+        self.progress = progress
+
+    def after_save_checkpoint(self, runner: Runner) -> None:
+        """Bring the record up to date."""
+        self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
+        with suppress(OSError):  # a disk that is full now: the next checkpoint says what to do
+            self.save()
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stops the training when the loss is nan or infinite.
+
+    On a GPU reading the loss waits for the device, so there it looks only every `interval`
+    iterations. A checkpoint is not written of weights that are not finite, whatever the loss was.
+
+    Raises:
+        TrainingDiverged: with the iteration and the last good checkpoint.
+    """
+
+    priority = "HIGH"
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Check this iteration's summed loss."""
+        loss = outputs["loss"]
+        if loss.is_cuda and not self.every_n_train_iters(runner, self.interval):
+            return
+        if not torch.isfinite(loss).all():
+            raise _diverged(runner, f"loss is {loss.item()}")
+
+
+def _diverged(runner: Runner, what: str) -> TrainingDiverged:
+    checkpoint = newest_checkpoint(Path(runner.work_dir)) or "none: it failed before the first one"
+    return TrainingDiverged(
+        f"{what}, noticed at iteration {runner.iter + 1} (epoch {runner.epoch + 1} of "
+        f"{runner.max_epochs}); last good checkpoint: {checkpoint}. "
+        f"Lower schedule.lr or check the data"
+    )
+
+
+class ProgressHook(Hook):
+    """Tells how far a training is: a line for a person now and then, a file for `obc status`.
+
+    Args:
+        name: of the run.
+        stream: where a person looks, e.g. the terminal.
+        path: of the file.
+        print_seconds: at most one line in this time, so a run of seconds prints none.
+        write_seconds: at most one file in this time, the first after the first iteration.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: TextIO,
+        path: Path,
+        print_seconds: float = 15.0,
+        write_seconds: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.stream = stream
+        self.path = path
+        self.print_seconds = print_seconds
+        self.write_seconds = write_seconds
+        self.images = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock; say where a resumed run goes on."""
+        self.started = self.printed = time.monotonic()
+        self.written = -math.inf
+        self.first_iter = runner.iter
+        if runner.iter:
+            print(
+                f"{self.name}: resumed after iteration {runner.iter} of {runner.max_iters}",
+                file=self.stream,
+                flush=True,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Time since the training loop started in this process."""
+        return time.monotonic() - self.started
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Count, and tell when it is time."""
+        self.images += len(data_batch["inputs"]) * get_world_size()
+        now = time.monotonic()
+        to_write = now - self.written >= self.write_seconds
+        to_print = now - self.printed >= self.print_seconds
+        if not (to_write or to_print):
+            return
+        progress = self._progress(runner, outputs["loss"].item())
+        if to_write:
+            self.written = now
+            # On a GPU a loss that is not finite may come here before it is noticed.
+            loss = progress["loss"]
+            with suppress(OSError):  # on a full disk the checkpoint says so, and what to do
+                write_json(self.path, {**progress, "loss": loss if math.isfinite(loss) else None})
+        if to_print:
+            self.printed = now
+            print(_progress_line(self.name, progress), file=self.stream, flush=True)
+
+    def _progress(self, runner: Runner, loss: float) -> dict[str, Any]:
+        seconds, iteration = self.seconds, runner.iter + 1
+        left = seconds / (iteration - self.first_iter) * (runner.max_iters - iteration)
+        return {
+            "epoch": runner.epoch + 1,
+            "epochs": runner.max_epochs,
+            "iteration": iteration,
+            "iterations": runner.max_iters,
+            "loss": loss,
+            "images_per_second": round(self.images / seconds, 2),
+            "seconds_left": round(left, 1),
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            **process_identity(),
+        }
+
+
+def _progress_line(name: str, progress: dict[str, Any]) -> str:
+    left = int(progress["seconds_left"])
+    return (
+        "{name}: epoch {epoch}/{epochs}, iteration {iteration}/{iterations}, loss {loss:.3f}, "
+        "{images_per_second:.1f} images/s, {minutes}:{seconds:02d} left"
+    ).format(name=name, minutes=left // 60, seconds=left % 60, **progress)

@@ -1,0 +1,12 @@
+"""Environment variables with which a job keeps the memory that it has."""
+
+from __future__ import annotations
+
+# glibc gives large tensors back to the system and asks for them, page by page, again at the next
+# step of a training (docs/performance.md). Values in bytes; 32 MiB is the largest threshold that
+# every glibc takes. Other C libraries do not read these.
+KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}

@@ -1,0 +1,232 @@
+"""Train one run once: from a plan and a run id to `final.pth` and `run.json`.
+
+The training works in `<run folder>/work`, which Snakemake does not know and so never deletes:
+it writes checkpoints there, and a later call goes on from the newest one to the same weights.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from obc.config.downloads import with_fetched_weights
+from obc.config.plan import Plan
+from obc.config.scale import Runtime
+from obc.datasets.index import data_files, read_manifest
+from obc.detector.precision import out_of_memory_explained, prepare, with_amp
+from obc.io.errors import SuiteError
+from obc.io.files import atomic_path, remove_leftovers, write_json
+from obc.runs.records import weights_record
+from obc.runs.versions import code_version
+from obc.training.hooks import ProgressHook, SessionHook, StopHook
+from obc.training.mmdet_config import build_config
+from obc.training.sessions import (
+    begin_session,
+    note_failure,
+    note_interruption,
+    save_sessions,
+    starting_weights,
+    training_version,
+)
+from obc.training.stop_signals import Interrupted, StopRequest, stop_requests
+
+FINAL_FILES = ("final.pth", "config.py", "run.json")
+
+
+class MissingPackage(SuiteError):
+    """A package that only some scales need is not installed."""
+
+
+def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
+    """Train a run, or go on with it, and write its final files.
+
+    The caller has claimed the run (`sessions`). Of several processes that train it together
+    (`distributed`) the first calls this one.
+
+    SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
+    final files are written they are written to the end.
+
+    Args:
+        plan: the resolved plan that names the run.
+        seed: of weights, data order and sampling.
+        terminal: where progress lines go; everything else is printed to stdout.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        TrainingDiverged: the loss became nan or infinite.
+        CheckpointNotWritten: the disk is full.
+        Interrupted: a signal came; a SystemExit, with status 143 for SIGTERM and 130 for SIGINT.
+    """
+    folder = plan.run_folder(run_id, seed)
+    try:
+        with stop_requests() as stop:
+            _train(plan, run_id, seed, terminal, stop)
+            # Checkpoints are not needed once the final weights are written. NFS keeps the names of
+            # open files, lock and log, for a while; that is no reason to fail.
+            shutil.rmtree(folder / "work", ignore_errors=True)
+    except Interrupted as interruption:
+        iteration = note_interruption(folder, interruption)
+        print(
+            f"{run_id} seed {seed}: stopped by {interruption.signal.name} after iteration "
+            f"{iteration}; started again, it goes on from there",
+            file=terminal,
+        )
+        raise
+    except Exception as error:
+        note_failure(folder, error)
+        raise
+    return folder
+
+
+def follow(plan: Plan, run_id: str, seed: int) -> None:
+    """What the other processes of a distributed training do: the same steps, writing nothing.
+
+    The process that calls `train` prepares the work folder before they meet.
+    """
+    with stop_requests() as stop:
+        runner = build_runner(_config(plan, run_id, seed), plan.scale.runtime)
+        runner.register_hook(StopHook(stop))
+        runner.train()
+
+
+def require_weights_source(pretrained: str | None) -> None:
+    """Say what to install before MMEngine fails on the import, minutes into a job.
+
+    Raises:
+        MissingPackage: `torchvision://` weights are wanted and torchvision is not there.
+    """
+    if (pretrained or "").startswith("torchvision://") and find_spec("torchvision") is None:
+        raise MissingPackage(
+            f"{pretrained}: torchvision, which knows where these weights lie, is not installed; "
+            "`obc fetch` the weights, or `pip install torchvision` in the version that goes with "
+            f"torch {torch.__version__}"
+        )
+
+
+def _config(plan: Plan, run_id: str, seed: int) -> Config:
+    run = with_fetched_weights(plan.trainings[run_id].resolved, plan.published)
+    files, _ = data_files(plan.index_folder(run.spec.dataset))
+    require_weights_source(run.network.pretrained)
+    weights = starting_weights(plan, run_id)
+    config = build_config(run, seed, files, plan.scale.runtime, weights, get_world_size())
+    config.work_dir = str(plan.run_folder(run_id, seed) / "work")
+    return config
+
+
+def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopRequest) -> None:
+    folder = plan.run_folder(run_id, seed)
+    work = folder / "work"
+    config = _config(plan, run_id, seed)
+    manifest = read_manifest(plan.index_folder(plan.dataset_of(run_id)))
+    code = code_version()
+    version = training_version(plan, run_id, get_world_size())
+    sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
+    for name in FINAL_FILES:
+        remove_leftovers(folder / name)
+    for pattern in ("metrics.*.json", "detections.*.npz"):
+        for stale in folder.glob(pattern):
+            stale.unlink()  # of weights that are about to be replaced
+    progress = ProgressHook(f"{run_id} seed {seed}", terminal, work / "progress.json")
+    runner = build_runner(config, plan.scale.runtime)
+    runner.register_hook(progress)
+    runner.register_hook(SessionHook(sessions[-1], lambda: save_sessions(work, sessions), progress))
+    runner.register_hook(StopHook(stop))
+    model = runner.train()
+    (folder / "run.json").unlink(missing_ok=True)  # it tells of the weights that go now
+    _save(folder, model.module if is_model_wrapper(model) else model, runner)
+    record = _record(plan, run_id, seed, sessions, runner)
+    record["initial_weights_sha256"] = version["initial_weights_sha256"]
+    data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
+    write_json(folder / "run.json", {**record, "data": data, "code": code})
+
+
+def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
+    """The weights as a plain state dict, and the config that they were trained with."""
+    # To an open file: by a path torch writes the temporary name into the archive, and the hash of
+    # the same weights would differ.
+    with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+        torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
+    with atomic_path(folder / "config.py") as path:
+        path.write_text(runner.cfg.pretty_text)
+
+
+def _record(
+    plan: Plan, run_id: str, seed: int, sessions: list[dict[str, Any]], runner: Runner
+) -> dict[str, Any]:
+    """What was trained, how long it took and on what; times are of all sessions together."""
+    seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
+    return {
+        **weights_record(plan, run_id, seed),
+        "processes": get_world_size(),
+        "numerics": plan.scale.runtime.numerics,
+        "started": sessions[0]["started"],
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / seconds, 2) if seconds else None,
+        "iterations": runner.max_iters,
+        "sessions": sessions,
+        "peak_memory_mib": _peak_memory_mib(),
+    }
+
+
+class FinishedConfig(Config):
+    """A config that nobody edits any more.
+
+    MMEngine asks for its text at every checkpoint, and formatting it takes longer than writing
+    the checkpoint of a small network.
+    """
+
+    @cached_property
+    def pretty_text(self) -> str:
+        """The text, formatted once."""
+        return super().pretty_text
+
+
+class TrainingRunner(Runner):
+    """MMEngine's runner, for a config with `numerics`: the switches that its model computes by."""
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Prepare the model, then wrap it where several processes train."""
+        return super().wrap_model(model_wrapper_cfg, prepare(model, Runtime(**self.cfg.numerics)))
+
+    def train(self) -> nn.Module:
+        """Train; say what to change when the device's memory is too small for it."""
+        loader = self.cfg.train_dataloader
+        with out_of_memory_explained(
+            f"training with {loader.batch_size} images a device",
+            "Make schedule.batch_size or sizes.image_scale smaller (another run, other numbers), "
+            "set runtime.amp: bf16, or share the batch: --config gpus_per_run=2 (or more).",
+        ):
+            return super().train()
+
+
+def build_runner(config: Config, runtime: Runtime) -> Runner:
+    """MMEngine's runner of a training config, MMDetection's modules registered.
+
+    Raises:
+        PrecisionError: a switch of the runtime needs a GPU.
+    """
+    register_all_modules(init_default_scope=True)
+    config = with_amp(config, runtime)
+    config.numerics = runtime.numerics
+    return TrainingRunner.from_cfg(FinishedConfig(config.to_dict()))
+
+
+def _peak_memory_mib() -> dict[str, float]:
+    peak = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+    if torch.cuda.is_available():
+        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak
