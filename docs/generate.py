@@ -215,7 +215,7 @@ def picture(edges: Iterable[tuple[str, str]]) -> str:
 def workflow_page() -> str:
     """docs/workflow.md with the picture as the rules are now."""
     edges = set().union(*map(rule_graph, PICTURED_SCALES))
-    text = (DOCS / "workflow.md").read_text()
+    text = (DOCS / "workflow.md").read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{picture(edges)}\n{END}{rest.split(END)[1]}"
 

@@ -6,7 +6,8 @@ The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead,
 MMDetection takes seconds to import and most of the suite does not need it, so the four names are
 imported when first used; in a process that already uses MMEngine (where `custom_imports` is
 read) they are registered at once. A script that imported `obc` before MMEngine says
-`import obc.head.roi_head`, because Python imports a package once and `custom_imports` then does nothing.
+`import obc.head.roi_head`, because Python imports a package once and `custom_imports` then does
+nothing.
 """
 
 from __future__ import annotations

@@ -71,9 +71,9 @@ def config_folder(tmp_path: Path) -> Path:
 
 def edit(path: Path, change: Callable[[dict], object]) -> None:
     """Change a YAML file in place."""
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(content)
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,7 @@ def read_metrics(path: Path, asked: dict[str, Any]) -> MetricsFile:
         MetricsFileError: not JSON, a value out of [0, 100], or a field that differs from `asked`.
     """
     try:
-        found = MetricsFile.model_validate(json.loads(path.read_text()))
+        found = MetricsFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MetricsFileError(f"{path}: not JSON ({error}); {_REMEDY}") from None
     except ValidationError as error:
@@ -198,6 +198,6 @@ def _missing_line(folder: Path, decode: str, status: str, tables: str) -> str:
     place = f"  {status}: {folder} ({decode}; for {tables})"
     note = folder / "work" / "failed.json"
     if status == "failed":
-        failure = json.loads(note.read_text())
+        failure = json.loads(note.read_text(encoding="utf-8"))
         return f"{place}\n    {failure['error']}\n    log: {failure['log']}"
     return f"{place}\n    log: {folder / 'log.txt'}" if status == "not evaluated" else place

@@ -91,7 +91,7 @@ def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         DetectionsFileError: the detections file is damaged.
     """
-    truth = json.loads(evaluation.truth.read_text())
+    truth = json.loads(evaluation.truth.read_text(encoding="utf-8"))
     if evaluation.difficult_ignored:
         truth = difficult_ignored(truth)
     return truth, load_detections(evaluation.detections)

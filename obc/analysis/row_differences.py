@@ -93,5 +93,5 @@ def cost(plan: Plan, row: Row) -> dict[str, float]:
     for seed in plan.seeds_of(run_id):
         path = plan.run_folder(run_id, seed) / f"metrics.{row.decode}.json"
         if path.exists():
-            return json.loads(path.read_text()).get("box_head", {})
+            return json.loads(path.read_text(encoding="utf-8")).get("box_head", {})
     return {}

@@ -155,7 +155,7 @@ def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
     manifest = plan.index_folder(dataset) / "manifest.json"
     if not manifest.exists():
         return None
-    return json.loads(manifest.read_text())["splits"]["val"]["images"]
+    return json.loads(manifest.read_text(encoding="utf-8"))["splits"]["val"]["images"]
 
 
 # --- what was measured -------------------------------------------------------------------------

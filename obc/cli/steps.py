@@ -165,7 +165,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
             from obc.evaluation.evaluate import evaluate
 
             path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
-        metrics = json.loads(path.read_text())["metrics"]
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         shown = ", ".join(
             f"{name} undefined" if metrics[name] is None else f"{name} {metrics[name]:.1f}"
             for name in ("AP", "AP50")
@@ -436,7 +436,7 @@ def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
     kept = {stream: os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)}
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
     try:
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             print(f"\n== obc {options.command} {options.run_id} seed {options.seed}, "
                   f"{time.strftime('%Y-%m-%d %H:%M:%S')}", file=file, flush=True)  # fmt: skip
             for stream in kept:

@@ -243,7 +243,7 @@ class Plan(Strict):
     def load(cls, path: Path) -> Plan:
         """Read a plan written by `save`; ConfigError when it is missing or of other code."""
         try:
-            return cls.model_validate_json(path.read_text())
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(
                 f"{path}: no plan to read ({error.strerror}); `obc plan --out FILE` writes one"

@@ -208,4 +208,4 @@ def read_manifest(index_folder: Path) -> dict[str, Any]:
     path = index_folder / "manifest.json"
     if not path.exists():
         raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))

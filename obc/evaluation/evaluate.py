@@ -50,7 +50,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
     folder = plan.run_folder(run_id, seed)
     dataset = plan.runs[run_id].resolved.spec.dataset
     files, _ = data_files(plan.index_folder(dataset))
-    truth = json.loads(files.val.read_text())
+    truth = json.loads(files.val.read_text(encoding="utf-8"))
     detections, model = detect_in(files, plan, run_id, seed, decode, terminal)
     save_detections(folder / f"detections.{decode}.npz", detections)
     sides = area_sides(plan, dataset)
@@ -107,7 +107,7 @@ def detect_in(
     prepare(model, plan.scale.runtime)
     set_decode(model, decode)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
-    categories = json.loads(files.val.read_text())["categories"]
+    categories = json.loads(files.val.read_text(encoding="utf-8"))["categories"]
     category_ids = [category["id"] for category in categories]
     with out_of_memory_explained(
         f"evaluating with {loader.batch_size} images at once",

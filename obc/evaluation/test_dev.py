@@ -44,7 +44,7 @@ def submit(
         WeightsError: as `evaluate`.
     """
     files, _ = data_files(plan.index_folder(plan.runs[run_id].resolved.spec.dataset))
-    categories = json.loads(files.val.read_text())["categories"]
+    categories = json.loads(files.val.read_text(encoding="utf-8"))["categories"]
     images = images_of_test_dev(root, categories)
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "test-dev.json"

@@ -107,7 +107,7 @@ def read_json(path: Path) -> Any:
     a power loss may leave half of one.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

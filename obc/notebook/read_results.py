@@ -125,7 +125,7 @@ def _tables_of(results: Path) -> dict[str, Path]:
 
 def _is_beside_the_paper(path: Path) -> bool:
     """Whether a CSV is a table of ours and the paper's numbers; others lie in the folder too."""
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         columns = file.readline().strip().split(",")
     return path.with_suffix(".md").exists() and any(name.endswith("_diff") for name in columns)
 
@@ -147,7 +147,7 @@ def read_table(path: Path) -> ReadTable:
         for metric in metrics
     }
     return ReadTable(
-        caption=path.with_suffix(".md").read_text().split("\n\n")[0],
+        caption=path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n")[0],
         labels=labels.fillna("").astype(str),
         ours=lines[metrics],
         paper=_of(lines, metrics, "_paper"),
@@ -217,7 +217,7 @@ def read_verdicts(results: Path) -> pd.DataFrame:
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return pd.DataFrame(columns=columns)
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     lines = [
         (claim["statement"], claim["section"], *_contrast(claim["contrasts"]), claim["verdict"])
         for topic in content["topics"]
@@ -251,5 +251,5 @@ def figures(results: Path, captions: Path = Path("workflow/report")) -> list[Rea
         for kind in ("png", "svg")
         for path in folder.glob(f"*.{kind}")
     }
-    texts = {path.stem: path.read_text().strip() for path in captions.glob("*.rst")}
+    texts = {path.stem: path.read_text(encoding="utf-8").strip() for path in captions.glob("*.rst")}
     return [ReadFigure(name, paths[name], texts.get(name, "")) for name in sorted(paths)]

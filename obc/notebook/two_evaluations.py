@@ -142,14 +142,14 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
             f"{folder}: no index of the data there; first run `make reproduce "
             f"SCALE={plan.scale.name}`"
         )
-    truth = json.loads((folder / "val.json").read_text())
+    truth = json.loads((folder / "val.json").read_text(encoding="utf-8"))
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
         difficult = annotation.get("difficult") and not counts_difficult(plan.difficult(dataset))
         if not annotation.get("iscrowd") and not difficult:
             objects[annotation["image_id"]].append(annotation)
     return TestSet(
-        root=Path(json.loads((folder / "manifest.json").read_text())["root"]),
+        root=Path(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["root"]),
         images={image["id"]: image for image in truth["images"]},
         objects=objects,
         classes={category["id"]: category["name"] for category in truth["categories"]},
@@ -162,7 +162,7 @@ def _files(plan: Plan, run_id: str, seed: int, decode: str) -> tuple[Path, Path]
 
 
 def _read(plan: Plan, run_id: str, seed: int, decode: str) -> dict[str, Any]:
-    return json.loads(_files(plan, run_id, seed, decode)[0].read_text())
+    return json.loads(_files(plan, run_id, seed, decode)[0].read_text(encoding="utf-8"))
 
 
 # --- what the metrics files say ----------------------------------------------------------------

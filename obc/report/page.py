@@ -276,7 +276,7 @@ def _first(plan: Plan, name: str) -> Path | None:
 
 
 def _claims(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     marks = {
         contrast["spread"]
         for topic in content["topics"]
@@ -344,7 +344,9 @@ def _caption(folder: Path, name: str) -> str | None:
     if not path.exists():
         return None
     settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 5}
-    return publish_parts(path.read_text(), writer="html5", settings_overrides=settings)["body"]
+    return publish_parts(
+        path.read_text(encoding="utf-8"), writer="html5", settings_overrides=settings
+    )["body"]
 
 
 # --- runs --------------------------------------------------------------------------------------

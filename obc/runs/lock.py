@@ -75,7 +75,7 @@ def _lock_until(handle: TextIO, deadline: float) -> bool:
 def _is_locked(path: Path) -> bool:
     if not path.exists():
         return False
-    with path.open() as handle:
+    with path.open(encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

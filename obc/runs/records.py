@@ -82,6 +82,6 @@ def is_imported(folder: Path) -> bool:
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
     """The end of a log, long lines cut; what is no text is shown as replacement characters."""
-    with log.open(errors="replace") as file:
+    with log.open(encoding="utf-8", errors="replace") as file:
         lines = deque((line.rstrip() for line in file), maxlen=count)
     return [line[:LINE_WIDTH] for line in lines]

@@ -177,7 +177,7 @@ def _rank(function: Callable[..., object], arguments: tuple[Any, ...], logs: Pat
 def _print_to(log: Path) -> None:
     """Send what this process prints to a file of its own."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
 

@@ -249,7 +249,7 @@ def _try(
 
 def _locked(path: Path) -> TextIO | None:
     """The lock file, held by this process until it is closed; None where another holds it."""
-    handle = path.open("a+")
+    handle = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -267,7 +267,7 @@ def _lock_file(folder: Path, device: Device) -> Path:
 
 def _holder(path: Path) -> str:
     """Who wrote itself into a lock file last, perhaps gone by now."""
-    return path.read_text() if path.exists() else "free"
+    return path.read_text(encoding="utf-8") if path.exists() else "free"
 
 
 @contextmanager

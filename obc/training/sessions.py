@@ -132,7 +132,7 @@ def begin_session(
         resumed_from (the iteration that it goes on after; 0: from the start). The last one is new.
     """
     path = work / "sessions.json"
-    earlier = json.loads(path.read_text()) if path.exists() else []
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     if earlier and not _fit(earlier, version, keep_weights):
         print(
             f"{work}: code, data, starting weights, precision or number of processes changed since "

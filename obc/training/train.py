@@ -161,7 +161,7 @@ def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
     with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
         torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
     with atomic_path(folder / "config.py") as path:
-        path.write_text(runner.cfg.pretty_text)
+        path.write_text(runner.cfg.pretty_text, encoding="utf-8")
 
 
 def _record(

@@ -286,4 +286,4 @@ def page_files():
 def caption(name):
     """What stands beside a table or figure in the reports; one of one's own may have none."""
     path = Path(workflow.basedir) / "workflow" / "report" / f"{name}.rst"
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""

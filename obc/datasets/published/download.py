@@ -244,7 +244,7 @@ def _read_note(part: Path) -> dict[str, Any]:
         file), mixed (whether bytes were put together that no server said are of one file).
     """
     try:
-        return json.loads(_source_note(part).read_text())
+        return json.loads(_source_note(part).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {"url": None, "validator": None, "mixed": False}
 

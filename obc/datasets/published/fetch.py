@@ -170,7 +170,7 @@ def _refuse_other_folders(published: Published, root: Path) -> None:
 def _alone(lock: Path, name: str, terminal: TextIO) -> Iterator[None]:
     """Hold an entry; the system frees it if the process dies."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
+    with lock.open("w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

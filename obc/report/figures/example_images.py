@@ -226,7 +226,7 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
 
 def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
     """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
-    truth = json.loads(path.read_text())
+    truth = json.loads(path.read_text(encoding="utf-8"))
     annotations = [
         each
         for each in truth["annotations"]
@@ -237,7 +237,7 @@ def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
 
 def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:
     index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
-    root = Path(json.loads((index / "manifest.json").read_text())["root"])
+    root = Path(json.loads((index / "manifest.json").read_text(encoding="utf-8"))["root"])
     return root, {image["id"]: image["file_name"] for image in truth["images"]}
 
 

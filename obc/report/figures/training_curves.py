@@ -54,7 +54,7 @@ def read_curve(log: Path) -> pd.DataFrame:
         LogError: no such file, or nothing was logged.
     """
     try:
-        text = log.read_text(errors="replace")
+        text = log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise LogError(f"{log}: cannot be read ({error.strerror}); the training wrote it") from None
     points: list[dict[str, float]] = []

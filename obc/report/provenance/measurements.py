@@ -194,7 +194,7 @@ def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
     }
     if status != "trained":
         return TracedRun(**planned)
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     recorded = {
         name: record.get(name)
         for name in (*RECORDED, "processes", "initial_weights_sha256", "imported")
@@ -216,5 +216,5 @@ def _benchmark(path: Path) -> dict[str, str] | None:
     """The one line of Snakemake's measurements of a job."""
     if not path.exists():
         return None
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return next(csv.DictReader(file, delimiter="\t"), None)

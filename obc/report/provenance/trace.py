@@ -207,7 +207,7 @@ def compare(plan: Plan) -> dict[str, int]:
 
 def _compare_table(plan: Plan, table: TableSpec, path: Path, problems: list[str]) -> int:
     count = 0
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         for line, row in zip(csv.DictReader(file), table.rows, strict=True):
             for metric in () if row.cited else table.metrics:
                 run_id = plan.run_of(row).run_id
@@ -224,7 +224,11 @@ def _compare_table(plan: Plan, table: TableSpec, path: Path, problems: list[str]
 
 
 def _value(path: Path, metric: str) -> float | None:
-    return json.loads(path.read_text())["metrics"].get(metric) if path.exists() else None
+    return (
+        json.loads(path.read_text(encoding="utf-8"))["metrics"].get(metric)
+        if path.exists()
+        else None
+    )
 
 
 def _same(written: str, measured: float | None) -> bool:
@@ -238,7 +242,9 @@ def _stale(path: Path) -> Iterator[str]:
     if not path.exists():
         return
     known: dict[Path, str | None] = {}
-    for measurement in Provenance.model_validate_json(path.read_text()).measurements:
+    for measurement in Provenance.model_validate_json(
+        path.read_text(encoding="utf-8")
+    ).measurements:
         if measurement.metrics_file is None:
             continue
         file = Path(measurement.metrics_file)

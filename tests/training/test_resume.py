@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, Workspace, edit
+from conftest import ENVIRONMENT, PROJECT, Workspace, edit
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
 
@@ -90,7 +90,7 @@ def reports(workspace: Workspace) -> dict[str, list[dict]]:
             "trainings": {f"{scale}-{name}": moments for name, moments in trainings.items()},
         }
         driver = subprocess.run(
-            [sys.executable, Path(__file__).with_name("training_sessions.py")],
+            [sys.executable, PROJECT / "tests/helpers/training_sessions.py"],
             input=json.dumps(script),
             cwd=workspace.folder,
             env=ENVIRONMENT,

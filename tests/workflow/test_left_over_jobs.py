@@ -39,13 +39,13 @@ def test_only_jobs_that_make_the_same_files_are_cancelled(queue: Path, tmp_path:
         f"12|{tmp_path.parent}|{MINE}",
         f"13|{tmp_path}|",
     ]
-    queue.write_text("\n".join([f"10|{tmp_path}|{MINE}", *kept, ""]))
+    queue.write_text("\n".join([f"10|{tmp_path}|{MINE}", *kept, ""]), encoding="utf-8")
     assert cancel_left_over(tmp_path, {MINE}) == ("10",)
-    assert queue.read_text().splitlines() == kept
+    assert queue.read_text(encoding="utf-8").splitlines() == kept
 
 
 def test_without_left_over_jobs_nothing_is_cancelled(queue: Path, tmp_path: Path) -> None:
-    queue.write_text("")
+    queue.write_text("", encoding="utf-8")
     assert cancel_left_over(tmp_path, {MINE}) == ()
 
 
@@ -67,13 +67,13 @@ def test_a_slurm_that_does_not_answer_is_told_from_one_without_jobs(
 def stuck(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A queue with a job that nothing ends, and nobody who waits for it."""
     monkeypatch.setattr("obc.operations.slurm_jobs.CANCEL_SECONDS", 0.0)
-    queue.write_text(f"10|{tmp_path}|{MINE}\n")
+    queue.write_text(f"10|{tmp_path}|{MINE}\n", encoding="utf-8")
     replace(tmp_path / "bin/scancel", "echo 'Access denied' >&2; exit 1")
     return queue
 
 
 def replace(program: Path, command: str) -> None:
-    program.write_text(f"#!/bin/sh\n{command}\n")
+    program.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
 
 
 def test_a_job_that_does_not_end_is_an_error_that_names_the_remedy(
@@ -124,14 +124,14 @@ def head(tmp_path: Path) -> Workspace:
 def test_snakemake_stops_before_any_job_where_a_left_over_one_does_not_end(
     stuck: Path, head: Workspace
 ) -> None:
-    stuck.write_text(f"10|{head.folder}|rule_losses\n")
+    stuck.write_text(f"10|{head.folder}|rule_losses\n", encoding="utf-8")
     done = head.run(sys.executable, "-c", NO_PATIENCE, "--cores", "1", FIGURE)
     assert done.returncode == 1
     assert "`scancel 10`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (head.folder / FIGURE).exists()
     # It does not leave its lock behind: the same command again, once the job is gone.
-    stuck.write_text("")
+    stuck.write_text("", encoding="utf-8")
     assert head.snakemake("--cores", "1", FIGURE).returncode == 0
 
 

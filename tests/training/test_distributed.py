@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, Workspace
+from conftest import ENVIRONMENT, PROJECT, Workspace
 from mmengine.registry import DefaultScope
 from ranks import fail_on_rank_1, loss_curve
 
@@ -224,7 +224,7 @@ launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
 
 
 def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    search = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    search = os.pathsep.join([str(PROJECT / "tests/helpers"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(tmp_path)], env={**ENVIRONMENT, "PYTHONPATH": search}
     )

@@ -24,12 +24,12 @@ from conftest import PROJECT as FOLDER
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = {
     canonicalize_name(name): version
     for name, version in (
         line.split("==")
-        for line in Path("requirements.lock").read_text().splitlines()
+        for line in Path("requirements.lock").read_text(encoding="utf-8").splitlines()
         if "==" in line
     )
 }
@@ -51,7 +51,9 @@ def direct_requirements() -> list[Requirement]:
 
 
 def conda_pins() -> dict[str, str]:
-    dependencies = yaml.safe_load(Path("environment.yml").read_text())["dependencies"]
+    dependencies = yaml.safe_load(Path("environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     (pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
     pins = dict(line.split("==") for line in pip)
     pins |= dict(line.split("=") for line in dependencies if isinstance(line, str) and "=" in line)
@@ -65,7 +67,7 @@ def test_the_lock_satisfies_every_direct_requirement() -> None:
 
 
 def test_the_lock_pins_every_line_exactly() -> None:
-    lines = Path("requirements.lock").read_text().splitlines()
+    lines = Path("requirements.lock").read_text(encoding="utf-8").splitlines()
     assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
@@ -80,19 +82,26 @@ def test_conda_users_get_the_locked_versions() -> None:
 def test_conda_users_get_every_direct_requirement_but_mmcv() -> None:
     # MMCV is compiled after the environment exists; environment.yml's head says how.
     names = {canonicalize_name(requirement.name) for requirement in direct_requirements()}
-    dependencies = yaml.safe_load(Path("environment.yml").read_text())["dependencies"]
+    dependencies = yaml.safe_load(Path("environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     listed = set(conda_pins()) | {entry for entry in dependencies if isinstance(entry, str)}
     assert names - listed == {"onedl-mmcv"}
-    assert f"onedl-mmcv=={LOCK['onedl-mmcv']}" in Path("environment.yml").read_text()
+    assert f"onedl-mmcv=={LOCK['onedl-mmcv']}" in Path("environment.yml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_makefile_pins_nothing_that_the_lock_pins() -> None:
-    text = Path("Makefile").read_text()
+    text = Path("Makefile").read_text(encoding="utf-8")
     assert not [name for name, version in LOCK.items() if f"{name}=={version}" in text]
 
 
 def test_the_lock_is_made_of_every_extra_that_is_tested() -> None:
-    assert set(re.findall(r"--extra (\w+)", Path("Makefile").read_text())) == LOCKED_EXTRAS
+    assert (
+        set(re.findall(r"--extra (\w+)", Path("Makefile").read_text(encoding="utf-8")))
+        == LOCKED_EXTRAS
+    )
 
 
 def test_an_extra_has_what_it_needs_by_itself() -> None:

@@ -80,7 +80,8 @@ def test_every_number_of_every_table_is_the_mean_of_what_its_metrics_files_say(p
                     assert sources == []
                     continue
                 values = [
-                    json.loads(Path(m.metrics_file).read_text())["metrics"][metric] for m in sources
+                    json.loads(Path(m.metrics_file).read_text(encoding="utf-8"))["metrics"][metric]
+                    for m in sources
                 ]
                 assert [m.value for m in sources] == values
                 assert float(line[metric]) == pytest.approx(sum(values) / len(values), rel=1e-9)

@@ -147,7 +147,9 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
         model = load_model(config.model, folder / "final.pth")
         config.test_dataloader.dataset.ann_file = config.train_dataloader.dataset.dataset.ann_file
         loader = Runner.build_dataloader(config.test_dataloader, seed=0)
-        truth = json.loads(Path(config.train_dataloader.dataset.dataset.ann_file).read_text())
+        truth = json.loads(
+            Path(config.train_dataloader.dataset.dataset.ann_file).read_text(encoding="utf-8")
+        )
         detections = detect(model, loader, [1, 2, 3, 4], "test", sys.stderr)
     assert len(detections) > 200
     ours, _ = average_precision(truth, detections)

@@ -182,7 +182,9 @@ def test_each_figure_says_its_scale_run_and_that_it_is_not_comparable(plan: Plan
 
 def words(svg: Path) -> str:
     """The lines of a drawing, as matplotlib notes them beside their outlines, without spaces."""
-    return "".join("".join(re.findall("<!--(.*?)-->", svg.read_text(), re.DOTALL)).split())
+    return "".join(
+        "".join(re.findall("<!--(.*?)-->", svg.read_text(encoding="utf-8"), re.DOTALL)).split()
+    )
 
 
 def test_the_table_has_ten_parts_of_each_stage_of_both_runs(plan: Plan) -> None:

@@ -115,4 +115,4 @@ def write_datasets(path: Path, server: Server) -> None:
         },
         "tiny": entry("weights/tiny-12345678.pth", "tiny-12345678.pth"),
     }  # fmt: skip
-    path.write_text(yaml.safe_dump(entries))
+    path.write_text(yaml.safe_dump(entries), encoding="utf-8")

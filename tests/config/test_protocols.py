@@ -313,7 +313,7 @@ def shipped_values(path: str) -> str:
 
 
 def test_the_page_shows_both_protocols_as_they_are() -> None:
-    page = Path("docs/protocols.md").read_text()
+    page = Path("docs/protocols.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     edits = MODEL_EDITS["paper_v1"]
     expected = [(path, shown(value), shipped_values(path)) for path, value in edits.items()]

@@ -54,7 +54,10 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_logged_line_is_a_point_counted_over_the_epochs(log: Path) -> None:
-    log.write_text(HEADER + "Config:\nloss: x\n" + line(1, 20, lr=0.008) + line(2, 20, 2.25, 1.75))
+    log.write_text(
+        HEADER + "Config:\nloss: x\n" + line(1, 20, lr=0.008) + line(2, 20, 2.25, 1.75),
+        encoding="utf-8",
+    )
     assert read_curve(log).to_dict("list") == {
         "iteration": [20, 133],
         "lr": [0.008, 0.04],
@@ -64,30 +67,32 @@ def test_a_logged_line_is_a_point_counted_over_the_epochs(log: Path) -> None:
 
 
 def test_the_box_losses_of_a_cascade_are_added(log: Path) -> None:
-    log.write_text(GPU_CASCADE)
+    log.write_text(GPU_CASCADE, encoding="utf-8")
     assert read_curve(log).values.tolist() == [[9 * 4138 + 50, 0.005, 1.5, 0.75]]
 
 
 def test_a_training_without_a_box_loss_has_none(log: Path) -> None:
-    log.write_text(line(1, 20).replace("  loss_bbox: 2.0000", ""))
+    log.write_text(line(1, 20).replace("  loss_bbox: 2.0000", ""), encoding="utf-8")
     assert math.isnan(read_curve(log)["loss_bbox"].item())
 
 
 def test_going_on_from_a_checkpoint_replaces_what_was_lost(log: Path) -> None:
     killed = line(1, 20, 9.0) + line(1, 40, 8.0) + line(1, 60, 7.0)
-    log.write_text(HEADER + killed + HEADER + line(1, 40, 6.0) + line(1, 60, 5.0))
+    log.write_text(HEADER + killed + HEADER + line(1, 40, 6.0) + line(1, 60, 5.0), encoding="utf-8")
     assert read_curve(log)["loss"].tolist() == [9.0, 6.0, 5.0]
 
 
 def test_starting_over_replaces_everything(log: Path) -> None:
-    log.write_text(HEADER + line(1, 20, 9.0) + line(1, 40, 8.0) + HEADER + line(1, 20, 7.0))
+    log.write_text(
+        HEADER + line(1, 20, 9.0) + line(1, 40, 8.0) + HEADER + line(1, 20, 7.0), encoding="utf-8"
+    )
     assert read_curve(log)["loss"].tolist() == [7.0]
 
 
 def test_a_log_without_a_curve_is_named(log: Path) -> None:
     with pytest.raises(LogError, match=r"log\.txt: cannot be read"):
         read_curve(log)
-    log.write_text(HEADER)
+    log.write_text(HEADER, encoding="utf-8")
     with pytest.raises(LogError, match=r"log\.txt: no line of a training iteration"):
         read_curve(log)
 

@@ -75,7 +75,7 @@ def test_coco_s_archives_become_a_folder_that_the_index_reads(project: Path) -> 
 
 def test_the_stamp_says_what_was_fetched_from_where(project: Path, server: Server) -> None:
     get("voc2007")
-    stamp = json.loads(Path("data/fetched/voc2007.json").read_text())
+    stamp = json.loads(Path("data/fetched/voc2007.json").read_text(encoding="utf-8"))
     assert stamp["from"] == [f"{server.url}/trainval.tar", f"{server.url}/test.tar"]
 
 
@@ -147,7 +147,10 @@ def test_a_folder_that_is_linked_to_is_used_in_place(own: Path, server: Server) 
     before, asked = snapshot(own), len(server.asked)
     get("voc2007")
     assert (snapshot(own), len(server.asked)) == (before, asked)
-    assert json.loads(Path("data/fetched/voc2007.json").read_text())["from"] == "found there"
+    assert (
+        json.loads(Path("data/fetched/voc2007.json").read_text(encoding="utf-8"))["from"]
+        == "found there"
+    )
 
 
 def test_a_folder_that_lacks_something_is_not_written_into(own: Path, server: Server) -> None:
@@ -236,7 +239,10 @@ def test_weights_put_by_hand_are_checked(project: Path) -> None:
     path.write_bytes(b"weigths")
     assert "set aside" in get("tiny")
     assert path.read_bytes() == b"weights"
-    assert json.loads(Path("data/fetched/tiny.json").read_text())["from"] != "found there"
+    assert (
+        json.loads(Path("data/fetched/tiny.json").read_text(encoding="utf-8"))["from"]
+        != "found there"
+    )
 
 
 # --- two at once, and killed -------------------------------------------------------------------

@@ -155,5 +155,8 @@ def open_by(process: subprocess.Popen[str], path: Path) -> bool:
 
 
 def test_a_run_is_claimed_before_anything_starts_cuda() -> None:
-    check = "import sys, obc.cli.main, obc.training.sessions; assert not {'mmengine', 'mmdet'} & set(sys.modules)"
+    check = (
+        "import sys, obc.cli.main, obc.training.sessions; "
+        "assert not {'mmengine', 'mmdet'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -154,7 +154,9 @@ PAPER_BOLD = {
 def test_the_papers_numbers_are_bold_where_the_paper_prints_them_bold(
     tmp_path: Path, name: str
 ) -> None:
-    plan = plan_of(tmp_path, {name: Path(f"config/experiments/{name}.yaml").read_text()})
+    plan = plan_of(
+        tmp_path, {name: Path(f"config/experiments/{name}.yaml").read_text(encoding="utf-8")}
+    )
     rows = markdown_rows(rendered(plan, name)["md"])
     metrics = plan.tables[name].metrics
     bold = {

@@ -4,10 +4,10 @@ A process of its own that imports everything once and forks a child for each ses
 session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
 name: [[signal, pattern, delay], ...]}}. Sessions of `obc train` are started until one ends by
 itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
-folder. The pattern `call <name>` is the moment when obc.training.train calls that function. A finished run
-is moved to `<folder>/<name>`; if it finished before all its signals were sent, the training starts
-anew, as `<name>-2` and so on. Prints, for each training, its sessions: exit status (negative: died
-of that signal), and what `work/interrupted.json` says if it is there.
+folder. The pattern `call <name>` is the moment when obc.training.train calls that function. A
+finished run is moved to `<folder>/<name>`; if it finished before all its signals were sent, the
+training starts anew, as `<name>-2` and so on. Prints, for each training, its sessions: exit status
+(negative: died of that signal), and what `work/interrupted.json` says if it is there.
 """
 
 from __future__ import annotations

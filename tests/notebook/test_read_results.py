@@ -41,7 +41,9 @@ def results(tmp_path: Path) -> Path:
 
 def markdown_cells(path: Path) -> list[list[str]]:
     """The cells of a table in a Markdown file, without the bold print."""
-    lines = [line for line in path.read_text().splitlines() if line.startswith("|")][2:]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    ][2:]
     return [[cell.strip().replace("**", "") for cell in line.split("|")[1:-1]] for line in lines]
 
 

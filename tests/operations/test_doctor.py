@@ -61,7 +61,7 @@ def test_any_failed_check_is_an_error_that_names_it() -> None:
 
 
 def test_the_pinned_packages_are_those_of_the_project() -> None:
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     suite = project["optional-dependencies"]["suite"]
     assert {f"{name}=={version}" for name, version in PINNED.items()} <= set(suite)
 
@@ -98,7 +98,9 @@ def test_software_and_place(check: Check, verdict: str) -> None:
 
 
 def test_the_oldest_torch_is_that_of_the_package_s_metadata() -> None:
-    dependencies = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    dependencies = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "dependencies"
+    ]
     (needed,) = (name for name in dependencies if name.startswith("torch"))
     assert f"{needed} is needed" in check_torch("1.0").remedy
 

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 
 from obc.detector.model_config import BASE_CONFIGS
 
-README = Path("README.md").read_text()
+README = Path("README.md").read_text(encoding="utf-8")
 
 
 def block(language: str, containing: str) -> str:
@@ -42,7 +42,7 @@ def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
     from obc.config.table import read_table
 
     table = tmp_path / "table3.yaml"
-    text = Path("config/experiments/table3.yaml").read_text()
+    text = Path("config/experiments/table3.yaml").read_text(encoding="utf-8")
     table.write_text(text.rstrip() + "\n" + block("yaml", "K = 4"))
     assert read_table(table).rows[-1].run.box.num_stages == 4
 
@@ -52,21 +52,23 @@ def test_no_placeholder_is_left() -> None:
 
 
 def test_the_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([\w-]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= targets
 
 
 def test_every_config_key_is_explained() -> None:
     from obc.config.plan import SuiteConfig
 
-    reference = Path("docs/configuration.md").read_text()
+    reference = Path("docs/configuration.md").read_text(encoding="utf-8")
     assert not [key for key in SuiteConfig.model_fields if f"`{key}`" not in reference]
 
 
 def test_every_box_switch_is_in_the_notes() -> None:
     from obc.config.box_losses import OffsetBin
 
-    text = Path("docs/reproduction-notes.md").read_text()
+    text = Path("docs/reproduction-notes.md").read_text(encoding="utf-8")
     methods = {"loss", "max_offset", "num_bins", "num_stages"}  # what the paper itself varies
     assert not [
         key for key in OffsetBin.model_fields if key not in methods and f"`{key}" not in text
@@ -76,7 +78,7 @@ def test_every_box_switch_is_in_the_notes() -> None:
 def test_the_scales_of_the_table_are_the_scales_there_are() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     assert listed == {path.stem for path in Path("config/scales").glob("*.yaml")}
-    assert yaml.safe_load(Path("config/config.yaml").read_text())["scale"] in listed
+    assert yaml.safe_load(Path("config/config.yaml").read_text(encoding="utf-8"))["scale"] in listed
 
 
 # --- the numbers of the reference results ------------------------------------------------------
@@ -116,9 +118,9 @@ def test_the_verdicts_are_counted_as_in_the_reference() -> None:
 
 @pytest.mark.parametrize("table", ["beyond_paper", "beyond_paper_compared", "ambiguities_compared"])
 def test_the_tables_beyond_the_paper_are_the_reference_s(table: str) -> None:
-    text = Path(f"results/reference/mini-beyond/tables/{table}.md").read_text()
+    text = Path(f"results/reference/mini-beyond/tables/{table}.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert "\n".join(lines) in Path("docs/beyond.md").read_text()
+    assert "\n".join(lines) in Path("docs/beyond.md").read_text(encoding="utf-8")
 
 
 def reference_claims() -> dict:

@@ -59,7 +59,10 @@ def page_text(folder: Path) -> str:
 
 
 def test_the_papers_tables_without_a_number_compile_and_fit(tmp_path: Path) -> None:
-    texts = {name: Path(f"config/experiments/{name}.yaml").read_text() for name in PAPER_TABLES}
+    texts = {
+        name: Path(f"config/experiments/{name}.yaml").read_text(encoding="utf-8")
+        for name in PAPER_TABLES
+    }
     plan = plan_of(tmp_path, texts)
     assert complaints(compiled(tmp_path / "tables", plan)) == []
 

@@ -21,7 +21,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest_of(module: Path, text: str) -> str:
-    module.write_text(text)
+    module.write_text(text, encoding="utf-8")
     return code_digest((module.stem,))
 
 
