@@ -11,8 +11,9 @@ import pytest
 from claim_fixtures import evaluated, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
+from obc.analysis import row_differences
 from obc.analysis.collect import collect
-from obc.analysis.row_differences import compare
+from obc.analysis.row_differences import Compared, compare
 from obc.analysis.verdicts import judge
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -21,7 +22,7 @@ from obc.io.typed_yaml import ConfigError
 from obc.operations.status import states
 from obc.operations.why import find_run
 from obc.report.captions import title
-from obc.report.tables import row_differences as compared
+from obc.report.tables import row_differences as page
 from obc.report.tables.paper_tables import render, write_long
 from obc.report.tables.row_differences import csv, markdown
 from obc.runs.status import shown_tables
@@ -171,11 +172,11 @@ def test_its_cells_are_ours_alone(plan: Plan) -> None:
 FLAT = {"l1": [50.0, 50.5, 49.5], "l2": [40.0, 40.5, 39.5], "giou": [50.1, 50.6, 49.6]}
 
 
-def found_in(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[compared.Compared, ...]:
+def found_in(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[Compared, ...]:
     """`compare` with resamples that move all evaluations alike."""
     fake = resampler()
     monkeypatch.setattr(
-        compared, "judge", lambda plan, strict, workers: judge(plan, strict, resample=fake)
+        row_differences, "judge", lambda plan, strict, workers: judge(plan, strict, resample=fake)
     )
     return compare(plan, plan.tables["more"], strict=True)
 
@@ -220,7 +221,7 @@ def test_the_csv_has_a_line_for_each_difference(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
-    path = tmp_path / "compared.csv"
+    path = tmp_path / "page.csv"
     path.write_text(
         csv(plan.tables["more"], found_in(plan, monkeypatch), {i: {} for i in range(4)})
     )
@@ -244,4 +245,4 @@ def test_ap_by_object_size_which_has_no_interval_is_not_compared(tmp_path: Path)
 
 def test_a_table_without_compared_rows_is_refused(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'table7' is no table .* allowed: more"):
-        compared.write(plan, "table7", tmp_path, strict=False)
+        page.write(plan, "table7", tmp_path, strict=False)
