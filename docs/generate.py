@@ -2,15 +2,18 @@
 
 configuration.md     every key of config/, from the typed models
 workflow.md          the picture of the DAG, from Snakemake's own rule graph
+architecture.md      floors, packages and modules of obc/, from its imports and docstrings
 tables-notebook.md   notebooks/01-tables.ipynb executed on the committed results of scale mini
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +223,87 @@ def workflow_page() -> str:
     return f"{before}{BEGIN}\n{picture(edges)}\n{END}{rest.split(END)[1]}"
 
 
+# --- the architecture --------------------------------------------------------------------------
+
+
+def floors() -> list[list[str]]:
+    """The packages on each floor, top first, as `make lint` checks them."""
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (
+        one for one in settings["tool"]["importlinter"]["contracts"] if one["type"] == "layers"
+    )
+    return [floor.split(" | ") for floor in contract["layers"]]
+
+
+def package_imports() -> set[tuple[str, str]]:
+    """Pairs of a package and one that it imports, without those that follow from others."""
+    import grimp
+
+    graph = grimp.build_graph("obc")
+    packages = [name for floor in floors() for name in floor]
+    edges = {
+        (one, other)
+        for one in packages
+        for other in packages
+        if one != other and graph.direct_import_exists(
+            importer=f"obc.{one}", imported=f"obc.{other}", as_packages=True
+        )
+    }  # fmt: skip
+    return {edge for edge in edges if not _follows(edge, edges - {edge})}
+
+
+def _follows(edge: tuple[str, str], edges: set[tuple[str, str]]) -> bool:
+    """Whether other edges lead from one end to the other."""
+    reached, waiting = set(), [edge[0]]
+    while waiting:
+        at = waiting.pop()
+        found = {after for before, after in edges if before == at} - reached
+        reached |= found
+        waiting += found
+    return edge[1] in reached
+
+
+def floors_picture() -> str:
+    """The floors as boxes, the imports between packages as arrows."""
+    lines = []
+    for number, floor in enumerate(floors(), start=1):
+        lines += [f'    subgraph floor{number}[" "]', f"        {' ~~~ '.join(floor)}", "    end"]
+    lines += [f"    {one} --> {other}" for one, other in sorted(package_imports())]
+    return "\n".join(["```mermaid", "flowchart TB", *lines, "```"])
+
+
+def packages_list() -> str:
+    """Every package with what it is for, and the first sentence of each of its modules."""
+    lines = []
+    for name in (name for floor in floors() for name in floor):
+        path = PROJECT / "obc" / name
+        if not path.is_dir():
+            lines.append(f"- **`{name}.py`**: {_summary(path.with_suffix('.py'))}")
+            continue
+        lines.append(f"- **`{name}/`**: {_summary(path / '__init__.py')}")
+        for module in sorted(path.rglob("*.py")):
+            if module.stem != "__init__":
+                lines.append(f"  - `{module.relative_to(path)}`: {_summary(module)}")
+            elif module.parent != path:
+                lines.append(f"  - `{module.parent.relative_to(path)}/`: {_summary(module)}")
+    return "\n".join(lines)
+
+
+def _summary(module: Path) -> str:
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def architecture_page() -> str:
+    """docs/architecture.md with the floors, packages and modules as they are now."""
+    parts = (DOCS / "architecture.md").read_text(encoding="utf-8").split(BEGIN)
+    generated = (floors_picture(), packages_list())
+    page = parts[0]
+    for new, part in zip(generated, parts[1:], strict=True):
+        page += f"{BEGIN}\n{new}\n{END}{part.split(END)[1]}"
+    return page
+
+
 # --- a notebook, executed ----------------------------------------------------------------------
 
 
@@ -258,6 +342,7 @@ def _shown(cell: Any) -> Iterator[str]:
 PAGES = {
     "configuration.md": configuration,
     "workflow.md": workflow_page,
+    "architecture.md": architecture_page,
     "tables-notebook.md": tables_notebook,
 }
 

@@ -243,6 +243,19 @@ def test_every_key_says_what_it_means(generate: ModuleType) -> None:
 
 
 @pytest.mark.slow
+def test_the_architecture_is_that_of_the_package(generate: ModuleType) -> None:
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert page == generate.architecture_page(), "call `make docs`"
+
+
+def test_the_words_name_things_that_exist() -> None:
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    names = re.findall(r"\| `obc\.([\w.]+)\.(\w+)` \|$", page, re.MULTILINE)
+    assert len(names) == 12
+    for module, name in names:
+        assert hasattr(importlib.import_module(f"obc.{module}"), name), f"{module}.{name}"
+
+
 def test_the_picture_is_that_of_the_rules(generate: ModuleType) -> None:
     page = (PROJECT / "docs/workflow.md").read_text()
     assert page == generate.workflow_page(), "call `make docs`"
