@@ -188,7 +188,6 @@ def endless(loader: Any) -> Any:
 
 def training_config(options: argparse.Namespace, variant: dict[str, str]) -> tuple[Any, Runtime]:
     """What a row trains: the suite's run, or stock MMDetection's config on the same data."""
-    from obc.datasets.index import data_files
     from obc.training.mmdet_config import build_config
 
     plan = plan_of(options)
@@ -206,7 +205,7 @@ def training_config(options: argparse.Namespace, variant: dict[str, str]) -> tup
     )
     switches = switches_of(variant["switch"])
     runtime = Runtime(num_workers=options.workers, **switches)
-    files, _ = data_files(plan.index_folder("voc"))
+    files = plan.index_folder("voc").files()
     config = build_config(resolved, 0, files, runtime)
     if variant["model"] == "stock":
         config.model = stock_model(len(files.classes))

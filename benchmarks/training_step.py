@@ -103,7 +103,6 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     from mmengine.runner import Runner
     from torch.utils.flop_counter import FlopCounterMode
 
-    from obc.datasets.index import data_files
     from obc.training.mmdet_config import build_config
     from obc.training.train import build_runner
 
@@ -113,7 +112,7 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     resolved = run.resolved.model_copy(
         update={"sizes": run.resolved.sizes.model_copy(update=sizes)}
     )
-    files, _ = data_files(plan.index_folder(resolved.spec.dataset))
+    files = plan.index_folder(resolved.spec.dataset).files()
     config = build_config(resolved, 0, files, plan.scale.runtime, plan.initial_weights(run.run_id))
     config.work_dir = str(plan.results / "work" / "training_step")
     config.log_level = "ERROR"

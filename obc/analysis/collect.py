@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 
-from obc.config.plan import Plan
+from obc.config.plan import Plan, RowEvaluation
+from obc.config.run_folder import RunFolder
 from obc.config.table import Row, TableSpec
 from obc.io.errors import SuiteError
 from obc.io.files import require_record
@@ -37,7 +38,7 @@ class IncompleteError(SuiteError):
 
 
 class MetricsFile(BaseModel):
-    """The part of `metrics.<decode>.json` that a table reads; values in percent, null: undefined.
+    """The part of a metrics file that a table reads; values in percent, null: undefined.
 
     Strict, so that a number that was written as text is an error rather than a guess.
     """
@@ -159,11 +160,11 @@ def _known(plan: Plan, names: Iterable[str]) -> list[str]:
 def _row_lines(plan: Plan, table: TableSpec, index: int, row: Row) -> Iterator[dict[str, Any]]:
     paper = row.paper or (None,) * len(table.metrics)
     base = {"table": table.name, "row": index, "label": row.label}
-    for seed in (None,) if row.cited else plan.seeds_of(plan.run_of(row).run_id):
+    for evaluation in (None,) if row.cited else plan.of_row(index, row):
         source, values, missing = {}, {}, "cited"
-        if seed is not None:
-            source = {"run_id": plan.run_of(row).run_id, "decode": row.decode, "seed": seed}
-            values, missing = _evaluation(plan, table, source)
+        if evaluation is not None:
+            source = evaluation.identity
+            values, missing = _values(plan, table, evaluation)
         for metric, published in zip(table.metrics, paper, strict=True):
             value = values.get(metric)
             status = "ok" if value is not None else missing
@@ -171,20 +172,19 @@ def _row_lines(plan: Plan, table: TableSpec, index: int, row: Row) -> Iterator[d
             yield {**base, **source, **number}
 
 
-def _evaluation(
-    plan: Plan, table: TableSpec, source: dict[str, Any]
+def _values(
+    plan: Plan, table: TableSpec, evaluation: RowEvaluation
 ) -> tuple[dict[str, float | None], str]:
     """The values of one evaluation, and the status of every metric that has none."""
-    folder = plan.run_folder(source["run_id"], source["seed"])
-    path = folder / f"metrics.{source['decode']}.json"
+    folder, path = evaluation.run.folder, evaluation.metrics
     status = run_status(folder)
     if status != "trained" or not path.exists():
         return {}, "not evaluated" if status == "trained" else status
     asked = {
-        **source,
+        **evaluation.identity,
         "scale": plan.scale.name,
         "difficult": plan.difficult(table.dataset),
-        "weights_sha256": require_record(folder / "run.json")["weights_sha256"],
+        "weights_sha256": require_record(folder.record)["weights_sha256"],
     }
     metrics = read_metrics(path, asked).metrics
     absent = [metric for metric in table.metrics if metric not in metrics]
@@ -193,11 +193,10 @@ def _evaluation(
     return metrics, "undefined"
 
 
-def _missing_line(folder: Path, decode: str, status: str, tables: str) -> str:
+def _missing_line(folder: RunFolder, decode: str, status: str, tables: str) -> str:
     """One line of the complaint, with the error and the log that the failed attempt left."""
     place = f"  {status}: {folder} ({decode}; for {tables})"
-    note = folder / "work" / "failed.json"
     if status == "failed":
-        failure = json.loads(note.read_text(encoding="utf-8"))
+        failure = json.loads(folder.work.failed.read_text(encoding="utf-8"))
         return f"{place}\n    {failure['error']}\n    log: {failure['log']}"
-    return f"{place}\n    log: {folder / 'log.txt'}" if status == "not evaluated" else place
+    return f"{place}\n    log: {folder.log}" if status == "not evaluated" else place

@@ -7,7 +7,6 @@ different evaluations.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from obc.analysis.collect import DONE, collect, summarise
 from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
 from obc.datasets.errors import DatasetError
+from obc.datasets.index_folder import read_annotations
 from obc.datasets.settings import DatasetName
 from obc.evaluation.detections_file import DetectionsFileError, load_detections
 from obc.evaluation.metrics import counts_difficult, difficult_ignored
@@ -51,7 +51,8 @@ def measured(plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
     """
     frame = collect(plan, tables)
     lost = [
-        line.status == "ok" and not _detections(plan, line.run_id, line.decode, line.seed).exists()
+        line.status == "ok"
+        and not plan.run_folder(line.run_id, line.seed).detections(line.decode).exists()
         for line in frame.itertuples()
     ]
     return frame.assign(
@@ -77,8 +78,8 @@ def evaluations(plan: Plan, frame: pd.DataFrame) -> tuple[Evaluation, ...]:
             run_id,
             decode,
             seed,
-            truth=plan.index_folder(plan.dataset_of(run_id)) / "val.json",
-            detections=_detections(plan, run_id, decode, seed),
+            truth=plan.index_folder(plan.dataset_of(run_id)).val,
+            detections=plan.run_folder(run_id, seed).detections(decode),
             difficult_ignored=not counts_difficult(plan.difficult(plan.dataset_of(run_id))),
         )
         for run_id, decode, seed in keys
@@ -91,7 +92,7 @@ def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         DetectionsFileError: the detections file is damaged.
     """
-    truth = json.loads(evaluation.truth.read_text(encoding="utf-8"))
+    truth = read_annotations(evaluation.truth)
     if evaluation.difficult_ignored:
         truth = difficult_ignored(truth)
     return truth, load_detections(evaluation.detections)
@@ -171,13 +172,9 @@ def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
     return "; ".join(f"{reason}: {', '.join(rows)}" for reason, rows in names.items())
 
 
-def _detections(plan: Plan, run_id: str, decode: str, seed: int) -> Path:
-    return plan.run_folder(run_id, seed) / f"detections.{decode}.npz"
-
-
 def _require_index(plan: Plan, dataset: DatasetName) -> None:
-    for name in ("val.json", "manifest.json"):
-        path = plan.index_folder(dataset) / name
+    index = plan.index_folder(dataset)
+    for path in (index.val, index.manifest):
         if not path.exists():
             raise DatasetError(
                 f"{path}: not found, and {dataset} was evaluated by it; "

@@ -89,9 +89,8 @@ def _confidence(plan: Plan) -> float:
 
 def cost(plan: Plan, row: Row) -> dict[str, float]:
     """What an evaluation of the row noted of its box head; empty before there is one."""
-    run_id = plan.run_of(row).run_id
-    for seed in plan.seeds_of(run_id):
-        path = plan.run_folder(run_id, seed) / f"metrics.{row.decode}.json"
+    for run in plan.seeded(plan.run_of(row).run_id):
+        path = run.folder.metrics(row.decode)
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8")).get("box_head", {})
     return {}

@@ -10,7 +10,6 @@ Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measur
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -152,10 +151,8 @@ def judge(
 
 def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
     """How many images a data set is evaluated on; None before it is indexed."""
-    manifest = plan.index_folder(dataset) / "manifest.json"
-    if not manifest.exists():
-        return None
-    return json.loads(manifest.read_text(encoding="utf-8"))["splits"]["val"]["images"]
+    manifest = plan.index_folder(dataset).find_manifest()
+    return None if manifest is None else manifest["splits"]["val"]["images"]
 
 
 # --- what was measured -------------------------------------------------------------------------

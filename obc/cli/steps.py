@@ -41,11 +41,11 @@ def do_plan(options: argparse.Namespace) -> None:
             raise ConfigError("--out writes the whole plan; leave out --table and --gpu")
         plan.save(options.out)
         return
-    from obc.operations.plan_page import report
+    from obc.operations.plan_page import report, summary
 
     tables = [f"table{name}" if name.isdigit() else name for name in options.table]
     page = report(plan, tables or plan.paper_tables, options.gpu)
-    print(plan.scale.description, *plan.summary, "", page, sep="\n")
+    print(plan.scale.description, *summary(plan), "", page, sep="\n")
 
 
 def _raw_config(options: argparse.Namespace) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def do_train(options: argparse.Namespace) -> None:
         return
     run = (plan, options.run_id, options.seed)
     gpus = plan.gpus_per_run
-    with logged(options, folder / "log.txt") as terminal:
+    with logged(options, folder.log) as terminal:
         from obc.training.gpu_lease import lease
         from obc.training.sessions import claimed
 
@@ -157,7 +157,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
     """`obc evaluate`."""
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
-    log = folder / f"evaluate.{options.decode}.log"
+    log = folder.evaluation_log(options.decode)
     with logged(options, log) as terminal, failure_noted(folder, options.decode):
         from obc.training.gpu_lease import lease
 
@@ -188,7 +188,7 @@ def do_submit(options: argparse.Namespace) -> None:
     """`obc submit`."""
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
-    with logged(options, folder / f"submit.{options.decode}.log") as terminal:
+    with logged(options, folder.submission_log(options.decode)) as terminal:
         from obc.training.gpu_lease import lease
 
         run = (plan, options.run_id, options.seed)

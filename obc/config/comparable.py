@@ -1,7 +1,8 @@
-"""Whether a table's numbers may be set against the paper's."""
+"""Whether a table's numbers may be set against the paper's, and how its trainings deviate."""
 
 from __future__ import annotations
 
+from obc.config.paper_setting import deviations
 from obc.config.plan import Plan
 from obc.config.table import TableSpec
 from obc.datasets.settings import ShapesData
@@ -14,3 +15,17 @@ def is_comparable(plan: Plan, table: TableSpec) -> bool:
     data = plan.scale.data[table.dataset]
     published = not isinstance(data, ShapesData) and data.expected_train_images is not None
     return plan.scale.name == "paper" and published and not plan.config.change
+
+
+def deviation_notes(plan: Plan, table: TableSpec) -> tuple[str, ...]:
+    """How a table's trainings leave the paper's setting, a clause for each deviation.
+
+    Only at scale `paper`: the other scales are nothing like it and say so everywhere.
+    """
+    if plan.scale.name != "paper":
+        return ()
+    backbones = {row.run.backbone: None for row in table.rows if row.run is not None}
+    found = deviations(
+        plan.scale, table.dataset, tuple(backbones), plan.gpus_per_run, plan.config.scale_lr
+    )
+    return tuple(map(str, found))

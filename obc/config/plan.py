@@ -8,6 +8,7 @@ while the DAG runs changes nothing under its feet.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from obc.config.claims import Claims
-from obc.config.paper_setting import deviations
-from obc.config.run import ResolvedRun, RunSpec, digest
+from obc.config.run import Decode, ResolvedRun, RunSpec, digest
+from obc.config.run_folder import RunFolder
 from obc.config.scale import Scale
 from obc.config.table import FigureSpec, Row, TableSpec
 from obc.config.user_choices import SuiteConfig
+from obc.datasets.index_folder import IndexFolder
 from obc.datasets.published.catalogue import Published
 from obc.datasets.settings import DatasetName, Difficult, ShapesData
 from obc.io.files import write_text
@@ -36,6 +38,63 @@ class PlannedRun(Strict):
     resolved: ResolvedRun
     decodes: tuple[str, ...]
     tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a plan: a planned run with one seed, and where its files lie.
+
+    Attributes:
+        resolved: what decides the weights besides the seed.
+        folder: of the run.
+        index: of the data set that it is trained and evaluated on.
+        starts_from: the weights that backbone, neck and RPN start from; None: the network's
+            `pretrained`.
+    """
+
+    run_id: str
+    seed: int
+    resolved: ResolvedRun
+    folder: RunFolder
+    index: IndexFolder
+    starts_from: Path | None
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return f"{self.run_id} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class RowEvaluation:
+    """One evaluation that a table reads: a row that is not cited, with one seed.
+
+    Attributes:
+        index: of the row within its table, from 0.
+    """
+
+    index: int
+    row: Row
+    run: Run
+
+    @property
+    def decode(self) -> Decode:
+        """The row's decoding."""
+        return self.row.decode
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What tells it from all others, as tables and metrics files have it."""
+        return {"run_id": self.run.run_id, "decode": self.decode, "seed": self.run.seed}
+
+    @property
+    def metrics(self) -> Path:
+        """The file with its metrics."""
+        return self.run.folder.metrics(self.decode)
+
+    @property
+    def detections(self) -> Path:
+        """The file with what it found."""
+        return self.run.folder.detections(self.decode)
 
 
 class Plan(Strict):
@@ -113,15 +172,44 @@ class Plan(Strict):
         """How objects marked difficult are read in a data set; published COCO marks none."""
         return self.scale.data[dataset].difficult or "gt"
 
+    def run(self, run_id: str, seed: int) -> Run:
+        """A training of the plan, starting weights included."""
+        return Run(
+            run_id,
+            seed,
+            resolved=self.trainings[run_id].resolved,
+            folder=self.run_folder(run_id, seed),
+            index=self.index_folder(self.dataset_of(run_id)),
+            starts_from=self.initial_weights(run_id),
+        )
+
+    def seeded(self, run_id: str) -> tuple[Run, ...]:
+        """The trainings of a run, one a seed."""
+        return tuple(self.run(run_id, seed) for seed in self.seeds_of(run_id))
+
+    def evaluations(self, table: str) -> tuple[RowEvaluation, ...]:
+        """Every evaluation that a table reads, row by row; those of cited rows there are none."""
+        return tuple(
+            evaluation
+            for index, row in enumerate(self.tables[table].rows)
+            if not row.cited
+            for evaluation in self.of_row(index, row)
+        )
+
+    def of_row(self, index: int, row: Row) -> tuple[RowEvaluation, ...]:
+        """The evaluations of a row that is not cited, one a seed."""
+        runs = self.seeded(self.run_of(row).run_id)
+        return tuple(RowEvaluation(index, row, run) for run in runs)
+
     def initial_weights(self, run_id: str) -> Path | None:
         """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
         initial = self.trainings[run_id].resolved.initial_run
-        return self.run_folder(initial, INITIAL_SEED) / "final.pth" if initial else None
+        return self.run_folder(initial, INITIAL_SEED).weights if initial else None
 
-    def run_folder(self, run_id: str, seed: int) -> Path:
-        """Where a run's files lie: results/<scale>/runs/<run id>/seed<k>."""
+    def run_folder(self, run_id: str, seed: int) -> RunFolder:
+        """Where a run's files lie."""
         results = self.shared if run_id in self.initial_runs else self.results
-        return results / "runs" / run_id / f"seed{seed}"
+        return RunFolder.of(results, run_id, seed)
 
     @property
     def gpus_per_run(self) -> int:
@@ -141,31 +229,18 @@ class Plan(Strict):
             return data.root
         return Path("data/shapes") / f"{data.layout}-{digest(data.drawing)}"
 
-    def index_folder(self, name: DatasetName) -> Path:
+    def index_folder(self, name: DatasetName) -> IndexFolder:
         """Where `obc index` puts annotations and manifest: one folder per identity and location."""
         results = self.shared if name == "init" else self.results
         found: Any = self.identities[name]
         if name in self.locations:
             found = [found, self.locations[name]]
-        return results / "data" / f"{name}-{digest(found)}"
+        return IndexFolder(results / "data" / f"{name}-{digest(found)}")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the tables that are figures."""
         return tuple(name for name, table in self.tables.items() if isinstance(table, FigureSpec))
-
-    def deviations(self, table: TableSpec) -> tuple[str, ...]:
-        """How a table's trainings leave the paper's setting, as its notes have it.
-
-        Only at scale `paper`: the other scales are nothing like it and say so everywhere.
-        """
-        if self.scale.name != "paper":
-            return ()
-        backbones = {row.run.backbone: None for row in table.rows if row.run is not None}
-        found = deviations(
-            self.scale, table.dataset, tuple(backbones), self.gpus_per_run, self.config.scale_lr
-        )
-        return tuple(map(str, found))
 
     @property
     def claimed_rows(self) -> dict[tuple[str, int], Row]:
@@ -189,51 +264,15 @@ class Plan(Strict):
         keys = (chosen.baseline, chosen.method)
         return dict(trained[key] for key in keys) if trained.keys() >= set(keys) else {}
 
-    @property
-    def summary(self) -> tuple[str, ...]:
-        """What a user should know before anything runs: how much, where to, what is left out."""
-        runs = self.paper_runs
-        counts = [len(self.seeds_of(run_id)) for run_id in runs] or [0]
-        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-        shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
-        return (
-            f"scale {self.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
-            f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",
-            *self._beyond_summary(),
-            *self.notes,
-            *dict.fromkeys(
-                deviation
-                for name in self.paper_tables
-                for deviation in self.deviations(self.tables[name])
-            ),
-        )
-
-    def _beyond_summary(self) -> tuple[str, ...]:
-        """What is there for the asking, and how much more it trains."""
-        beyond = {
-            name: sum(
-                len(self.seeds_of(run_id))
-                for run_id, run in self.runs.items()
-                if name in run.tables and self.is_beyond(run_id)
-            )
-            for name, table in self.tables.items()
-            if table.beyond
-        }
-        if not beyond:
-            return ()
-        tables = ", ".join(f"{name} ({more} trainings more)" for name, more in beyond.items())
-        return (f"beyond the paper, made only when named: {tables}",)
-
     @cached_property
     def content_digest(self) -> str:
         """8 hex digits that change when anything of the plan does that a number can depend on."""
         return digest(self.model_dump(mode="json", exclude={"published", "locations"}))
 
     def table_digest(self, name: str) -> str:
-        """8 hex digits of a table's spec and of what its caption says beside it."""
-        table = self.tables[name]
-        said = [model.model_dump(mode="json") for model in (table, self.config, self.scale)]
-        return digest([*said, self.deviations(table)])
+        """8 hex digits of a table's spec and of what its caption is made from beside it."""
+        models = (self.tables[name], self.config, self.scale)
+        return digest([model.model_dump(mode="json") for model in models])
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, atomically."""

@@ -1,32 +1,31 @@
 """One pair of COCO-format index files, and an identity, for any of the data sets.
 
-Everything after this module reads `train.json`, `val.json` and `manifest.json`, whatever layout the
-images came in.
+Everything after this module reads them through `IndexFolder`, whatever layout the images came in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import text_digest
+from obc.datasets.index_folder import IndexFolder
 from obc.datasets.numbering import renumbered
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.datasets.shared_images import image_hashes, shared_images
 from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
-from obc.io.errors import SuiteError
 from obc.io.files import write_json, write_text
 
 
 def index_dataset(
-    data: ShapesData | VocData | CocoData, root: Path, out: Path, workers: int = 1
+    data: ShapesData | VocData | CocoData, root: Path, out: PathLike[str], workers: int = 1
 ) -> dict[str, Any]:
-    """Check the data set in folder `root` and write `out/{train,val,manifest}.json`.
+    """Check the data set in folder `root` and write the index into folder `out`.
 
     The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
     comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
@@ -38,7 +37,7 @@ def index_dataset(
     off their image, unknown classes, a number of images other than the published one, an image in
     both splits, splits with different categories.
     """
-    layout = on_disk(data, root)
+    layout, folder = on_disk(data, root), IndexFolder(Path(out))
     indexes, splits = {}, {}
     for split in ("train", "val"):
         indexes[split], splits[split] = _index_split(layout, root, split, workers)
@@ -57,7 +56,7 @@ def index_dataset(
     splits["val"]["shared_with_train"] = len(shared)
     for split, content in indexes.items():
         text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
-        write_text(out / f"{split}.json", text)
+        write_text(folder.split(split), text)
         splits[split]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     manifest = {
         "kind": data.kind,
@@ -71,7 +70,7 @@ def index_dataset(
             ]
         ),
     }
-    write_json(out / "manifest.json", manifest)
+    write_json(folder.manifest, manifest)
     return manifest
 
 
@@ -167,45 +166,3 @@ def _check_disjoint(
 def _shared_by_name(train: dict[str, Any], val: dict[str, Any]) -> list[tuple[str, str]]:
     names = {image["file_name"] for image in train["images"]}
     return [(one, one) for one in sorted(i["file_name"] for i in val["images"]) if one in names]
-
-
-@dataclass(frozen=True)
-class DataFiles:
-    """Where an indexed data set lies: image folder, COCO-format files, class names."""
-
-    root: Path
-    train: Path
-    val: Path
-    classes: tuple[str, ...]
-
-
-def data_files(index_folder: Path) -> tuple[DataFiles, dict[str, Any]]:
-    """The indexed data set in a folder written by `obc index`, and its manifest.
-
-    Raises:
-        NotIndexed: the folder has no manifest.
-    """
-    manifest = read_manifest(index_folder)
-    files = DataFiles(
-        root=Path(manifest["root"]).absolute(),
-        train=(index_folder / "train.json").absolute(),
-        val=(index_folder / "val.json").absolute(),
-        classes=tuple(manifest["classes"]),
-    )
-    return files, manifest
-
-
-class NotIndexed(SuiteError):
-    """A training or an evaluation was started before its data set was checked."""
-
-
-def read_manifest(index_folder: Path) -> dict[str, Any]:
-    """What `obc index` found in a data set.
-
-    Raises:
-        NotIndexed: the folder has no manifest.
-    """
-    path = index_folder / "manifest.json"
-    if not path.exists():
-        raise NotIndexed(f"{path}: not there; run `obc index` on this data set first")
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ from obc.config.box_losses import (
 from obc.config.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
 from obc.config.run import Cascade, ResolvedRun, Stds
 from obc.config.scale import Network, Runtime
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BASE_MODEL = {

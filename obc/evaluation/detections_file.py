@@ -1,4 +1,4 @@
-"""The boxes that one evaluation found, on disk beside its metrics: `detections.<decode>.npz`.
+"""The boxes that one evaluation found, on disk beside its metrics.
 
 Kept so that a difference between two evaluations can be resampled over the test images without
 running a detector again. D is the number of detections.

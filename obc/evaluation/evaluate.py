@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from mmdet.utils import register_all_modules
 from mmengine.runner import Runner
 from torch import nn
 
 from obc.config.plan import Plan
 from obc.config.protocols import LAST_PIXEL
 from obc.config.run import Decode
-from obc.datasets.index import DataFiles, data_files
+from obc.datasets.index_folder import DataFiles
 from obc.datasets.settings import ShapesData
-from obc.detector.model_config import evaluation_config
-from obc.detector.precision import out_of_memory_explained, prepare
-from obc.detector.trained import load_model, set_decode
+from obc.detector.precision import out_of_memory_explained
+from obc.detector.trained import load_trained_run, set_decode
 from obc.evaluation.detections_file import save_detections
 from obc.evaluation.head_cost import head_cost
 from obc.evaluation.metrics import (
@@ -38,21 +35,20 @@ EMBEDDED_AREA_SIDES = (0.15, 0.3)
 def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO) -> Path:
     """Run a trained detector over the validation set; write what it found and how good that is.
 
-    `detections.<decode>.npz` first, then `metrics.<decode>.json`: where the metrics are, both are.
+    The detections first, then the metrics: where the metrics are, both are.
 
     Args:
         decode: how offset bins become offsets; `regression` for runs without bins.
         terminal: where a long evaluation says how far it is.
 
     Raises:
-        WeightsError: `final.pth` cannot be loaded into the model.
+        WeightsError: as of `load_trained_run`.
     """
-    folder = plan.run_folder(run_id, seed)
-    dataset = plan.runs[run_id].resolved.spec.dataset
-    files, _ = data_files(plan.index_folder(dataset))
-    truth = json.loads(files.val.read_text(encoding="utf-8"))
+    run, dataset = plan.run(run_id, seed), plan.dataset_of(run_id)
+    files = run.index.files()
+    truth = files.ground_truth()
     detections, model = detect_in(files, plan, run_id, seed, decode, terminal)
-    save_detections(folder / f"detections.{decode}.npz", detections)
+    save_detections(run.folder.detections(decode), detections)
     sides = area_sides(plan, dataset)
     results = {"gt": average_precision(truth, detections, sides)}
     results["ignore"] = results["gt"]
@@ -60,7 +56,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
         results["ignore"] = average_precision(difficult_ignored(truth), detections, sides)
     difficult = plan.difficult(dataset)
     metrics, per_class = results["gt" if counts_difficult(difficult) else "ignore"]
-    path = folder / f"metrics.{decode}.json"
+    path = run.folder.metrics(decode)
     write_json(
         path,
         {
@@ -68,7 +64,7 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
             "run_id": run_id,
             "seed": seed,
             "decode": decode,
-            "weights_sha256": file_sha256(folder / "final.pth"),
+            "weights_sha256": file_sha256(run.folder.weights),
             "images": len(truth["images"]),
             "difficult": difficult,
             "area_sides": sides,
@@ -98,23 +94,18 @@ def detect_in(
         terminal: as of `evaluate`.
 
     Raises:
-        WeightsError: `final.pth` cannot be loaded into the model.
+        WeightsError: as of `load_trained_run`.
     """
-    run = plan.runs[run_id].resolved
-    config = evaluation_config(run, files, plan.scale.runtime)
-    register_all_modules(init_default_scope=True)
-    model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
-    prepare(model, plan.scale.runtime)
+    model, config = load_trained_run(plan, run_id, seed, files)
     set_decode(model, decode)
     loader = Runner.build_dataloader(config.test_dataloader, seed=seed)
-    categories = json.loads(files.val.read_text(encoding="utf-8"))["categories"]
-    category_ids = [category["id"] for category in categories]
+    category_ids = [category["id"] for category in files.ground_truth()["categories"]]
     with out_of_memory_explained(
         f"evaluating with {loader.batch_size} images at once",
         "Make runtime.eval_batch_size smaller.",
     ):
         name = f"{run_id} seed {seed}"
-        pixel = LAST_PIXEL[run.protocol]
+        pixel = LAST_PIXEL[plan.runs[run_id].resolved.protocol]
         return detect(model, loader, category_ids, name, terminal, pixel), model
 
 

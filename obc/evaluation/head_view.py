@@ -16,17 +16,13 @@ from typing import Any
 import torch
 from mmdet.registry import DATASETS
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps
-from mmdet.utils import register_all_modules
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, DecodeMode, OffsetBins
 from obc.config.box_losses import OffsetBin
 from obc.config.plan import Plan
-from obc.datasets.index import data_files
-from obc.detector.model_config import evaluation_config
-from obc.detector.precision import prepare
-from obc.detector.trained import load_model
+from obc.detector.trained import load_trained_run
 from obc.head.coders import OffsetBinBBoxCoder
 from obc.head.obc_head import OBCHead
 from obc.io.errors import SuiteError
@@ -75,8 +71,7 @@ def load_trained(plan: Plan, run_id: str, seed: int) -> TrainedDetector:
 
     Raises:
         InsideError: the plan has no such run, or its head regresses and has no bins.
-        WeightsError: `final.pth` is missing or of another model.
-        NotIndexed: the run's data set is not there.
+        WeightsError, NotIndexed: as of `load_trained_run`.
     """
     specs = {name: run.resolved.spec for name, run in plan.runs.items()}
     binned = [name for name, spec in specs.items() if isinstance(spec.box, OffsetBin)]
@@ -84,14 +79,10 @@ def load_trained(plan: Plan, run_id: str, seed: int) -> TrainedDetector:
         why = "has no bins" if run_id in specs else "is not in this plan"
         allowed = "\n  ".join(binned) or "(none)"
         raise InsideError(f"run {run_id!r} {why}; runs with offset bins are\n  {allowed}")
-    files, _ = data_files(plan.index_folder(specs[run_id].dataset))
-    config = evaluation_config(plan.runs[run_id].resolved, files, plan.scale.runtime)
-    register_all_modules(init_default_scope=True)
-    model = load_model(config.model, plan.run_folder(run_id, seed) / "final.pth")
-    prepare(model, plan.scale.runtime)
+    model, config = load_trained_run(plan, run_id, seed)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     rows = {dataset.get_data_info(row)["img_id"]: row for row in range(len(dataset))}
-    return TrainedDetector(model, dataset, rows, files.classes)
+    return TrainedDetector(model, dataset, rows, tuple(dataset.metainfo["classes"]))
 
 
 # --- looking -----------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 from obc.config.plan import Plan
 from obc.config.run import Decode
 from obc.datasets.errors import DatasetError
-from obc.datasets.index import data_files
 from obc.datasets.numbering import original_id
 from obc.evaluation.evaluate import detect_in
 from obc.io.files import atomic_path, write_json
@@ -43,8 +42,9 @@ def submit(
         DatasetError: no test-dev in `root`, or the run was not trained on COCO's categories.
         WeightsError: as `evaluate`.
     """
-    files, _ = data_files(plan.index_folder(plan.runs[run_id].resolved.spec.dataset))
-    categories = json.loads(files.val.read_text(encoding="utf-8"))["categories"]
+    run = plan.run(run_id, seed)
+    files = run.index.files()
+    categories = files.ground_truth()["categories"]
     images = images_of_test_dev(root, categories)
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "test-dev.json"
@@ -52,7 +52,7 @@ def submit(
         test = replace(files, root=root.absolute(), val=index)
         detections, _ = detect_in(test, plan, run_id, seed, decode, terminal)
     name = f"detections_test-dev2017_{run_id}-seed{seed}-{decode}_results"
-    path = plan.run_folder(run_id, seed) / f"{name}.zip"
+    path = run.folder / f"{name}.zip"
     with (
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,

@@ -8,7 +8,6 @@ Shape shorthand: D detections, G objects.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ from PIL import Image
 
 from obc.config.plan import Plan
 from obc.config.table import METRICS
+from obc.datasets.index_folder import read_annotations
 from obc.evaluation.detections_file import load_detections
 from obc.evaluation.metrics import counts_difficult
+from obc.io.files import require_record
 from obc.io.typed_yaml import ConfigError
 from obc.notebook.read_results import ResultsMissing
 from obc.report.figures import style
@@ -84,17 +85,13 @@ def evaluated(plan: Plan) -> pd.DataFrame:
     """
     lines: dict[tuple[str, int, str], list[str]] = {}
     for name in sorted(plan.tables, key=lambda name: (name in plan.figures, name)):
-        for row in plan.tables[name].rows:
-            if row.cited:
-                continue
-            run_id = plan.run_of(row).run_id
-            for seed in plan.seeds_of(run_id):
-                tables = lines.setdefault((run_id, seed, row.decode), [])
+        for one in plan.evaluations(name):
+            if one.metrics.exists() and one.detections.exists():
+                tables = lines.setdefault((one.run.run_id, one.run.seed, one.decode), [])
                 tables += [name] if name not in tables else []
     found = [
         (*which, ", ".join(tables), _read(plan, *which)["metrics"]["AP"])
         for which, tables in lines.items()
-        if all(path.exists() for path in _files(plan, *which))
     ]
     if len(found) < 2:
         raise ResultsMissing(
@@ -112,14 +109,13 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
         DetectionsFileError: its detections file is damaged.
     """
     content = _read(plan, run_id, seed, decode)
-    _, detections = _files(plan, run_id, seed, decode)
     method = "-".join(run_id.split("-")[1:-1])
     return Evaluation(
         name=f"{method}, {decode}, seed {seed}",
         dataset=plan.dataset_of(run_id),
         metrics=content["metrics"],
         per_class=content["per_class"],
-        detections=load_detections(detections),
+        detections=load_detections(plan.run_folder(run_id, seed).detections(decode)),
     )
 
 
@@ -136,33 +132,28 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
             f"evaluations on {' and '.join(sorted(datasets))}: allowed are those of one data set"
         )
     (dataset,) = datasets
-    folder = plan.index_folder(dataset)
-    if not (folder / "manifest.json").exists():
+    index = plan.index_folder(dataset)
+    if not index.manifest.exists():
         raise ResultsMissing(
-            f"{folder}: no index of the data there; first run `make reproduce "
+            f"{index}: no index of the data there; first run `make reproduce "
             f"SCALE={plan.scale.name}`"
         )
-    truth = json.loads((folder / "val.json").read_text(encoding="utf-8"))
+    truth = read_annotations(index.val)
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
         difficult = annotation.get("difficult") and not counts_difficult(plan.difficult(dataset))
         if not annotation.get("iscrowd") and not difficult:
             objects[annotation["image_id"]].append(annotation)
     return TestSet(
-        root=Path(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["root"]),
+        root=Path(index.read_manifest()["root"]),
         images={image["id"]: image for image in truth["images"]},
         objects=objects,
         classes={category["id"]: category["name"] for category in truth["categories"]},
     )
 
 
-def _files(plan: Plan, run_id: str, seed: int, decode: str) -> tuple[Path, Path]:
-    folder = plan.run_folder(run_id, seed)
-    return folder / f"metrics.{decode}.json", folder / f"detections.{decode}.npz"
-
-
 def _read(plan: Plan, run_id: str, seed: int, decode: str) -> dict[str, Any]:
-    return json.loads(_files(plan, run_id, seed, decode)[0].read_text(encoding="utf-8"))
+    return require_record(plan.run_folder(run_id, seed).metrics(decode))
 
 
 # --- what the metrics files say ----------------------------------------------------------------

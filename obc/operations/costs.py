@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from obc.config.plan import Plan
 from obc.config.run import ResolvedRun
+from obc.config.run_folder import RunFolder
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.io.files import read_record
 from obc.io.typed_yaml import ConfigError
@@ -66,7 +66,7 @@ FLOAT_BYTES = 4
 CHECKPOINTS_AT_ONCE = 3
 
 
-# In detections.<decode>.npz: 18 to 23 at scale mini. At most 100 an image are kept.
+# In a detections file: 18 to 23 at scale mini. At most 100 an image are kept.
 DETECTION_BYTES = 23
 DETECTIONS_PER_IMAGE = 100
 COCO_CLASSES = 80
@@ -152,8 +152,8 @@ def finished_rates(plan: Plan) -> list[Rate]:
     records = [
         record
         for folder in folders
-        for path in sorted(folder.glob("runs/*/seed*/run.json"))
-        if (record := read_record(path)) is not None
+        for run in RunFolder.all_in(folder)
+        if (record := read_record(run.record)) is not None
     ]
     rates = [rate for record in records if (rate := _rate(record)) is not None]
     return [rate for rate in rates if rate.run.spec.dataset in plan.scale.data]
@@ -214,7 +214,7 @@ def images(plan: Plan, run_id: str, split: Literal["train", "val"]) -> int | Non
     data = plan.scale.data[dataset]
     if isinstance(data, ShapesData):
         return getattr(data, f"{split}_images")
-    manifest = read_record(plan.index_folder(dataset) / "manifest.json")
+    manifest = plan.index_folder(dataset).find_manifest()
     if manifest is not None:
         return manifest["splits"][split]["images"]
     return getattr(data, f"max_{split}_images") or getattr(data, f"expected_{split}_images")
@@ -225,7 +225,7 @@ def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: fl
     sustained, basis = throughput(plan, planned.resolved, rates, assumed)
     seconds = training_seconds(plan, run_id, sustained)
     if is_done(plan, run_id, seed):
-        record = read_record(folder / "run.json") or {}
+        record = read_record(folder.record) or {}
         seconds, basis = (record.get("seconds") or 0.0) * record.get("processes", 1), "done"
     weights = FLOAT_BYTES * parameters(planned.resolved, _classes(plan, planned.resolved))
     found = DETECTIONS_PER_IMAGE * DETECTION_BYTES * (images(plan, run_id, "val") or 0)
@@ -246,10 +246,10 @@ def is_done(plan: Plan, run_id: str, seed: int) -> bool:
     return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder)
 
 
-def not_evaluated(plan: Plan, run_id: str, folder: Path) -> list[str]:
+def not_evaluated(plan: Plan, run_id: str, folder: RunFolder) -> list[str]:
     """The decodings that tables ask for and that a run's folder has no metrics of."""
     decodes = plan.trainings[run_id].decodes
-    return [decode for decode in decodes if not (folder / f"metrics.{decode}.json").exists()]
+    return [decode for decode in decodes if not folder.metrics(decode).exists()]
 
 
 def _network(run: ResolvedRun) -> tuple[Any, ...]:

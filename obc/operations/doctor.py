@@ -23,12 +23,12 @@ from obc.config.downloads import of_run
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint
+from obc.datasets.index_folder import IndexFolder
 from obc.datasets.published.catalogue import Published, of_data
 from obc.datasets.published.download import by_disk
 from obc.datasets.published.fetch import problem, space_wanted, state
 from obc.datasets.settings import DatasetName, ShapesData
 from obc.io.errors import SuiteError
-from obc.io.files import read_record
 from obc.operations.costs import bytes_to_come
 
 Verdict = Literal["OK", "WARN", "FAIL"]
@@ -268,7 +268,7 @@ def check_data(plan: Plan, name: DatasetName) -> Check:
     """Whether a data set of the plan is there, and its index as it was written."""
     data, folder = plan.scale.data[name], plan.data_folder(name)
     title, index = f"data {name}", plan.index_folder(name)
-    manifest = read_record(index / "manifest.json")
+    manifest = index.find_manifest()
     if manifest is not None:
         spoilt = [part for part in ("train", "val") if not _index_is_whole(index, manifest, part)]
         if spoilt:
@@ -298,8 +298,8 @@ def check_data(plan: Plan, name: DatasetName) -> Check:
     return Check(title, "OK", f"{folder}{_indexed_text(manifest)}")
 
 
-def _index_is_whole(index: Path, manifest: dict[str, Any], part: str) -> bool:
-    path = index / f"{part}.json"
+def _index_is_whole(index: IndexFolder, manifest: dict[str, Any], part: str) -> bool:
+    path = index.split(part)
     if not path.exists():
         return False
     return hashlib.sha256(path.read_bytes()).hexdigest() == manifest["splits"][part]["sha256"]

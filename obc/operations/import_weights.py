@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.serialization import safe_globals
 
 from obc.config.plan import Plan
-from obc.datasets.index import data_files
+from obc.config.run_folder import RunFolder
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_path, file_sha256, write_json
 from obc.io.typed_yaml import ConfigError
@@ -72,8 +72,8 @@ _LOGGED = [
 
 def import_weights(
     plan: Plan, run_id: str, seed: int, checkpoint: Path, again: bool, terminal: TextIO
-) -> Path:
-    """Write a run's `final.pth`, `config.py` and `run.json` from a checkpoint.
+) -> RunFolder:
+    """Write a run's weights, config and record from a checkpoint.
 
     Args:
         checkpoint: a state dict as `torch.save` writes it, or MMEngine's with a `state_dict`.
@@ -93,29 +93,30 @@ def import_weights(
     """
     if run_id not in plan.runs or seed not in plan.seeds_of(run_id):
         raise ConfigError(f"{run_id} seed {seed}: no row of the plan's tables reads it")
-    folder = plan.run_folder(run_id, seed)
+    run = plan.run(run_id, seed)
+    folder = run.folder
     if not again:
         _refuse_to_replace(folder)  # before the model is built, which takes seconds
-    run = plan.runs[run_id].resolved
-    files, manifest = data_files(plan.index_folder(run.spec.dataset))
-    config = build_config(run, seed, files, plan.scale.runtime)
+    config = build_config(run.resolved, seed, run.index.files(), plan.scale.runtime)
     register_all_modules(init_default_scope=True)
     model = MODELS.build(config.model)
     load(model, read_state_dict(checkpoint), checkpoint)
     with training_lock(folder):
         if not again:
             _refuse_to_replace(folder)
-        for old in (*folder.glob("metrics.*.json"), *folder.glob("detections.*.npz")):
+        for old in folder.evaluations():
             old.unlink()
-        (folder / "run.json").unlink(missing_ok=True)  # written last: the others are whole then
-        with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+        folder.record.unlink(missing_ok=True)  # written last: the others are whole then
+        with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
-        with atomic_path(folder / "config.py") as path:
+        with atomic_path(folder.config) as path:
             path.write_text(config.pretty_text)
-        write_json(folder / "run.json", _record(plan, run_id, seed, checkpoint, manifest))
-        shutil.rmtree(folder / "work")
+        write_json(
+            folder.record, _record(plan, run_id, seed, checkpoint, run.index.read_manifest())
+        )
+        shutil.rmtree(folder.work)
     print(
-        f"{run_id} seed {seed}: weights of {checkpoint} in {folder}; snakemake evaluates them",
+        f"{run}: weights of {checkpoint} in {folder}; snakemake evaluates them",
         file=terminal,
     )
     return folder
@@ -183,12 +184,12 @@ def load(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
     model.load_state_dict(weights)
 
 
-def _refuse_to_replace(folder: Path) -> None:
+def _refuse_to_replace(folder: RunFolder) -> None:
     if run_status(folder) == "trained" and not is_imported(folder):
         raise WouldReplaceTraining(
             f"{folder}: has weights that were trained here; --again replaces them"
         )
-    checkpoint = next((folder / "work").glob("iteration_*.pth"), None)
+    checkpoint = next(iter(folder.work.checkpoints()), None)
     if checkpoint is not None:
         raise WouldReplaceTraining(
             f"{checkpoint}: a training that is not finished goes on from there; --again deletes it"

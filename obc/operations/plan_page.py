@@ -1,4 +1,4 @@
-"""The page of `obc plan`: what would run, what tables share, what is done, what it costs."""
+"""What is said of a plan before it runs: how much, what is shared and done, what it costs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,46 @@ from typing import Any
 
 from tabulate import tabulate
 
+from obc.config.comparable import deviation_notes
 from obc.config.plan import INITIAL_SEED, Plan
 from obc.io.typed_yaml import ConfigError
 from obc.operations.costs import DEVICES, Cost, costs, device_of
 
 HEADER = ("", "rows", "trainings", "shared", "done")
+
+
+def summary(plan: Plan) -> tuple[str, ...]:
+    """What a user should know before anything runs: how much, where to, what is left out."""
+    runs = plan.paper_runs
+    counts = [len(plan.seeds_of(run_id)) for run_id in runs] or [0]
+    seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    shared = f" after {len(plan.initial_runs)} of shared weights" if plan.initial_runs else ""
+    return (
+        f"scale {plan.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
+        f"seed{'' if seeds == '1' else 's'} each){shared}, results in {plan.results}/",
+        *_beyond_summary(plan),
+        *plan.notes,
+        *dict.fromkeys(
+            note for name in plan.paper_tables for note in deviation_notes(plan, plan.tables[name])
+        ),
+    )
+
+
+def _beyond_summary(plan: Plan) -> tuple[str, ...]:
+    """What is there for the asking, and how much more it trains."""
+    beyond = {
+        name: sum(
+            len(plan.seeds_of(run_id))
+            for run_id, run in plan.runs.items()
+            if name in run.tables and plan.is_beyond(run_id)
+        )
+        for name, table in plan.tables.items()
+        if table.beyond
+    }
+    if not beyond:
+        return ()
+    tables = ", ".join(f"{name} ({more} trainings more)" for name, more in beyond.items())
+    return (f"beyond the paper, made only when named: {tables}",)
 
 
 def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
@@ -56,8 +91,7 @@ def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
 
 def _trainings(plan: Plan, table: str) -> dict[tuple[str, int], None]:
     """The trainings that a table needs, in its order."""
-    run_ids = [plan.run_of(row).run_id for row in plan.tables[table].rows if not row.cited]
-    return dict.fromkeys((run_id, seed) for run_id in run_ids for seed in plan.seeds_of(run_id))
+    return dict.fromkeys((one.run.run_id, one.run.seed) for one in plan.evaluations(table))
 
 
 def _rows(plan: Plan, table: str) -> int:

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pydantic import BaseModel, ValidationError
 from tabulate import tabulate
 
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.io.files import read_json, read_record
 from obc.operations.costs import (
     Rate,
@@ -30,14 +30,14 @@ from obc.runs.status import run_status, shown_tables
 State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
 
 
-# `progress.json` is written every few seconds; a GPU that hangs or a full disk shows as silence.
+# Progress is written every few seconds; a GPU that hangs or a full disk shows as silence.
 SILENT_MINUTES = 5.0
 ENDED: tuple[State, ...] = ("done", "failed")
 CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 
 
 class Progress(BaseModel):
-    """`work/progress.json`: how far a training is, written now and then while it runs."""
+    """The progress note of a run: how far a training is, written now and then while it runs."""
 
     epoch: int
     epochs: int
@@ -94,9 +94,9 @@ def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
     return [_with_time_left(plan, state, rates) for state in found]
 
 
-def read_progress(folder: Path) -> Progress | None:
+def read_progress(folder: RunFolder) -> Progress | None:
     """The progress note of a run's folder; None where there is no whole one."""
-    record = read_record(folder / "work" / "progress.json")
+    record = read_record(folder.work.progress)
     if record is None:
         return None
     try:
@@ -109,10 +109,10 @@ def read_progress(folder: Path) -> Progress | None:
     return progress.model_copy(update={"updated": zoned})
 
 
-def read_sessions(folder: Path) -> list[dict[str, Any]]:
+def read_sessions(folder: RunFolder) -> list[dict[str, Any]]:
     """The sessions of a training that is not done, oldest first; of a finished one, too."""
-    record = read_record(folder / "run.json") or {}
-    found = read_json(folder / "work" / "sessions.json") or record.get("sessions")
+    record = read_record(folder.record) or {}
+    found = read_json(folder.work.sessions) or record.get("sessions")
     return [session for session in found or [] if isinstance(session, dict)]
 
 
@@ -129,23 +129,23 @@ def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
     return RunState(run_id, seed, state, resumed, progress, note)
 
 
-def _state(plan: Plan, run_id: str, folder: Path, started: bool) -> tuple[State, str]:
+def _state(plan: Plan, run_id: str, folder: RunFolder, started: bool) -> tuple[State, str]:
     status = run_status(folder)
     if status == "trained":
         return _state_of_trained(plan, run_id, folder)
     if status == "failed":
-        failure = read_record(folder / "work" / "failed.json") or {}
+        failure = read_record(folder.work.failed) or {}
         return "failed", str(failure.get("error", "its note cannot be read")).splitlines()[0]
     if status == "running":
         return "running", ""
-    interruption = read_record(folder / "work" / "interrupted.json")
+    interruption = read_record(folder.work.interrupted)
     if interruption is not None:
         return "interrupted", str(interruption.get("signal", ""))
     # A kill that no process can note: SIGKILL, out of memory, power loss.
     return ("interrupted", "killed without a note") if started else ("waiting", "")
 
 
-def _state_of_trained(plan: Plan, run_id: str, folder: Path) -> tuple[State, str]:
+def _state_of_trained(plan: Plan, run_id: str, folder: RunFolder) -> tuple[State, str]:
     missing = not_evaluated(plan, run_id, folder)
     failures = [evaluation_failure(folder, decode) for decode in missing]
     if not missing:

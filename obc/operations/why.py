@@ -9,6 +9,7 @@ from typing import Any
 
 from obc.config.downloads import needed
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.io.files import read_record
 from obc.io.typed_yaml import ConfigError
 from obc.operations.costs import is_done, not_evaluated
@@ -75,21 +76,21 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
 
 
 def _reasons(
-    plan: Plan, run_id: str, folder: Path, state: RunState
-) -> tuple[dict[str, str], list[str]]:
+    plan: Plan, run_id: str, folder: RunFolder, state: RunState
+) -> tuple[dict[str, str], list[Path]]:
     """Why the run is in its state, in a few sentences; the files that are there and of no use."""
     if run_status(folder) == "trained":
         return _of_finished(plan, run_id, folder, state)
     return {"why": _why_not_finished(plan, run_id, folder, state)}, []
 
 
-def _why_not_finished(plan: Plan, run_id: str, folder: Path, state: RunState) -> str:
+def _why_not_finished(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> str:
     if state.state == "failed":
-        failure = read_record(folder / "work" / "failed.json") or {}
+        failure = read_record(folder.work.failed) or {}
         at = failure.get("time")
         return state.note + (f" ({at})" if at else "")
     if state.state == "interrupted":
-        note = read_record(folder / "work" / "interrupted.json") or {}
+        note = read_record(folder.work.interrupted) or {}
         if "signal" not in note:
             return "killed without a note: SIGKILL, out of memory or power loss"
         return (
@@ -102,12 +103,12 @@ def _why_not_finished(plan: Plan, run_id: str, folder: Path, state: RunState) ->
 
 
 def _of_finished(
-    plan: Plan, run_id: str, folder: Path, state: RunState
-) -> tuple[dict[str, str], list[str]]:
-    record = read_record(folder / "run.json")
+    plan: Plan, run_id: str, folder: RunFolder, state: RunState
+) -> tuple[dict[str, str], list[Path]]:
+    record = read_record(folder.record)
     if record is None:
-        why = f"{folder / 'run.json'} cannot be read; nothing tells what the weights are"
-        return {"why": why}, ["final.pth"]
+        why = f"{folder.record} cannot be read; nothing tells what the weights are"
+        return {"why": why}, [folder.weights]
     reasons, useless = {"why": state.note or "nothing is missing"}, []
     if record.get("imported"):
         reasons["weights"] = f"imported from {record['imported'].get('path')}"
@@ -115,16 +116,18 @@ def _of_finished(
     if others:
         kept = "; the scale keeps weights" if plan.scale.runtime.keep_weights else ""
         reasons["stale"] = f"made with other {' and other '.join(others)}{kept}"
-        useless.append("final.pth")
-    metrics = [folder / f"metrics.{decode}.json" for decode in plan.trainings[run_id].decodes]
+        useless.append(folder.weights)
+    metrics = [folder.metrics(decode) for decode in plan.trainings[run_id].decodes]
     spoilt = [
-        path.name
+        path
         for path in metrics
         if path.exists()
         and (read_record(path) or {}).get("weights_sha256") != record.get("weights_sha256")
     ]
     if spoilt:
-        reasons["evaluation"] = f"{', '.join(spoilt)} is of other weights or damaged"
+        reasons["evaluation"] = (
+            f"{', '.join(path.name for path in spoilt)} is of other weights or damaged"
+        )
     return reasons, useless + spoilt
 
 
@@ -137,16 +140,15 @@ def _waits_for(plan: Plan, run_id: str) -> str:
         if one.missing(Path())
     ]
     index = plan.index_folder(run.spec.dataset)
-    if not (index / "manifest.json").exists():
+    if not index.manifest.exists():
         missing.append(f"data {run.spec.dataset} (not checked and indexed yet: {index})")
-    weights = plan.initial_weights(run_id)
-    if weights is not None and not weights.exists():
-        initial = run_status(weights.parent)
-        missing.append(f"starting weights {run.initial_run} ({initial})")
+    for initial in plan.seeded(run.initial_run) if run.initial_run else ():
+        if not initial.folder.weights.exists():
+            missing.append(f"starting weights {initial.run_id} ({run_status(initial.folder)})")
     return f"it waits for {' and '.join(missing)}" if missing else "all that it needs is there"
 
 
-def _process(plan: Plan, run_id: str, folder: Path, state: RunState) -> dict[str, str]:
+def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dict[str, str]:
     """Where the newest session, or the evaluation that failed, ran, and how its process ended."""
     session: dict[str, Any] = next(reversed(read_sessions(folder)), {})
     if state.state == "failed" and run_status(folder) == "trained":
@@ -157,7 +159,7 @@ def _process(plan: Plan, run_id: str, folder: Path, state: RunState) -> dict[str
             **session,
             **state.progress.model_dump(include={"host", "job"}, exclude_none=True),
         }
-    failure = read_record(folder / "work" / "failed.json") or {}
+    failure = read_record(folder.work.failed) or {}
     exits = {
         "failed": f"1 ({failure.get('exit', 'error')})",
         "interrupted": "unknown" if "without a note" in state.note else _signal_status(state.note),
@@ -182,18 +184,15 @@ def _signal_status(signal: str) -> str:
     return {"SIGTERM": "143 (SIGTERM, saved)", "SIGINT": "130 (SIGINT, saved)"}.get(signal, signal)
 
 
-def _checkpoint(folder: Path) -> str:
+def _checkpoint(folder: RunFolder) -> str:
     """The newest checkpoint of a training that is not done."""
-    work = folder / "work"
-    if not work.exists():
+    if not folder.work.path.exists():
         return ""
-    checkpoints = work.glob("iteration_*.pth")
-    newest = max(checkpoints, key=lambda path: int(path.stem.partition("_")[2]), default=None)
-    return str(newest or "none: it would start over")
+    return str(next(iter(folder.work.checkpoints()), "none: it would start over"))
 
 
 def _again(
-    plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState, useless: list[str]
+    plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState, useless: list[Path]
 ) -> str:
     """The command that makes what is missing, and anew what is of no use.
 
@@ -203,17 +202,17 @@ def _again(
     if state.state == "running" or (state.state == "done" and not useless):
         return ""
     folder = plan.run_folder(run_id, seed)
-    trains = run_status(folder) != "trained" or "final.pth" in useless
+    trains = run_status(folder) != "trained" or folder.weights in useless
     decodes = [
         decode
         for decode in plan.trainings[run_id].decodes
         if trains
-        or f"metrics.{decode}.json" in useless
+        or folder.metrics(decode) in useless
         or decode in not_evaluated(plan, run_id, folder)
     ]
-    targets = [f"metrics.{decode}.json" for decode in decodes] or ["final.pth"]
+    targets = [folder.metrics(decode) for decode in decodes] or [folder.weights]
     files, anew = (
-        " ".join(shlex.quote(str(folder / name)) for name in names) for names in (targets, useless)
+        " ".join(shlex.quote(str(path)) for path in paths) for paths in (targets, useless)
     )
     step = f"{'train' if trains else 'evaluate'} {plan_file} {run_id} --seed {seed}"
     step += f" --decode {decodes[0]}" if not trains else " --again" if useless else ""
@@ -234,11 +233,11 @@ def config_options(plan: Plan) -> str:
     return f" --config {' '.join(map(shlex.quote, pairs))}"
 
 
-def _log(plan: Plan, run_id: str, folder: Path) -> Path | None:
+def _log(plan: Plan, run_id: str, folder: RunFolder) -> Path | None:
     """The log of the step that is to blame: the first evaluation that is missing, or the training.
 
     A training that starts again leaves the logs of earlier evaluations in place.
     """
     missing = not_evaluated(plan, run_id, folder) if run_status(folder) == "trained" else []
-    logs = [*(folder / f"evaluate.{decode}.log" for decode in missing), folder / "log.txt"]
+    logs = [*map(folder.evaluation_log, missing), folder.log]
     return next((log for log in logs if log.exists()), None)

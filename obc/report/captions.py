@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from obc.config.comparable import NOT_COMPARABLE, is_comparable
+from obc.config.comparable import NOT_COMPARABLE, deviation_notes, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import TableSpec
 from obc.datasets.settings import CocoData, Data, ShapesData, VocData
@@ -110,7 +110,7 @@ def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
     Args:
         said: further sentences; empty ones are left out.
     """
-    deviations = map(sentence, plan.deviations(table))
+    deviations = map(sentence, deviation_notes(plan, table))
     return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
 
 

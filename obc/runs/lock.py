@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from obc.config.run_folder import RunFolder, WorkFolder
 from obc.io.errors import SuiteError
 
 # Of a file system whose locks this machine cannot ask for; the one that trains may well.
@@ -23,7 +24,7 @@ class RunBusy(SuiteError):
 
 
 @contextmanager
-def training_lock(folder: Path, patience: float = 0.0) -> Iterator[TextIO]:
+def training_lock(folder: RunFolder, patience: float = 0.0) -> Iterator[TextIO]:
     """Hold a run's folder against a second training; the system frees it if the process dies.
 
     Args:
@@ -37,7 +38,7 @@ def training_lock(folder: Path, patience: float = 0.0) -> Iterator[TextIO]:
     Raises:
         RunBusy: another process holds it.
     """
-    path = folder / "work" / "lock"
+    path = folder.work.lock
     # At least a moment: `run_status` holds the lock for an instant when it looks.
     deadline = time.monotonic() + max(patience, 1.0)
     while True:
@@ -72,10 +73,11 @@ def _lock_until(handle: TextIO, deadline: float) -> bool:
             return True
 
 
-def _is_locked(path: Path) -> bool:
-    if not path.exists():
+def is_locked(folder: RunFolder) -> bool:
+    """Whether a process is training the run, as far as this machine can tell."""
+    if not folder.work.lock.exists():
         return False
-    with path.open(encoding="utf-8") as handle:
+    with folder.work.lock.open(encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,14 +85,13 @@ def _is_locked(path: Path) -> bool:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            return _heard_from(path.parent)
+            return _heard_from(folder.work)
     return False
 
 
-def _heard_from(work: Path) -> bool:
+def _heard_from(work: WorkFolder) -> bool:
     """Whether a training that has not ended left a note lately: all to go by without locks."""
-    if any((work / f"{end}.json").exists() for end in ("failed", "interrupted")):
+    if work.failed.exists() or work.interrupted.exists():
         return False
-    notes = [path for path in map(work.joinpath, ("progress.json", "sessions.json"))
-             if path.exists()]  # fmt: skip
+    notes = [note for note in (work.progress, work.sessions) if note.exists()]
     return any(time.time() - note.stat().st_mtime < HEARD_SECONDS for note in notes)

@@ -1,4 +1,4 @@
-"""What a run says of itself in its folder, read back: `run.json`, its log, the notes in `work/`."""
+"""What a run says of itself in its folder, read back: its record, its log, the notes in `work/`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from obc.config.plan import Plan
-from obc.io.files import (
-    file_sha256,
-    read_record,
-    write_json,
-)
+from obc.config.run_folder import RunFolder
+from obc.io.files import file_sha256, read_record, write_json
 from obc.runs.versions import hardware, package_versions
 
 LOG_LINES = 12
@@ -24,31 +21,32 @@ LINE_WIDTH = 160
 
 
 def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
-    """What every `run.json` says, of trained and of imported weights: spec, packages, machine."""
+    """What every run's record says, of trained and of imported weights: spec, packages, machine."""
+    run = plan.run(run_id, seed)
     return {
         "run_id": run_id,
         "scale": plan.scale.name,
         "protocol": plan.scale.protocol,
         "seed": seed,
-        "resolved": plan.trainings[run_id].resolved.model_dump(mode="json"),
-        "weights_sha256": file_sha256(plan.run_folder(run_id, seed) / "final.pth"),
+        "resolved": run.resolved.model_dump(mode="json"),
+        "weights_sha256": file_sha256(run.folder.weights),
         "packages": package_versions(),
         "hardware": hardware(),
     }
 
 
 @contextmanager
-def failure_noted(folder: Path, decode: str) -> Iterator[None]:
-    """Leave `evaluate.<decode>.failed.json` in a run's folder if the evaluation in the block fails.
+def failure_noted(folder: RunFolder, decode: str) -> Iterator[None]:
+    """Leave a note in a run's folder if the evaluation in the block fails.
 
     Trainings leave theirs in `work/`, which is gone when a run is evaluated.
     """
-    note = _failure_note(folder, decode)
+    note = folder.evaluation_failure(decode)
     note.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
-        record = read_record(folder / "run.json") or {}
+        record = read_record(folder.record) or {}
         failure = {
             "error": f"{type(error).__name__}: {error}",
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,23 +59,17 @@ def failure_noted(folder: Path, decode: str) -> Iterator[None]:
         raise
 
 
-def evaluation_failure(folder: Path, decode: str) -> dict[str, Any] | None:
+def evaluation_failure(folder: RunFolder, decode: str) -> dict[str, Any] | None:
     """What `failure_noted` left of the last evaluation of a run's present weights, if it failed."""
-    note, record = (
-        read_record(path) for path in (_failure_note(folder, decode), folder / "run.json")
-    )
+    note, record = map(read_record, (folder.evaluation_failure(decode), folder.record))
     same = note and record and note.get("weights_sha256") == record.get("weights_sha256")
     return note if same else None
 
 
-def _failure_note(folder: Path, decode: str) -> Path:
-    return folder / f"evaluate.{decode}.failed.json"
-
-
-def is_imported(folder: Path) -> bool:
+def is_imported(folder: RunFolder) -> bool:
     """Whether the weights in a run's folder were trained elsewhere (`obc import`)."""
-    record = read_record(folder / "run.json")
-    return (folder / "final.pth").exists() and bool(record and record.get("imported"))
+    record = read_record(folder.record)
+    return folder.weights.exists() and bool(record and record.get("imported"))
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:

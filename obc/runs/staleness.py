@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from obc.config.plan import Plan
+from obc.config.run_folder import RECORD
 from obc.config.table import TableSpec
 from obc.io.files import require_record
 from obc.runs.versions import TRAINING_CODE, code_digest
@@ -31,14 +32,14 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
     imported = [run_id for run_id, record in records if record.get("imported")]
     notes = [
         f"{sum(what in found for found in differences)} of {len(records)} trainings were made with "
-        f"other {what}; their run.json says which."
+        f"other {what}; their {RECORD} says which."
         for what in dict.fromkeys(what for found in differences for what in found)
     ]
     if imported:
         rows = [plan.run_of(row).run_id for row in table.rows if not row.cited]
         notes.append(
             f"{sum(run_id in imported for run_id in rows)} of {len(rows)} rows' weights were "
-            "imported, not trained by this suite; their run.json says from where."
+            f"imported, not trained by this suite; their {RECORD} says from where."
         )
     return notes
 
@@ -49,7 +50,7 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
     Imported weights were trained by none of this, so they cannot be of another version of it.
 
     Args:
-        record: the content of the run's `run.json`.
+        record: the content of the run's record.
         code: digest of the present TRAINING_CODE.
 
     Raises:
@@ -81,19 +82,16 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
 
 def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
     """Whether the weights that a training started from have been trained again since."""
-    path = plan.initial_weights(run_id)
-    initial = path and path.with_name("run.json")
-    if not initial or not initial.exists():
-        return False
-    now = require_record(initial)["weights_sha256"]
-    return record.get("initial_weights_sha256") != now
+    initial = plan.trainings[run_id].resolved.initial_run
+    found = _records(plan, initial) if initial else []
+    return any(record.get("initial_weights_sha256") != one["weights_sha256"] for one in found)
 
 
 def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
-    paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)]
+    paths = [run.folder.record for run in plan.seeded(run_id)]
     return [require_record(path) for path in paths if path.exists()]
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:
-    manifest = plan.index_folder(plan.dataset_of(run_id)) / "manifest.json"
-    return require_record(manifest)["sha256"] if manifest.exists() else None
+    index = plan.index_folder(plan.dataset_of(run_id))
+    return index.read_manifest()["sha256"] if index.manifest.exists() else None

@@ -1,38 +1,25 @@
-"""The folder of one run: which files it has and what they say about the run's state.
-
-final.pth              weights, a plain state dict
-run.json               spec, seed, data, code, packages, hardware, time; written last
-config.py              the resolved MMDetection config
-log.txt                everything the training printed
-metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log;
-                       evaluate.<decode>.failed.json why the last one failed
-work/                  of a training that is not done: lock, sessions.json (its starts),
-                       progress.json (how far it is), iteration_<n>.pth (checkpoints), and
-                       failed.json or interrupted.json (why it ended)
-"""
+"""The state of a run, from the files in its folder."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from obc.config.plan import Plan
-from obc.runs.lock import (
-    _is_locked,
-)
+from obc.config.run_folder import RunFolder
+from obc.runs.lock import is_locked
 
 RunStatus = Literal["trained", "running", "failed", "interrupted", "not run"]
 
 
-def run_status(folder: Path) -> RunStatus:
+def run_status(folder: RunFolder) -> RunStatus:
     """State of a run, from its folder alone."""
-    if (folder / "run.json").exists() and (folder / "final.pth").exists():
+    if folder.record.exists() and folder.weights.exists():
         return "trained"
-    if _is_locked(folder / "work" / "lock"):
+    if is_locked(folder):
         return "running"
-    if (folder / "work" / "failed.json").exists():
+    if folder.work.failed.exists():
         return "failed"
-    if (folder / "work" / "interrupted.json").exists():
+    if folder.work.interrupted.exists():
         return "interrupted"
     return "not run"
 
@@ -44,9 +31,8 @@ def shown_tables(plan: Plan) -> tuple[str, ...]:
     """
     begun = {
         table
-        for run_id, run in plan.runs.items()
-        if plan.is_beyond(run_id)
-        and any(plan.run_folder(run_id, seed).exists() for seed in plan.seeds_of(run_id))
-        for table in run.tables
+        for run_id, planned in plan.runs.items()
+        if plan.is_beyond(run_id) and any(run.folder.path.exists() for run in plan.seeded(run_id))
+        for table in planned.tables
     }
     return tuple(name for name, table in plan.tables.items() if not table.beyond or name in begun)

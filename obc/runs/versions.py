@@ -35,6 +35,8 @@ SHOWN_CODE = (
     "bins",
     "head",
     "detector",
+    "config.comparable",
+    "config.paper_setting",
     "runs.staleness",
     "evaluation",
     "analysis",

@@ -1,4 +1,4 @@
-"""The checkpoints of a training that is not done: `work/iteration_<n>.pth`, the newest two.
+"""The checkpoints of a training that is not done, the newest two, in its work folder.
 
 One is written beside its place, flushed to the disk and renamed, so a kill leaves whole files and
 one unfinished one under another name. What a disk that lost its power makes of a file, its
@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import torch
 
+from obc.config.run_folder import WorkFolder
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_path
 
@@ -25,19 +26,9 @@ class CheckpointNotWritten(SuiteError):
     """The disk did not take a checkpoint, most likely because it is full."""
 
 
-def checkpoint_path(work: Path, iteration: int) -> Path:
-    """Where the checkpoint after an iteration, counted from 1, lies."""
-    return work / f"iteration_{iteration}.pth"
-
-
-def iteration_of(checkpoint: Path | None) -> int:
-    """The iteration after which a checkpoint was written; 0, the start, for none."""
-    return 0 if checkpoint is None else int(checkpoint.stem.removeprefix("iteration_"))
-
-
 def newest_checkpoint(work: Path) -> Path | None:
     """The checkpoint of the latest iteration."""
-    return next(iter(_newest_first(work)), None)
+    return next(iter(WorkFolder(work).checkpoints()), None)
 
 
 def write_checkpoint(work: Path, iteration: int, state: dict[str, Any]) -> Path:
@@ -49,7 +40,7 @@ def write_checkpoint(work: Path, iteration: int, state: dict[str, Any]) -> Path:
     Raises:
         CheckpointNotWritten: with the space that it needs and that there is; the earlier ones stay.
     """
-    path = checkpoint_path(work, iteration)
+    path = WorkFolder(work).checkpoint(iteration)
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -60,7 +51,7 @@ def write_checkpoint(work: Path, iteration: int, state: dict[str, Any]) -> Path:
             f"{needed:.0f} MiB, {free:.0f} MiB are free there. Free some, then start this training "
             f"again: it goes on from the checkpoint before, which is whole"
         ) from error
-    for old in _newest_first(work)[KEPT:]:
+    for old in WorkFolder(work).checkpoints()[KEPT:]:
         old.unlink()
     return path
 
@@ -79,19 +70,15 @@ def drop_damaged(work: Path, terminal: TextIO) -> Path | None:
     Returns:
         The newest whole checkpoint.
     """
-    for unfinished in work.glob(".iteration_*.pth"):
+    for unfinished in work.glob(".*.pth"):
         unfinished.unlink()
-    for path in _newest_first(work):
+    for path in WorkFolder(work).checkpoints():
         damage = _damage(path)
         if damage is None:
             return path
         print(f"warning: {path}: damaged ({damage}); the one before is tried", file=terminal)
         path.unlink()
     return None
-
-
-def _newest_first(work: Path) -> list[Path]:
-    return sorted(work.glob("iteration_*.pth"), key=iteration_of, reverse=True)
 
 
 def _damage(path: Path) -> str | None:

@@ -25,6 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from obc.config.plan import Plan
+from obc.config.run_folder import WorkFolder
 from obc.io.errors import SuiteError
 from obc.io.files import read_record
 from obc.training.sessions import note_failure
@@ -60,12 +61,12 @@ def train_together(
         SystemExit: 128 + signal, when a signal asked it to stop.
     """
     folder = plan.run_folder(run_id, seed)
-    before = read_record(folder / "run.json")
+    before = read_record(folder.record)
     arguments = (plan, run_id, seed, InheritedStream(terminal), InheritedStream(lock))
     try:
-        launch(_train, arguments, processes, folder / "work")
+        launch(_train, arguments, processes, folder.work)
     except SystemExit:
-        if read_record(folder / "run.json") in (None, before):
+        if read_record(folder.record) in (None, before):
             raise  # otherwise the first rank had written its results when the signal came
     except RankFailed as error:
         if error.rank > 0:  # the first rank notes its own errors; of others' it sees the connection
@@ -85,7 +86,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, lock: TextIO) -
 
 
 def launch(
-    function: Callable[..., object], arguments: tuple[Any, ...], processes: int, logs: Path
+    function: Callable[..., object], arguments: tuple[Any, ...], processes: int, work: WorkFolder
 ) -> None:
     """Run a function in several processes that form torch's process group, and wait for them.
 
@@ -98,7 +99,7 @@ def launch(
         function: of a module, so that a fresh process can import it.
         arguments: can be pickled.
         processes: how many ranks.
-        logs: folder of the logs of all ranks but the first.
+        work: where all ranks but the first log.
 
     Raises:
         RankFailed: a rank raised an error or was killed.
@@ -120,23 +121,18 @@ def launch(
             logs_specs=DefaultLogsSpecs(log_dir=errors),
         )
         try:
-            elastic_launch(config, _rank)(function, arguments, logs)
+            elastic_launch(config, _rank)(function, arguments, work)
         except SignalException as stop:
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as failed:
             rank, failure = failed.get_first_failure()
             if failure.exitcode - 128 in STOPS:
                 raise SystemExit(failure.exitcode) from None
-            place = "this log" if rank == 0 else f"log: {rank_log(logs, rank)}"
+            place = "this log" if rank == 0 else f"log: {work.rank_log(rank)}"
             raise RankFailed(
                 rank,
                 f"rank {rank} of {processes}: {_said(failure)} ({place}); the others were ended",
             ) from None
-
-
-def rank_log(logs: Path, rank: int) -> Path:
-    """Where a rank other than the first prints to."""
-    return logs / f"rank{rank}.log"
 
 
 class InheritedStream:
@@ -153,11 +149,11 @@ def _reopened(descriptor: Any) -> TextIO:
     return os.fdopen(descriptor.detach(), "w", buffering=1)
 
 
-def _rank(function: Callable[..., object], arguments: tuple[Any, ...], logs: Path) -> None:
+def _rank(function: Callable[..., object], arguments: tuple[Any, ...], work: WorkFolder) -> None:
     """What each process does: join the group, run the function."""
     rank = int(os.environ["RANK"])
     if rank > 0:
-        _print_to(rank_log(logs, rank))
+        _print_to(work.rank_log(rank))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # SIGINT is Ctrl-C, or the system's word that the launcher was killed. Until the function
         # handles it, it must end this process, also where a shell had it ignored and while torch

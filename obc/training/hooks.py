@@ -16,9 +16,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from obc.config.run_folder import WorkFolder
 from obc.io.errors import SuiteError
 from obc.io.files import write_json
-from obc.training.checkpoints import checkpoint_path, newest_checkpoint
+from obc.training.checkpoints import newest_checkpoint
 from obc.training.sessions import process_identity
 from obc.training.stop_signals import Interrupted, StopRequest, agreed, group_on_cpu
 
@@ -98,7 +99,7 @@ class StopHook(Hook):
         number = agreed(self.request.number, self.group)
         if not number:
             return
-        if not checkpoint_path(Path(runner.work_dir), runner.iter + 1).exists():
+        if not WorkFolder(Path(runner.work_dir)).checkpoint(runner.iter + 1).exists():
             save_checkpoint(runner)
         # A process that left earlier would have the first one killed while it saves.
         barrier(self.group)

@@ -13,7 +13,7 @@ from mmengine.config import Config
 import obc.training.hooks  # noqa: F401
 from obc.config.run import ResolvedRun
 from obc.config.scale import Runtime
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 from obc.detector.model_config import (
     BASE_CONFIGS,
     coco_dataset,

@@ -3,7 +3,7 @@
 Weights that two versions of the code, or two states of the data, trained together are no result.
 So a session goes on from an earlier one's checkpoint only if code, data, starting weights,
 precision and the number of processes are the same, unless the scale keeps weights at any price;
-then the record in run.json names every version.
+then the run's record names every version.
 
 Nothing here starts CUDA: a run is claimed before a GPU is leased for it (`gpu_lease`).
 """
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder, WorkFolder, iteration_of
 from obc.io.errors import SuiteError
 from obc.io.files import file_sha256, read_record, write_json
 from obc.runs.lock import training_lock
 from obc.runs.versions import TRAINING_CODE, code_digest
-from obc.training.checkpoints import drop_damaged, iteration_of, newest_checkpoint
+from obc.training.checkpoints import drop_damaged, newest_checkpoint
 
 if TYPE_CHECKING:
     from obc.training.stop_signals import Interrupted  # imports MMEngine, which starts CUDA
-from obc.datasets.index import read_manifest
 
 Version = dict[str, str | int | None]
 
@@ -61,19 +61,20 @@ def claimed(
         RunBusy: another process holds the run.
     """
     folder = plan.run_folder(run_id, seed)
-    before = read_record(folder / "run.json")
+    before = read_record(folder.record)
     with training_lock(folder, patience) as lock:
-        now = read_record(folder / "run.json")
+        now = read_record(folder.record)
         if now is not None and now != before:
             version = training_version(plan, run_id, processes)
             # Imported weights have no sessions.
             if _fit(now.get("sessions") or [], version, plan.scale.runtime.keep_weights):
-                shutil.rmtree(folder / "work", ignore_errors=True)
+                shutil.rmtree(folder.work, ignore_errors=True)
                 print(f"{run_id} seed {seed}: trained by another process meanwhile", file=terminal)
                 yield None
                 return
-        for note in ("failed.json", "interrupted.json", "progress.json"):  # of the last session
-            (folder / "work" / note).unlink(missing_ok=True)
+        work = folder.work
+        for note in (work.failed, work.interrupted, work.progress):  # of the last session
+            note.unlink(missing_ok=True)
         yield lock
 
 
@@ -94,7 +95,7 @@ def training_version(plan: Plan, run_id: str, processes: int) -> Version:
     initial_weights = starting_weights(plan, run_id)
     return {
         "training_code": code_digest(TRAINING_CODE),
-        "data_sha256": read_manifest(plan.index_folder(plan.dataset_of(run_id)))["sha256"],
+        "data_sha256": plan.index_folder(plan.dataset_of(run_id)).read_manifest()["sha256"],
         "initial_weights_sha256": initial_weights and file_sha256(initial_weights),
         "numerics": json.dumps(plan.scale.runtime.numerics),
         "processes": processes,
@@ -117,7 +118,7 @@ def starting_weights(plan: Plan, run_id: str) -> Path | None:
 
 
 def begin_session(
-    work: Path, version: Version, keep_weights: bool, terminal: TextIO
+    work: WorkFolder, version: Version, keep_weights: bool, terminal: TextIO
 ) -> list[dict[str, Any]]:
     """Add a session to the record in a work folder, deleting checkpoints that it cannot go on from.
 
@@ -131,7 +132,7 @@ def begin_session(
         All sessions whose training counts, oldest first: started, version, seconds, images,
         resumed_from (the iteration that it goes on after; 0: from the start). The last one is new.
     """
-    path = work / "sessions.json"
+    path = work.sessions
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     if earlier and not _fit(earlier, version, keep_weights):
         print(
@@ -141,9 +142,9 @@ def begin_session(
         )
         earlier = []
     if not earlier:  # nobody knows, or it is known to be wrong, what wrote these
-        for checkpoint in work.glob("*.pth"):
+        for checkpoint in work.path.glob("*.pth"):
             checkpoint.unlink()
-    resumed_from = iteration_of(drop_damaged(work, terminal))
+    resumed_from = iteration_of(drop_damaged(work.path, terminal))
     if not resumed_from and any(session["images"] for session in earlier):
         print(f"{work}: no whole checkpoint is left; the training starts over", file=terminal)
         earlier = []
@@ -171,39 +172,39 @@ def process_identity() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": platform.node(), "job": os.environ.get("SLURM_JOB_ID")}
 
 
-def save_sessions(work: Path, sessions: list[dict[str, Any]]) -> None:
+def save_sessions(work: WorkFolder, sessions: list[dict[str, Any]]) -> None:
     """Write the record of all sessions."""
-    write_json(work / "sessions.json", sessions)
+    write_json(work.sessions, sessions)
 
 
-def note_failure(folder: Path, error: Exception) -> None:
+def note_failure(folder: RunFolder, error: Exception) -> None:
     """Leave a note for tables and `partial`; a full disk must not hide the real error."""
     note = {
         "error": f"{type(error).__name__}: {error}",
-        "log": str(folder / "log.txt"),
+        "log": str(folder.log),
         "exit": "error",
         **_whereabouts(folder),
     }
     with suppress(OSError):
-        write_json(folder / "work" / "failed.json", note)
+        write_json(folder.work.failed, note)
 
 
-def note_interruption(folder: Path, interruption: Interrupted) -> int:
+def note_interruption(folder: RunFolder, interruption: Interrupted) -> int:
     """Leave a note of a stop that was asked for; return the iteration that is saved."""
-    iteration = iteration_of(newest_checkpoint(folder / "work"))
+    iteration = iteration_of(newest_checkpoint(folder.work.path))
     note = {
         "signal": interruption.signal.name,
         "iteration": iteration,
         **_whereabouts(folder),
     }
     with suppress(OSError):
-        write_json(folder / "work" / "interrupted.json", note)
+        write_json(folder.work.interrupted, note)
     return iteration
 
 
-def _whereabouts(folder: Path) -> dict[str, str | None]:
+def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
     """When a session ended, and what the next one goes on from."""
-    checkpoint = newest_checkpoint(folder / "work")
+    checkpoint = newest_checkpoint(folder.work.path)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint": checkpoint and str(checkpoint),

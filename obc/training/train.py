@@ -1,7 +1,7 @@
-"""Train one run once: from a plan and a run id to `final.pth` and `run.json`.
+"""Train one run once: from a plan and a run id to the weights and their record.
 
-The training works in `<run folder>/work`, which Snakemake does not know and so never deletes:
-it writes checkpoints there, and a later call goes on from the newest one to the same weights.
+The training writes checkpoints into the run's work folder, and a later call goes on from the newest
+one to the same weights.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import resource
 import shutil
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -23,8 +22,8 @@ from torch import nn
 
 from obc.config.downloads import with_fetched_weights
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.config.scale import Runtime
-from obc.datasets.index import data_files, read_manifest
 from obc.detector.precision import out_of_memory_explained, prepare, with_amp
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_path, remove_leftovers, write_json
@@ -42,14 +41,12 @@ from obc.training.sessions import (
 )
 from obc.training.stop_signals import Interrupted, StopRequest, stop_requests
 
-FINAL_FILES = ("final.pth", "config.py", "run.json")
-
 
 class MissingPackage(SuiteError):
     """A package that only some scales need is not installed."""
 
 
-def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
+def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> RunFolder:
     """Train a run, or go on with it, and write its final files.
 
     The caller has claimed the run (`sessions`). Of several processes that train it together
@@ -77,7 +74,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> Path:
             _train(plan, run_id, seed, terminal, stop)
             # Checkpoints are not needed once the final weights are written. NFS keeps the names of
             # open files, lock and log, for a while; that is no reason to fail.
-            shutil.rmtree(folder / "work", ignore_errors=True)
+            shutil.rmtree(folder.work, ignore_errors=True)
     except Interrupted as interruption:
         iteration = note_interruption(folder, interruption)
         print(
@@ -118,49 +115,49 @@ def require_weights_source(pretrained: str | None) -> None:
 
 
 def _config(plan: Plan, run_id: str, seed: int) -> Config:
-    run = with_fetched_weights(plan.trainings[run_id].resolved, plan.published)
-    files, _ = data_files(plan.index_folder(run.spec.dataset))
-    require_weights_source(run.network.pretrained)
+    run = plan.run(run_id, seed)
+    files = run.index.files()
+    resolved = with_fetched_weights(run.resolved, plan.published)
+    require_weights_source(resolved.network.pretrained)
     weights = starting_weights(plan, run_id)
-    config = build_config(run, seed, files, plan.scale.runtime, weights, get_world_size())
-    config.work_dir = str(plan.run_folder(run_id, seed) / "work")
+    config = build_config(resolved, seed, files, plan.scale.runtime, weights, get_world_size())
+    config.work_dir = str(run.folder.work)
     return config
 
 
 def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopRequest) -> None:
-    folder = plan.run_folder(run_id, seed)
-    work = folder / "work"
+    run = plan.run(run_id, seed)
+    folder, work = run.folder, run.folder.work
     config = _config(plan, run_id, seed)
-    manifest = read_manifest(plan.index_folder(plan.dataset_of(run_id)))
+    manifest = run.index.read_manifest()
     code = code_version()
     version = training_version(plan, run_id, get_world_size())
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
-    for name in FINAL_FILES:
-        remove_leftovers(folder / name)
-    for pattern in ("metrics.*.json", "detections.*.npz"):
-        for stale in folder.glob(pattern):
-            stale.unlink()  # of weights that are about to be replaced
-    progress = ProgressHook(f"{run_id} seed {seed}", terminal, work / "progress.json")
+    for path in (folder.weights, folder.config, folder.record):
+        remove_leftovers(path)
+    for stale in folder.evaluations():
+        stale.unlink()  # of weights that are about to be replaced
+    progress = ProgressHook(str(run), terminal, work.progress)
     runner = build_runner(config, plan.scale.runtime)
     runner.register_hook(progress)
     runner.register_hook(SessionHook(sessions[-1], lambda: save_sessions(work, sessions), progress))
     runner.register_hook(StopHook(stop))
     model = runner.train()
-    (folder / "run.json").unlink(missing_ok=True)  # it tells of the weights that go now
+    folder.record.unlink(missing_ok=True)  # it tells of the weights that go now
     _save(folder, model.module if is_model_wrapper(model) else model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
     record["initial_weights_sha256"] = version["initial_weights_sha256"]
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
-    write_json(folder / "run.json", {**record, "data": data, "code": code})
+    write_json(folder.record, {**record, "data": data, "code": code})
 
 
-def _save(folder: Path, model: nn.Module, runner: Runner) -> None:
+def _save(folder: RunFolder, model: nn.Module, runner: Runner) -> None:
     """The weights as a plain state dict, and the config that they were trained with."""
     # To an open file: by a path torch writes the temporary name into the archive, and the hash of
     # the same weights would differ.
-    with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
+    with atomic_path(folder.weights) as path, path.open("wb") as file:
         torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
-    with atomic_path(folder / "config.py") as path:
+    with atomic_path(folder.config) as path:
         path.write_text(runner.cfg.pretty_text, encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ from obc.analysis.collect import (
     summarise,
 )
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.io.typed_yaml import ConfigError
 from obc.runs.lock import training_lock
 
@@ -70,7 +71,7 @@ def test_a_run_without_a_folder_is_not_run(plan: Plan) -> None:
 
 
 def test_a_run_whose_lock_is_held_is_running(plan: Plan) -> None:
-    with training_lock(run_folder(plan, "loss_table", 0)):
+    with training_lock(RunFolder(run_folder(plan, "loss_table", 0))):
         assert status_of(plan, 0) == {"running"}
 
 

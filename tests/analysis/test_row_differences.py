@@ -19,6 +19,7 @@ from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.table import Row
 from obc.io.typed_yaml import ConfigError
+from obc.operations.plan_page import summary
 from obc.operations.status import states
 from obc.operations.why import find_run
 from obc.report.captions import title
@@ -106,8 +107,8 @@ def test_they_bring_no_seeds_to_runs_that_the_paper_s_tables_have(tmp_path: Path
 
 
 def test_the_summary_counts_them_apart(plan: Plan) -> None:
-    assert "12 trainings (4 runs with 3 seeds each)" in plan.summary[0]
-    assert plan.summary[1] == ("beyond the paper, made only when named: more (6 trainings more)")
+    assert "12 trainings (4 runs with 3 seeds each)" in summary(plan)[0]
+    assert summary(plan)[1] == ("beyond the paper, made only when named: more (6 trainings more)")
 
 
 def test_they_are_shown_once_a_run_of_their_own_has_begun(plan: Plan) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from obc.config.box_losses import SmoothL1
 from obc.config.load_plan import load_plan
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 from obc.training.mmdet_config import build_config
 
 TABLE = yaml.safe_load((Path(__file__).parent / "mmdetection_1x.yaml").read_text())

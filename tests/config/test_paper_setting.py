@@ -11,10 +11,12 @@ from conftest import edit
 from report_fixtures import FIGURE, TABLE, plan_of
 
 from obc.analysis.collect import collect
+from obc.config.comparable import deviation_notes
 from obc.config.load_plan import load_plan
 from obc.config.paper_setting import PAPER
 from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
+from obc.operations.plan_page import summary
 from obc.report.figures.grid import figure
 from obc.report.tables import paper_tables as tables
 
@@ -46,7 +48,7 @@ def test_coco_s_schedule_is_mmdetection_s_by_the_linear_rule() -> None:
 
 
 def of(plan: Plan, table: str) -> tuple[str, ...]:
-    return plan.deviations(plan.tables[table])
+    return deviation_notes(plan, plan.tables[table])
 
 
 # --- deviations --------------------------------------------------------------------------------
@@ -149,8 +151,8 @@ def test_the_small_scales_deviate_in_everything_and_list_nothing(scale: str) -> 
 
 
 def test_a_deviation_of_all_tables_is_printed_once() -> None:
-    summary = load_plan({"scale": "paper"}).summary
-    assert sum("GPUs that train one run" in line for line in summary) == 1
+    said = summary(load_plan({"scale": "paper"}))
+    assert sum("GPUs that train one run" in line for line in said) == 1
 
 
 @pytest.mark.parametrize("extension", ["md", "tex"])

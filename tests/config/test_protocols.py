@@ -16,7 +16,7 @@ from obc.config.load_plan import load_plan
 from obc.config.protocols import LAST_PIXEL, LEGACY_CODER, MODEL_EDITS, SCHEDULE, TRANSFORMS
 from obc.config.run import ResolvedRun
 from obc.config.scale import Scale
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 from obc.detector.model_config import BASE_CONFIGS, BASE_MODEL, model_config
 from obc.training.exact_resume import ORDER, seed_of
 from obc.training.mmdet_config import build_config

@@ -16,7 +16,8 @@ from mmdet.utils import register_all_modules
 from PIL import Image
 
 from obc.config.load_plan import load_plan
-from obc.datasets.index import data_files, index_dataset
+from obc.datasets.index import index_dataset
+from obc.datasets.index_folder import IndexFolder
 from obc.datasets.settings import CocoData, Difficult, VocData
 from obc.evaluation.evaluate import evaluate
 from obc.evaluation.metrics import average_precision, counts_difficult, difficult_ignored
@@ -81,7 +82,7 @@ def training_sample(index_folder: Path):
     register_all_modules(init_default_scope=True)
     plan = load_plan({"scale": "smoke"})
     run = next(iter(plan.runs.values())).resolved
-    config = build_config(run, 0, data_files(index_folder)[0], plan.scale.runtime)
+    config = build_config(run, 0, IndexFolder(index_folder).files(), plan.scale.runtime)
     (sample,) = DATASETS.build(config.train_dataloader.dataset.dataset)
     return sample["data_samples"]
 

@@ -82,7 +82,7 @@ def test_a_moved_folder_keeps_its_run_ids_and_has_a_new_index(data, tmp_path):
     there = moved(data, data.root.rename(tmp_path / "elsewhere"))
     after = plan_of(there, tmp_path)
     assert set(before.runs) == set(after.runs)
-    assert before.index_folder(data.kind).name != after.index_folder(data.kind).name
+    assert before.index_folder(data.kind).path.name != after.index_folder(data.kind).path.name
 
 
 def test_a_folder_behind_a_link_is_the_folder(data, tmp_path):
@@ -145,7 +145,7 @@ def test_published_data_in_another_folder_keep_run_ids_and_have_a_new_index(tmp_
     base = load_plan({"scale": "paper"})
     other = load_plan({"scale": "paper", "voc_root": str(tmp_path)})
     assert set(base.runs) == set(other.runs)
-    assert base.index_folder("voc").name != other.index_folder("voc").name
+    assert base.index_folder("voc").path.name != other.index_folder("voc").path.name
     assert base.index_folder("coco") == other.index_folder("coco")
 
 
@@ -202,7 +202,7 @@ def test_planning_makes_no_folder_to_keep_hashes_in(data, tmp_path):
 
 def test_hashes_lie_beside_the_index(data, tmp_path, monkeypatch):
     monkeypatch.setattr("obc.datasets.hashes._SETTLED_NS", -1)
-    beside = plan_of(data, tmp_path).index_folder(data.kind).parent
+    beside = plan_of(data, tmp_path).index_folder(data.kind).path.parent
     beside.mkdir(parents=True)
     plan_of(data, tmp_path)
     (kept,) = beside.iterdir()

@@ -17,7 +17,7 @@ from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.run import ResolvedRun
 from obc.config.scale import Runtime
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 from obc.detector.model_config import BASE_CONFIGS, model_config
 from obc.training.mmdet_config import build_config
 

@@ -22,7 +22,6 @@ from mmengine.dataset import pseudo_collate
 
 from obc.bins import OffsetBins
 from obc.config.plan import Plan
-from obc.datasets.index import data_files
 from obc.detector.trained import WeightsError
 from obc.evaluation.evaluate import detect_in
 from obc.evaluation.head_view import (
@@ -223,7 +222,7 @@ def test_overlaps_and_offsets_are_of_whole_pixels(of_version_1: tuple[Plan, str]
 
 def test_detections_are_written_with_their_last_pixel(of_version_1: tuple[Plan, str]) -> None:
     plan, name = of_version_1
-    files, _ = data_files(plan.index_folder("voc"))
+    files = plan.index_folder("voc").files()
     found, model = detect_in(files, plan, name, 0, "expectation", io.StringIO())
     trained = load_trained(plan, name, 0)
     image_id, row = next(iter(trained.image_rows.items()))

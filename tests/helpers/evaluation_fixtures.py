@@ -34,7 +34,7 @@ def plan_with_table(folder: Path, **config: Any) -> Plan:
 
 def index(plan: Plan, truth: dict[str, Any]) -> None:
     """Leave the annotations that the table is evaluated on."""
-    folder = plan.index_folder("voc")
+    folder = plan.index_folder("voc").path
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "val.json").write_text(json.dumps(truth))
     (folder / "manifest.json").write_text('{"sha256": "data", "splits": {"val": {"images": 13}}}')

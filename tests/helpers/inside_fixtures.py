@@ -15,7 +15,7 @@ from obc.bins import OffsetBins
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.datasets.drawn.shapes import generate
-from obc.datasets.index import data_files, index_dataset
+from obc.datasets.index import index_dataset
 from obc.evaluation.head_view import HeadView, head_view
 from obc.head.coders import OffsetBinBBoxCoder
 from obc.training.mmdet_config import build_config
@@ -69,7 +69,7 @@ def untrained_plan(folder: Path, project: Path, **config: Any) -> Plan:
 def save_untrained(plan: Plan, run_id: str, seed: int = 0) -> None:
     """Weights of a run as they are before its training."""
     run = plan.runs[run_id].resolved
-    files, _ = data_files(plan.index_folder(run.spec.dataset))
+    files = plan.index_folder(run.spec.dataset).files()
     register_all_modules(init_default_scope=True)
     torch.manual_seed(0)
     model = MODELS.build(build_config(run, seed, files, plan.scale.runtime).model)

@@ -24,7 +24,6 @@ def loss_curve(plan: Plan, run: str, work: Path) -> None:
     from mmengine.dist import all_reduce, get_rank, get_world_size
     from mmengine.hooks import Hook
 
-    from obc.datasets.index import data_files
     from obc.training.mmdet_config import build_config
     from obc.training.train import build_runner
 
@@ -37,7 +36,7 @@ def loss_curve(plan: Plan, run: str, work: Path) -> None:
             self.curve.append(total.item() / get_world_size())
 
     resolved = plan.runs[run].resolved
-    files, _ = data_files(plan.index_folder("voc"))
+    files = plan.index_folder("voc").files()
     weights = plan.initial_weights(run)
     config = build_config(resolved, 0, files, plan.scale.runtime, weights, get_world_size())
     config.work_dir = str(work)

@@ -67,7 +67,7 @@ def plan_of(folder: Path, tables: dict[str, str], **config: Any) -> Plan:
 
 def run_folder(plan: Plan, table: str, row: int, seed: int = 0) -> Path:
     """The folder of the run that a row reads; made if missing."""
-    folder = plan.run_folder(plan.run_of(plan.tables[table].rows[row]).run_id, seed)
+    folder = plan.run_folder(plan.run_of(plan.tables[table].rows[row]).run_id, seed).path
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

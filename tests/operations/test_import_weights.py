@@ -24,6 +24,7 @@ from torch import Tensor
 
 from obc.cli.main import main
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.detector.model_config import model_config
 from obc.io.files import file_sha256
 from obc.operations.import_weights import NotAStateDict, read_state_dict
@@ -106,7 +107,7 @@ def test_mmengine_s_checkpoint_is_read_without_making_its_log_objects(
     beside = {"message_hub": {"loss": history, "last": np.float64(2.0)}, "meta": {"epoch": 12}}
     status, folder = bring(plan, {"state_dict": weights, **beside})
     assert status == 0
-    assert is_imported(folder)
+    assert is_imported(RunFolder(folder))
 
 
 class Malicious:
@@ -196,7 +197,7 @@ def test_a_seed_that_no_row_reads_is_refused(
 def test_a_run_that_is_being_trained_is_left_alone(
     plan: Plan, weights: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with training_lock(run_folder(plan, "loss_table", ROW)):
+    with training_lock(RunFolder(run_folder(plan, "loss_table", ROW))):
         assert bring(plan, weights)[0] == 1
     assert "another process is training this run" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.operations.status import CLEAR_SCREEN, RunState, duration, render, states, summary, watch
 from obc.runs.lock import training_lock
 from obc.runs.records import failure_noted
@@ -59,7 +60,7 @@ def test_starting_weights_come_first_and_every_seed_has_a_line(tmp_path: Path) -
 
 def test_a_running_one_says_how_far_it_is(plan: Plan) -> None:
     folder = note(plan, 0, "progress.json", PROGRESS)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         state = state_of(plan, 0)
         page = render([state])
     assert (state.state, state.seconds_left, state.note) == ("running", 312.0, "")
@@ -68,7 +69,7 @@ def test_a_running_one_says_how_far_it_is(plan: Plan) -> None:
 
 def test_a_running_one_that_tells_nothing_for_minutes_is_silent(plan: Plan) -> None:
     folder = note(plan, 0, "progress.json", PROGRESS)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         assert state_of(plan, 0, NOW + timedelta(minutes=4)).note == ""
         assert state_of(plan, 0, NOW + timedelta(minutes=12)).note == "silent for 12 min"
 
@@ -76,14 +77,14 @@ def test_a_running_one_that_tells_nothing_for_minutes_is_silent(plan: Plan) -> N
 @pytest.mark.parametrize("text", ["", '{"epoch": 3', "[1]", '{"epoch": "many"}'])
 def test_a_damaged_progress_note_reads_as_none(plan: Plan, text: str) -> None:
     folder = note(plan, 0, "progress.json", text)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         assert (state_of(plan, 0).note, state_of(plan, 0).progress) == ("starting", None)
 
 
 def test_resumed_counts_the_sessions_that_began_at_a_checkpoint(plan: Plan) -> None:
     sessions = [{"resumed_from": 0}, {"resumed_from": 40}, {}, {"resumed_from": 80}]
     folder = note(plan, 0, "sessions.json", sessions)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         assert state_of(plan, 0).resumed == 2
         assert "resumed 2 times" in render([state_of(plan, 0)])
 
@@ -127,7 +128,7 @@ def test_a_damaged_record_of_a_finished_run_is_no_error(plan: Plan) -> None:
 def fail_to_evaluate(plan: Plan, row: int, decode: str = "regression") -> None:
     with (
         suppress(RuntimeError),
-        failure_noted(run_folder(plan, "loss_table", row), decode),
+        failure_noted(RunFolder(run_folder(plan, "loss_table", row)), decode),
     ):
         raise RuntimeError("CUDA error\nand a trace")
 
@@ -140,7 +141,7 @@ def test_a_trained_one_whose_evaluation_failed_has_failed_until_it_is_evaluated(
         "failed",
         "evaluation (regression): RuntimeError: CUDA error",
     )
-    with failure_noted(run_folder(plan, "loss_table", 0), "regression"):
+    with failure_noted(RunFolder(run_folder(plan, "loss_table", 0)), "regression"):
         assert state_of(plan, 0).state == "trained"  # being evaluated again
     measure(plan, "loss_table", 0, {"AP": 1.0})
     assert state_of(plan, 0).state == "done"
@@ -205,7 +206,7 @@ def test_the_time_left_of_all_is_at_the_pace_of_those_that_run(
 
 def test_waiting_ones_take_as_long_as_the_running_one_shows(plan: Plan) -> None:
     folder = note(plan, 0, "progress.json", PROGRESS)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         waiting = state_of(plan, 1)
     # 48 images twice at 51.2 images/s, two processes that start in 9 s each, and an evaluation.
     assert 18 + 2 * 48 / 51.2 < waiting.seconds_left < 18 + 2 * 48 / 51.2 + 1
@@ -216,10 +217,10 @@ def test_the_time_left_is_not_of_another_device_than_that_which_runs(plan: Plan)
     resolved = plan.run_of(plan.tables["loss_table"].rows[1]).resolved.model_dump(mode="json")
     trained(plan, "loss_table", 1, resolved=resolved, **history)
     folder = note(plan, 0, "progress.json", {**PROGRESS, "device": "NVIDIA H100"})
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         on_h100 = state_of(plan, 2).seconds_left
     note(plan, 0, "progress.json", {**PROGRESS, "device": "NVIDIA T4"})
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         on_t4 = state_of(plan, 2).seconds_left
     # 48 images twice at 51.2 images/s; at the mean of 51.2 and of the 1 image/s that a T4 took.
     assert on_h100 - 18 == pytest.approx(2 * 48 / 51.2, rel=0.5)

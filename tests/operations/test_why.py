@@ -13,6 +13,7 @@ from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.io.typed_yaml import ConfigError
 from obc.operations.why import explain_run, find_run, last_lines
 from obc.runs.lock import training_lock
@@ -113,7 +114,7 @@ def test_a_run_that_was_killed_says_what_that_may_have_been(plan: Plan) -> None:
 
 
 def test_a_running_one_needs_no_command(plan: Plan) -> None:
-    with training_lock(run_folder(plan, "loss_table", 0)):
+    with training_lock(RunFolder(run_folder(plan, "loss_table", 0))):
         page = why(plan, 0)
     assert "it is being trained" in page
     assert "try again" not in page
@@ -170,7 +171,7 @@ def test_a_failed_evaluation_shows_error_log_and_command(plan: Plan) -> None:
     trained(plan, "loss_table", 2, sessions=[{"host": "node1", "job": "1"}])
     folder = run_folder(plan, "loss_table", 2)
     (folder / "evaluate.expectation.log").write_text("the last words\n")
-    with suppress(RuntimeError), failure_noted(folder, "expectation"):
+    with suppress(RuntimeError), failure_noted(RunFolder(folder), "expectation"):
         raise RuntimeError("CUDA error")
     page = why(plan, 2)
     assert "why: evaluation (expectation): RuntimeError: CUDA error" in page

@@ -95,7 +95,7 @@ def test_a_metrics_file_is_named_with_its_hash(plan: Plan) -> None:
         if measurement.metrics_file is not None:
             path = Path(measurement.metrics_file)
             assert measurement.metrics_sha256 == file_sha256(path)
-            assert path.parent == plan.run_folder(measurement.run_id, measurement.seed)
+            assert path.parent == plan.run_folder(measurement.run_id, measurement.seed).path
 
 
 def test_a_number_that_is_not_there_has_its_reason(plan: Plan) -> None:

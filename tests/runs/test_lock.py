@@ -17,6 +17,7 @@ import pytest
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.runs.lock import RunBusy, training_lock
 from obc.training.sessions import Version, claimed, training_version
 
@@ -25,11 +26,11 @@ def test_a_patient_process_gets_the_run_when_the_other_is_done(tmp_path: Path) -
     order = []
 
     def second() -> None:
-        with training_lock(tmp_path, patience=30):
+        with training_lock(RunFolder(tmp_path), patience=30):
             order.append("second")
 
     waiting = threading.Thread(target=second)
-    with training_lock(tmp_path):
+    with training_lock(RunFolder(tmp_path)):
         waiting.start()
         waiting.join(timeout=1.5)  # longer than an impatient one waits
         order.append("first")
@@ -42,17 +43,17 @@ def test_who_waited_for_a_finished_run_holds_it_against_a_third(tmp_path: Path) 
     release = threading.Event()
 
     def second() -> None:
-        with training_lock(tmp_path, patience=30):
+        with training_lock(RunFolder(tmp_path), patience=30):
             held.set()
             release.wait(30)
 
     waiting = threading.Thread(target=second)
-    with training_lock(tmp_path):
+    with training_lock(RunFolder(tmp_path)):
         waiting.start()
         waiting.join(timeout=0.2)
         shutil.rmtree(tmp_path / "work")  # as a training that is done
     assert held.wait(30)
-    with pytest.raises(RunBusy), training_lock(tmp_path):
+    with pytest.raises(RunBusy), training_lock(RunFolder(tmp_path)):
         pass
     release.set()
     waiting.join()
@@ -122,7 +123,7 @@ def test_a_run_that_another_version_finished_is_trained(plan: Plan, sessions: li
 
 
 def test_a_run_that_was_trained_before_is_trained_again_when_asked(plan: Plan) -> None:
-    plan.run_folder(initial(plan), 0).mkdir(parents=True)
+    plan.run_folder(initial(plan), 0).path.mkdir(parents=True)
     write_record(plan, [training_version(plan, initial(plan), 2)])
     assert still_to_train(plan, lambda: None)
 

@@ -15,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from obc.config.run_folder import WorkFolder
 from obc.training.checkpoints import (
     CheckpointNotWritten,
-    checkpoint_path,
     drop_damaged,
     iteration_of,
     newest_checkpoint,
@@ -50,10 +50,10 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 def test_a_truncated_newest_one_gives_way_to_the_one_before_with_a_warning(tmp_path: Path) -> None:
     for iteration in (10, 20):
         write_checkpoint(tmp_path, iteration, STATE)
-    newest = checkpoint_path(tmp_path, 20)
+    newest = WorkFolder(tmp_path).checkpoint(20)
     newest.write_bytes(newest.read_bytes()[:-100])
     terminal = io.StringIO()
-    assert drop_damaged(tmp_path, terminal) == checkpoint_path(tmp_path, 10)
+    assert drop_damaged(tmp_path, terminal) == WorkFolder(tmp_path).checkpoint(10)
     assert f"warning: {newest}: damaged" in terminal.getvalue()
     assert names(tmp_path) == ["iteration_10.pth"]
 
@@ -61,7 +61,7 @@ def test_a_truncated_newest_one_gives_way_to_the_one_before_with_a_warning(tmp_p
 def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 10, STATE)
     (tmp_path / ".iteration_11.4711-cafe0123.pth").write_bytes(b"half")
-    assert drop_damaged(tmp_path, sys.stderr) == checkpoint_path(tmp_path, 10)
+    assert drop_damaged(tmp_path, sys.stderr) == WorkFolder(tmp_path).checkpoint(10)
     assert names(tmp_path) == ["iteration_10.pth"]
 
 
@@ -75,7 +75,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_checkpoint_cut_off_anywhere_is_damaged(whole: Path, data) -> None:
     content = whole.read_bytes()
     cut = data.draw(st.integers(0, len(content) - 1))
-    spoilt = checkpoint_path(whole.parent, 2)
+    spoilt = WorkFolder(whole.parent).checkpoint(2)
     # A disk that lost its power may keep a file's length and lose its content.
     spoilt.write_bytes(content[:cut] + data.draw(st.sampled_from([b"", bytes(len(content) - cut)])))
     if spoilt.read_bytes() != content:
@@ -87,7 +87,7 @@ def test_a_checkpoint_cut_off_anywhere_is_damaged(whole: Path, data) -> None:
 def test_a_checkpoint_with_a_flipped_bit_is_damaged_or_reads_the_same(whole: Path, data) -> None:
     content = bytearray(whole.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    spoilt = checkpoint_path(whole.parent, 2)
+    spoilt = WorkFolder(whole.parent).checkpoint(2)
     spoilt.write_bytes(content)
     if drop_damaged(whole.parent, io.StringIO()) == spoilt:
         assert torch.equal(read_checkpoint(spoilt)["weight"], STATE["weight"])
@@ -120,7 +120,7 @@ def test_a_full_disk_is_said_with_the_space_needed_and_leaves_the_others_whole(
     ):
         write_checkpoint(tmp_path, 30, state)
     assert names(tmp_path) == ["iteration_10.pth", "iteration_20.pth"]
-    assert drop_damaged(tmp_path, sys.stderr) == checkpoint_path(tmp_path, 20)
+    assert drop_damaged(tmp_path, sys.stderr) == WorkFolder(tmp_path).checkpoint(20)
 
 
 # --- sessions ----------------------------------------------------------------------------------
@@ -134,14 +134,14 @@ VERSION = {
 
 
 def begin(work: Path, keep_weights: bool = False, terminal=None, **changed: str) -> list[dict]:
-    return begin_session(work, VERSION | changed, keep_weights, terminal or sys.stderr)
+    return begin_session(WorkFolder(work), VERSION | changed, keep_weights, terminal or sys.stderr)
 
 
 def trained_a_little(work: Path, iteration: int) -> None:
     """What a session leaves that was killed after a checkpoint."""
     sessions = begin(work)
     sessions[-1]["images"] = 8 * iteration
-    save_sessions(work, sessions)
+    save_sessions(WorkFolder(work), sessions)
     write_checkpoint(work, iteration, STATE)
 
 
@@ -189,7 +189,7 @@ def test_a_training_whose_checkpoints_are_all_damaged_starts_over_and_says_so(
     tmp_path: Path,
 ) -> None:
     trained_a_little(tmp_path, 30)
-    checkpoint_path(tmp_path, 30).write_bytes(b"")
+    WorkFolder(tmp_path).checkpoint(30).write_bytes(b"")
     terminal = io.StringIO()
     (session,) = begin(tmp_path, terminal=terminal)
     assert session["resumed_from"] == 0

@@ -22,7 +22,8 @@ from ranks import fail_on_rank_1, loss_curve
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
-from obc.datasets.index import DataFiles
+from obc.config.run_folder import RunFolder
+from obc.datasets.index_folder import DataFiles
 from obc.io.typed_yaml import ConfigError
 from obc.runs.status import run_status
 from obc.training.distributed import RankFailed, launch, rank_log
@@ -131,7 +132,7 @@ def together(workspace: Workspace) -> Together:
 @pytest.mark.slow
 def test_two_processes_leave_one_run_written_by_the_first(together: Together) -> None:
     folder = together.undisturbed
-    assert run_status(folder) == "trained"
+    assert run_status(RunFolder(folder)) == "trained"
     assert sorted(path.name for path in folder.iterdir()) == ["config.py", "final.pth", "run.json"]
     record = json.loads((folder / "run.json").read_text())
     assert record["processes"] == 2
@@ -157,7 +158,7 @@ def test_two_processes_that_are_interrupted_go_on_to_the_weights_of_undisturbed_
         process.kill()  # the launcher alone: the system tells the ranks
         process.wait()
         deadline = time.monotonic() + 120
-        while run_status(together.folder) == "running":
+        while run_status(RunFolder(together.folder)) == "running":
             assert time.monotonic() < deadline
             time.sleep(0.01)
     killed = together.note()

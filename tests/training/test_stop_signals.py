@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from obc.config.run_folder import RunFolder
 from obc.io.errors import SuiteError
 from obc.runs.lock import training_lock
 from obc.runs.status import run_status
@@ -104,21 +105,21 @@ def test_the_run_of_a_killed_training_is_free_while_its_loaders_still_live(tmp_p
     ready, release = os.pipe(), os.pipe()
     training = os.fork()
     if training == 0:
-        with training_lock(tmp_path):
+        with training_lock(RunFolder(tmp_path)):
             if os.fork() == 0:  # a process that loads images
                 os.read(release[0], 1)
                 os._exit(0)
             os.write(ready[1], b"x")
             time.sleep(60)
     os.read(ready[0], 1)
-    assert run_status(tmp_path) == "running"
+    assert run_status(RunFolder(tmp_path)) == "running"
     os.kill(training, signal.SIGKILL)
     os.waitpid(training, 0)
-    assert run_status(tmp_path) == "not run"
+    assert run_status(RunFolder(tmp_path)) == "not run"
     os.write(release[1], b"x")
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/interrupted.json").write_text("{}")
-    assert run_status(tmp_path) == "interrupted"
+    assert run_status(RunFolder(tmp_path)) == "interrupted"

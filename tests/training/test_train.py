@@ -15,6 +15,7 @@ from conftest import Workspace
 from mmengine.registry import DefaultScope
 
 from obc.config.plan import Plan
+from obc.config.run_folder import RunFolder
 from obc.io.files import file_sha256
 from obc.runs.lock import RunBusy, training_lock
 from obc.runs.status import run_status
@@ -51,7 +52,7 @@ def trained(workspace: Workspace) -> tuple[Plan, str, Path]:
 
 def test_a_trained_run_leaves_its_weights_record_config_and_log(trained) -> None:
     plan, run, folder = trained
-    assert run_status(folder) == "trained"
+    assert run_status(RunFolder(folder)) == "trained"
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.py", "final.pth", "log.txt", "run.json",
     ]  # fmt: skip
@@ -104,7 +105,7 @@ def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     assert "at iteration " in done.stderr and "last good checkpoint: " in done.stderr
     folder = workspace.folder / plan.run_folder(run, 0)
     assert f"log: {plan.run_folder(run, 0) / 'log.txt'}" in done.stderr
-    assert run_status(folder) == "failed"
+    assert run_status(RunFolder(folder)) == "failed"
     assert not (folder / "final.pth").exists()
     note = json.loads((folder / "work/failed.json").read_text())
     assert note["exit"] == "error" and str(note["checkpoint"]) in (*done.stderr.split(), "None")
@@ -119,11 +120,11 @@ def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, worksp
 
 
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> None:
-    with training_lock(tmp_path):
-        assert run_status(tmp_path) == "running"
-        with pytest.raises(RunBusy, match="another process"), training_lock(tmp_path):
+    with training_lock(RunFolder(tmp_path)):
+        assert run_status(RunFolder(tmp_path)) == "running"
+        with pytest.raises(RunBusy, match="another process"), training_lock(RunFolder(tmp_path)):
             pass
-    assert run_status(tmp_path) == "not run"
+    assert run_status(RunFolder(tmp_path)) == "not run"
 
 
 def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None:

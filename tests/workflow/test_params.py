@@ -13,7 +13,7 @@ PRINT_KINDS = """
 from types import SimpleNamespace
 for each in workflow.rules:
     wildcards = SimpleNamespace(
-        index=PLAN.index_folder("voc").name,
+        index=PLAN.index_folder("voc").path.name,
         drawn=PLAN.data_folder("voc").name,
         run_id=next(iter(PLAN.runs)), seed="0", decode="argmax", table="table1", figure="figure5",
     )

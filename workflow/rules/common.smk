@@ -8,10 +8,12 @@ from typing import get_args
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from obc.datasets.index_folder import IndexFolder
 from obc.datasets.published.catalogue import of_data, read_datasets
 from obc.config.downloads import of_run
 from obc.io.errors import SuiteError
 from obc.config.run import Decode
+from obc.config.run_folder import RunFolder
 from obc.training.memory import KEPT_MEMORY
 from obc.config.load_plan import load_plan
 from obc.runs.versions import (
@@ -26,6 +28,7 @@ from obc.runs.versions import (
 from obc.runs.records import is_imported
 from obc.report.inside.shown_runs import shown_runs
 from obc.datasets.settings import ShapesData
+from obc.operations.plan_page import summary
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
@@ -41,7 +44,7 @@ try:
 except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
-for line in PLAN.summary:
+for line in summary(PLAN):
     logger.info(line)
 
 
@@ -60,16 +63,17 @@ DETECTIONS_TABLE = "table1"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
-RUN = "{results}/runs/{run_id}/seed{seed}"
+RUN = RunFolder.of(Path("{results}"), "{run_id}", "{seed}")
+INDEX = IndexFolder(Path("{results}/data/{index}"))
 
 # Weights that `obc import` put there are files of the user: nothing makes them, nothing renews them.
 # Looked for once a call, when it makes its DAG. A job reads this file again, but is told what to
 # make, so weights that are imported while a call has yet to train their run are trained over.
 IMPORTED = [
-    f"{run_id}/seed{seed}/"
+    f"{run_id}/{run.folder.path.name}/"
     for run_id in PLAN.runs
-    for seed in PLAN.seeds_of(run_id)
-    if is_imported(PLAN.run_folder(run_id, seed))
+    for run in PLAN.seeded(run_id)
+    if is_imported(run.folder)
 ]
 TRAINABLE = f"(?!{'|'.join(IMPORTED)})" if IMPORTED else ""
 
@@ -80,7 +84,7 @@ wildcard_constraints:
     run_id="|".join(PLAN.trainings),
     seed=r"\d+",
     decode="|".join(get_args(Decode)),
-    index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
+    index="|".join(PLAN.index_folder(name).path.name for name in PLAN.scale.data),
 
 
 def cancel_jobs_of_a_killed_snakemake():
@@ -116,7 +120,7 @@ def dataset_of_index(index):
 
 
 def manifest_of(wildcards):
-    return PLAN.index_folder(PLAN.dataset_of(wildcards.run_id)) / "manifest.json"
+    return PLAN.index_folder(PLAN.dataset_of(wildcards.run_id)).manifest
 
 
 def training_manifest(wildcards):
@@ -156,24 +160,15 @@ def fetched_weights(wildcards):
 
 def metrics_files(table):
     """The metrics files that a table reads."""
-    return [
-        PLAN.run_folder(PLAN.run_of(row).run_id, seed) / f"metrics.{row.decode}.json"
-        for row in PLAN.tables[table].rows
-        if not row.cited
-        for seed in PLAN.seeds_of(PLAN.run_of(row).run_id)
-    ]
+    return [evaluation.metrics for evaluation in PLAN.evaluations(table)]
 
 
 def evaluation_files(table):
     """Everything that the evaluations of a table left: metrics, detections, and their test set."""
-    metrics = metrics_files(table)
     return [
-        PLAN.index_folder(PLAN.tables[table].dataset) / "val.json",
-        *metrics,
-        *(
-            path.with_name(path.name.replace("metrics.", "detections.")).with_suffix(".npz")
-            for path in metrics
-        ),
+        PLAN.index_folder(PLAN.tables[table].dataset).val,
+        *metrics_files(table),
+        *(evaluation.detections for evaluation in PLAN.evaluations(table)),
     ]
 
 
@@ -191,12 +186,12 @@ def claims_evaluations():
     }
     datasets = sorted({PLAN.tables[table].dataset for table, _ in PLAN.claimed_rows})
     return [
-        *(PLAN.index_folder(dataset) / "val.json" for dataset in datasets),
+        *(PLAN.index_folder(dataset).val for dataset in datasets),
         *(
-            PLAN.run_folder(run_id, seed) / name
+            path
             for run_id, decode in sorted(runs)
-            for seed in PLAN.seeds_of(run_id)
-            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
+            for run in PLAN.seeded(run_id)
+            for path in (run.folder.metrics(decode), run.folder.detections(decode))
         ),
     ]
 
@@ -204,14 +199,10 @@ def claims_evaluations():
 def example_evaluations():
     """What Figure 6 is chosen from and drawn of: two evaluations and the test images' index."""
     table = PLAN.tables[PLAN.config.examples.table]
-    runs = [(PLAN.run_of(row).run_id, row.decode) for row in PLAN.example_rows.values()]
+    first = [PLAN.of_row(index, row)[0] for index, row in PLAN.example_rows.items()]
     return [
-        PLAN.index_folder(table.dataset) / "val.json",
-        *(
-            PLAN.run_folder(run_id, PLAN.seeds_of(run_id)[0]) / name
-            for run_id, decode in runs
-            for name in (f"metrics.{decode}.json", f"detections.{decode}.npz")
-        ),
+        PLAN.index_folder(table.dataset).val,
+        *(path for evaluation in first for path in (evaluation.metrics, evaluation.detections)),
     ]
 
 
@@ -223,14 +214,7 @@ def example_files():
 
 def training_records(table):
     """What says that the trainings behind a table are done; their logs lie beside it."""
-    run_ids = dict.fromkeys(
-        PLAN.run_of(row).run_id for row in PLAN.tables[table].rows if not row.cited
-    )
-    return [
-        PLAN.run_folder(run_id, seed) / "run.json"
-        for run_id in run_ids
-        for seed in PLAN.seeds_of(run_id)
-    ]
+    return list(dict.fromkeys(one.run.folder.record for one in PLAN.evaluations(table)))
 
 
 def training_curve_files():
@@ -246,11 +230,8 @@ def claims_files():
 
 def inside_inputs():
     """The weights that the figures look into, and the data set that they look at."""
-    runs = shown_runs(PLAN).values()
-    return [
-        *(PLAN.run_folder(run_id, seed) / "final.pth" for run_id, seed in runs),
-        *{PLAN.index_folder(PLAN.dataset_of(run_id)) / "manifest.json" for run_id, _ in runs},
-    ]
+    runs = [PLAN.run(*shown) for shown in shown_runs(PLAN).values()]
+    return [*(run.folder.weights for run in runs), *{run.index.manifest for run in runs}]
 
 
 def inside_files():

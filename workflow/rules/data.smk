@@ -23,7 +23,9 @@ rule index:
         drawn,
         fetched,
     output:
-        expand("{{results}}/data/{{index}}/{file}.json", file=["train", "val", "manifest"]),
+        INDEX.train,
+        INDEX.val,
+        INDEX.manifest,
     log:
         "{results}/logs/index-{index}.log",
     benchmark:

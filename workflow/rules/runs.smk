@@ -4,13 +4,13 @@ rule train:
         initial_weights,
         fetched_weights,
     output:
-        weights=f"{RUN}/final.pth",
-        run=f"{RUN}/run.json",
-        config=f"{RUN}/config.py",
+        weights=RUN.weights,
+        run=RUN.record,
+        config=RUN.config,
     log:
-        f"{RUN}/log.txt",
+        RUN.log,
     benchmark:
-        f"{RUN}/train.benchmark.tsv"
+        str(RUN.benchmark)
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{'|'.join(PLAN.trainings)})",
     conda:
@@ -30,15 +30,15 @@ rule train:
 rule evaluate:
     input:
         manifest_of,
-        weights=f"{RUN}/final.pth",
-        run=f"{RUN}/run.json",
+        weights=RUN.weights,
+        run=RUN.record,
     output:
-        metrics=ensure(f"{RUN}/metrics.{{decode}}.json", non_empty=True),
-        detections=f"{RUN}/detections.{{decode}}.npz",
+        metrics=ensure(str(RUN.metrics("{decode}")), non_empty=True),
+        detections=RUN.detections("{decode}"),
     log:
-        f"{RUN}/evaluate.{{decode}}.log",
+        RUN.evaluation_log("{decode}"),
     benchmark:
-        f"{RUN}/evaluate.{{decode}}.benchmark.tsv"
+        str(RUN.evaluation_benchmark("{decode}"))
     priority: 1  # a trained run's numbers before the next training
     conda:
         ENVIRONMENT

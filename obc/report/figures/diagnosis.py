@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from obc.analysis.collect import summarise
 from obc.analysis.evaluations import measured, missing_rows, named
 from obc.analysis.localisation_errors import COORDINATES, NUMBERS, Diagnosis, diagnose
+from obc.config.comparable import deviation_notes
 from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
 from obc.io.files import write_text
@@ -117,7 +118,7 @@ def _markdown(plan: Plan, table: TableSpec, rows: pd.DataFrame, width: float, mi
         columns[header] = [_cell(line, name, digits) for _, line in rows.iterrows()]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
     caption = f"**{HEADING}** (rows of {table.name}). {escape_markdown(stamp(plan, table))}"
-    notes = [KEY.format(width=width), *map(sentence, (*plan.notes, *plan.deviations(table)))]
+    notes = [KEY.format(width=width), *map(sentence, (*plan.notes, *deviation_notes(plan, table)))]
     if missing:
         notes.append(f"Without a number: {missing}.")
     return "\n\n".join([caption, body, *map(escape_markdown, notes)]) + "\n"

@@ -9,7 +9,6 @@ misses some. Of each kind those with the largest gains are shown, and the one wi
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from obc.analysis.collect import require_complete
 from obc.analysis.evaluations import evaluations, load, measured
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
+from obc.datasets.index_folder import read_annotations
 from obc.io.typed_yaml import ConfigError
 from obc.report.captions import stamp
 from obc.report.figures import style
@@ -226,7 +226,7 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
 
 def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
     """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
-    truth = json.loads(path.read_text(encoding="utf-8"))
+    truth = read_annotations(path)
     annotations = [
         each
         for each in truth["annotations"]
@@ -237,8 +237,8 @@ def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
 
 def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:
     index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
-    root = Path(json.loads((index / "manifest.json").read_text(encoding="utf-8"))["root"])
-    return root, {image["id"]: image["file_name"] for image in truth["images"]}
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    return Path(index.read_manifest()["root"]), names
 
 
 def _open_image(path: Path, image_id: int) -> np.ndarray:

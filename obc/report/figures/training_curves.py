@@ -1,6 +1,6 @@
 """How the trainings of a table went: loss, box loss and learning rate against the iteration.
 
-Read back from each run's `log.txt`, where MMEngine writes them as it trains.
+Read back from each run's log, where MMEngine writes them as it trains.
 """
 
 from __future__ import annotations
@@ -89,14 +89,13 @@ def curves(plan: Plan, table: TableSpec) -> tuple[pd.DataFrame, list[str]]:
     """
     frames, missing = [], []
     for run_id, row in _rows_by_run(plan, table).items():
-        for seed in plan.seeds_of(run_id):
-            folder = plan.run_folder(run_id, seed)
-            status = "imported" if is_imported(folder) else run_status(folder)
+        for run in plan.seeded(run_id):
+            status = "imported" if is_imported(run.folder) else run_status(run.folder)
             if status != "trained":
-                missing.append(f"{status}: {run_id} seed {seed}")
+                missing.append(f"{status}: {run}")
                 continue
-            curve = read_curve(folder / "log.txt")
-            frames.append(curve.assign(label=_label(row), run_id=run_id, seed=seed))
+            curve = read_curve(run.folder.log)
+            frames.append(curve.assign(label=_label(row), run_id=run_id, seed=run.seed))
     columns = ["label", "run_id", "seed", *CURVE]
     return (pd.concat(frames) if frames else pd.DataFrame(columns=columns))[columns], missing
 

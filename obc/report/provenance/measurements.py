@@ -8,7 +8,6 @@ to the folder that the suite is called from.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,13 +19,13 @@ from obc.analysis.collect import collect
 from obc.config.plan import Plan
 from obc.config.run import ResolvedRun
 from obc.config.table import row_label
-from obc.io.files import file_sha256, read_record, write_text
+from obc.io.files import file_sha256, read_record, require_record, write_text
 from obc.io.typed_yaml import Strict
 from obc.runs.staleness import other_versions
 from obc.runs.status import RunStatus, run_status
 from obc.runs.versions import TRAINING_CODE, code_digest
 
-# Fields of `run.json` that a training writes; one that is not there is named in `missing`.
+# Fields of a run's record that a training writes; one that is not there is named in `missing`.
 RECORDED = (
     "weights_sha256", "data_sha256", "code", "packages", "hardware", "started", "seconds",
     "images_per_second", "iterations", "peak_memory_mib", "log",
@@ -166,8 +165,7 @@ def _measurements(plan: Plan, frame: pd.DataFrame) -> Iterator[Measurement]:
         row = plan.tables[line["table"]].rows[line["row"]]
         path = None
         if line["status"] in ("ok", "undefined"):
-            folder = plan.run_folder(line["run_id"], line["seed"])
-            path = folder / f"metrics.{line['decode']}.json"
+            path = plan.run_folder(line["run_id"], line["seed"]).metrics(line["decode"])
         yield Measurement(
             **{**line, "label": row_label(row)},
             metrics_file=path and str(path),
@@ -176,25 +174,22 @@ def _measurements(plan: Plan, frame: pd.DataFrame) -> Iterator[Measurement]:
 
 
 def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
-    folder = plan.run_folder(run_id, seed)
-    run = plan.trainings[run_id]
-    index = plan.index_folder(plan.dataset_of(run_id))
-    status = run_status(folder)
-    log = folder / "log.txt"
+    run = plan.run(run_id, seed)
+    folder, status = run.folder, run_status(run.folder)
     planned = {
         "run_id": run_id,
         "seed": seed,
         "status": status,
-        "error": (read_record(folder / "work" / "failed.json") or {}).get("error"),
-        "tables": run.tables,
+        "error": (read_record(folder.work.failed) or {}).get("error"),
+        "tables": plan.trainings[run_id].tables,
         "folder": str(folder),
         "resolved": run.resolved,
-        "data_manifest": str(index / "manifest.json"),
-        "log": str(log) if log.exists() else None,
+        "data_manifest": str(run.index.manifest),
+        "log": str(folder.log) if folder.log.exists() else None,
     }
     if status != "trained":
         return TracedRun(**planned)
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = require_record(folder.record)
     recorded = {
         name: record.get(name)
         for name in (*RECORDED, "processes", "initial_weights_sha256", "imported")
@@ -206,7 +201,7 @@ def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
     facts = {**recorded, **planned}
     return TracedRun(
         **facts,
-        benchmark=_benchmark(folder / "train.benchmark.tsv"),
+        benchmark=_benchmark(folder.benchmark),
         differs=other_versions(plan, run_id, record, code),
         missing=tuple(name for name in RECORDED if facts.get(name) is None),
     )

@@ -210,9 +210,8 @@ def _compare_table(plan: Plan, table: TableSpec, path: Path, problems: list[str]
     with path.open(encoding="utf-8", newline="") as file:
         for line, row in zip(csv.DictReader(file), table.rows, strict=True):
             for metric in () if row.cited else table.metrics:
-                run_id = plan.run_of(row).run_id
-                folders = [plan.run_folder(run_id, seed) for seed in plan.seeds_of(run_id)]
-                files = [folder / f"metrics.{row.decode}.json" for folder in folders]
+                runs = plan.seeded(plan.run_of(row).run_id)
+                files = [run.folder.metrics(row.decode) for run in runs]
                 values = [value for file in files if (value := _value(file, metric)) is not None]
                 measured = statistics.mean(values) if values else None
                 if _same(line[metric], measured):

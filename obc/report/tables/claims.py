@@ -17,7 +17,7 @@ import pandas as pd
 from obc.analysis.seed_spread import ENOUGH_SEEDS
 from obc.analysis.verdicts import JudgedClaim, JudgedTopic, Spread, count_test_images, judge
 from obc.config.claims import Verdict
-from obc.config.comparable import NOT_COMPARABLE, is_comparable
+from obc.config.comparable import NOT_COMPARABLE, deviation_notes, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import row_label
 from obc.io.files import write_json, write_text
@@ -134,7 +134,7 @@ def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
         "rows": {key: row_label(row) for key, row in table.keyed_rows.items() if key in used},
-        "notes": [*plan.deviations(table), *weights_notes(plan, table)],
+        "notes": [*deviation_notes(plan, table), *weights_notes(plan, table)],
         "claims": [_claim(claim) for claim in judged.claims],
     }
 

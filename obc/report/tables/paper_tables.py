@@ -19,6 +19,7 @@ from textwrap import wrap
 import pandas as pd
 
 from obc.analysis.collect import collect, require_complete, summarise
+from obc.config.comparable import deviation_notes
 from obc.config.plan import Plan
 from obc.config.table import Row, TableSpec
 from obc.io.files import write_text
@@ -316,7 +317,7 @@ def _markdown_cell(cell: Cell, published: bool) -> str:
 
 def table_notes(plan: Plan, table: TableSpec) -> list[str]:
     """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
-    said = (*plan.notes, *plan.deviations(table))
+    said = (*plan.notes, *deviation_notes(plan, table))
     notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):
         notes.insert(0, "*: re-implemented with MMDetection, by the paper's authors and by us.")
