@@ -10,7 +10,7 @@ NOT_COMPARABLE = "Not comparable with the paper's numbers."
 
 
 def is_comparable(plan: Plan, table: TableSpec) -> bool:
-    """Whether the numbers may be set against the paper's: scale `paper` on the published data."""
+    """Whether the numbers may be set against the paper's: its setting, on published data."""
     data = plan.scale.data[table.dataset]
     published = not isinstance(data, ShapesData) and data.expected_train_images is not None
-    return plan.scale.name == "paper" and published and not plan.config.change
+    return plan.scale.papers_setting and published and not plan.config.change

@@ -157,9 +157,9 @@ class Plan(Strict):
     def deviations(self, table: TableSpec) -> tuple[str, ...]:
         """How a table's trainings leave the paper's setting, as its notes have it.
 
-        Only at scale `paper`: the other scales are nothing like it and say so everywhere.
+        Only at a scale with `papers_setting`: the others are nothing like it and say so everywhere.
         """
-        if self.scale.name != "paper":
+        if not self.scale.papers_setting:
             return ()
         backbones = {row.run.backbone: None for row in table.rows if row.run is not None}
         found = deviations(
@@ -176,6 +176,11 @@ class Plan(Strict):
             for index, row in enumerate(self.tables[topic.table].rows)
             if any(row.key in claim.row_keys for claim in topic.claims)
         }
+
+    @property
+    def detail_table(self) -> TableSpec | None:
+        """The table whose rows are shown in detail; None where the plan lacks it."""
+        return self.tables.get(self.config.detail_table)
 
     @property
     def example_rows(self) -> dict[int, Row]:

@@ -99,7 +99,7 @@ def evaluated(plan: Plan) -> pd.DataFrame:
     if len(found) < 2:
         raise ResultsMissing(
             f"{plan.results}: {len(found)} evaluations there, two are needed; first run "
-            f"`make reproduce SCALE={plan.scale.name} TARGETS=table1`"
+            f"`make reproduce SCALE={plan.scale.name} TARGETS={plan.config.detail_table}`"
         )
     frame = pd.DataFrame(found, columns=["run_id", "seed", "decode", "tables", "AP"])
     return frame.sort_values("seed", kind="stable", ignore_index=True)

@@ -77,9 +77,9 @@ def sentence(note: str) -> str:
 
 def badge(plan: Plan, table: TableSpec) -> str:
     """The least that must stand on a picture: the scale and whether it can be compared."""
-    if plan.scale.name == "paper":
-        return "Paper scale" if is_comparable(plan, table) else f"Paper scale. {NOT_COMPARABLE}"
-    return f"{plan.scale.name.upper()} scale. {NOT_COMPARABLE}"
+    if is_comparable(plan, table):
+        return _scale_name(plan)
+    return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
 
 
 def describe_data(data: Data) -> str:
@@ -115,9 +115,15 @@ def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
 
 
 def _scale(plan: Plan) -> str:
-    if plan.scale.name == "paper":
-        return "Paper scale."
-    return f"{plan.scale.name.upper()} scale: {plan.scale.description.rstrip('.')}."
+    if plan.scale.papers_setting:
+        return f"{_scale_name(plan)}."
+    return f"{_scale_name(plan)}: {plan.scale.description.rstrip('.')}."
+
+
+def _scale_name(plan: Plan) -> str:
+    """`Paper scale`; capitals throughout where a scale is not the paper's setting."""
+    name = plan.scale.name
+    return f"{name.capitalize() if plan.scale.papers_setting else name.upper()} scale"
 
 
 def _seeds(plan: Plan, table: TableSpec) -> str:
