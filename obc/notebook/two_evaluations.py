@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from obc.config.plan import Plan
+from obc.config.run import slug
 from obc.config.table import METRICS
 from obc.evaluation.detections_file import load_detections
 from obc.evaluation.metrics import counts_difficult
@@ -113,7 +114,8 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
     """
     content = _read(plan, run_id, seed, decode)
     _, detections = _files(plan, run_id, seed, decode)
-    method = "-".join(run_id.split("-")[1:-1])
+    spec = plan.trainings[run_id].resolved.spec
+    method = slug(spec).removeprefix(f"{spec.dataset}-")
     return Evaluation(
         name=f"{method}, {decode}, seed {seed}",
         dataset=plan.dataset_of(run_id),

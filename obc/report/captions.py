@@ -26,9 +26,19 @@ def title(table: TableSpec) -> str:
 
     A table that is not the paper's says so in place of a section.
     """
-    number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
+    return f"{number(table)}. {heading(table)}"
+
+
+def number(table: TableSpec) -> str:
+    """What the paper calls a table, e.g. `Table 1`."""
+    words = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def heading(table: TableSpec) -> str:
+    """A title without its number, e.g. `The effect of each component (section 4.1).`"""
     where = "not in the paper" if table.beyond else f"section {table.section}"
-    return f"{number[:1].upper()}{number[1:]}. {table.title} ({where})."
+    return f"{table.title} ({where})."
 
 
 def signed(number: float) -> str:
