@@ -191,7 +191,7 @@ def training_config(options: argparse.Namespace, variant: dict[str, str]) -> tup
     from obc.training.mmdet_config import build_config
 
     plan = plan_of(options)
-    rows = {row.key: row for row in plan.tables["table1"].rows}
+    rows = {row.key: row for row in plan.detail_table.rows}
     row = rows[variant["model"] if variant["model"] != "stock" else "regression"]
     resolved = plan.run_of(row).resolved
     sizes = {"image_scale": {"voc": tuple(options.image_scale)}} if options.image_scale else {}

@@ -34,7 +34,7 @@ from obc.config.claims import Claims, Close, Higher, NotHigher, Peak, Topic
 from obc.config.run import Cascade, RunSpec
 from obc.config.scale import Network, OwnData, Runtime, Scale, Schedule, Sizes
 from obc.config.table import FigureSpec, Plot, Row, TableSpec
-from obc.config.user_choices import Examples, SuiteConfig
+from obc.config.user_choices import DetailRows, Examples, SuiteConfig
 from obc.datasets.published.catalogue import Published, RemoteFile
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.io.files import write_text
@@ -51,6 +51,7 @@ FILES: dict[str, tuple[Section, ...]] = {
     "config.yaml, and `--config key=value`": (
         ("", SuiteConfig, "", set()),
         ("examples", Examples, "", set()),
+        ("detail_rows", DetailRows, "", set()),
     ),
     "scales/*.yaml": (
         ("", Scale, "", {"name"}),

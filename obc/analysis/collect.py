@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
@@ -20,12 +20,13 @@ from obc.config.table import Row, TableSpec
 from obc.io.errors import SuiteError
 from obc.io.files import require_record
 from obc.io.typed_yaml import ConfigError
-from obc.runs.status import run_status, shown_tables
+from obc.runs.status import RunStatus, run_status, shown_tables
 
 COLUMNS = (
     "table", "row", "label", "run_id", "decode", "seed", "metric", "value", "paper", "status",
 )  # fmt: skip
-DONE = ("ok", "cited", "undefined")
+Status = Literal["ok", "cited", "undefined", "not evaluated"] | RunStatus
+DONE: tuple[Status, ...] = ("ok", "cited", "undefined")
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -104,18 +105,19 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Index `(table, row, metric)`; columns `mean`, `sd` (n - 1; NaN for one seed), `measured`
-        and `planned` (numbers of seeds), `status` (the distinct ones, e.g. `ok` or `ok, failed`)
-        and `paper`.
+        and `planned` (numbers of seeds), `statuses` (the distinct ones, a tuple of Status),
+        `status` (the same as a text, e.g. `ok` or `ok, failed`) and `paper`.
     """
     cells = frame.groupby(["table", "row", "metric"], sort=False)
-    return cells.agg(
+    summary = cells.agg(
         mean=("value", "mean"),
         sd=("value", "std"),
         measured=("value", "count"),
         planned=("seed", "count"),
-        status=("status", lambda states: ", ".join(dict.fromkeys(states))),
+        statuses=("status", lambda states: tuple(dict.fromkeys(states))),
         paper=("paper", "first"),
     )
+    return summary.assign(status=summary["statuses"].map(", ".join))
 
 
 def read_metrics(path: Path, asked: dict[str, Any]) -> MetricsFile:
@@ -174,7 +176,7 @@ def _row_lines(plan: Plan, table: TableSpec, index: int, row: Row) -> Iterator[d
 
 def _values(
     plan: Plan, table: TableSpec, evaluation: RowEvaluation
-) -> tuple[dict[str, float | None], str]:
+) -> tuple[dict[str, float | None], Status]:
     """The values of one evaluation, and the status of every metric that has none."""
     folder, path = evaluation.run.folder, evaluation.metrics
     status = run_status(folder)

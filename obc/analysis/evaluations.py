@@ -164,10 +164,10 @@ def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
         (table.name, table.metrics[0]), level=("table", "metric")
     )
     names: dict[str, list[str]] = {}
-    for index, status in cells["status"].items():
-        reasons = [word for word in status.split(", ") if word not in DONE]
+    for index, statuses in cells["statuses"].items():
+        reasons = [status for status in statuses if status not in DONE]
         if reasons:
-            some = "some seeds " if "ok" in status.split(", ") else ""
+            some = "some seeds " if "ok" in statuses else ""
             names.setdefault(some + ", ".join(reasons), []).append(row_label(table.rows[index]))
     return "; ".join(f"{reason}: {', '.join(rows)}" for reason, rows in names.items())
 

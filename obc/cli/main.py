@@ -201,8 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         step = commands.add_parser(name, help=text)
         _add_plan(step)
-        step.add_argument("table", nargs="?", default="table1", metavar="TABLE",
-                          help="whose rows; default: table1")  # fmt: skip
+        step.add_argument("table", nargs="?", metavar="TABLE",
+                          help="whose rows; default: the plan's detail_table")  # fmt: skip
         step.set_defaults(run=run)
     figure4 = commands.add_parser("figure4", help="draw how bins are made (svg, png, csv)")
     figure4.add_argument("folder", type=Path, metavar="FOLDER", help="where figure4.svg is to lie")
@@ -212,14 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     figure6.set_defaults(run=steps.do_figure6)
     training = commands.add_parser("training-curves", help="draw losses against iterations")
     _add_plan(training)
-    training.add_argument("table", nargs="?", default="table1", help="whose runs; default: table1")
+    training.add_argument("table", nargs="?", help="whose runs; default: the plan's detail_table")
     training.set_defaults(run=steps.do_training_curves)
     inside = commands.add_parser(
         "inside", help="draw what trained heads think: bin probabilities, stages, calibration"
     )
     _add_plan(inside)
     inside.add_argument("--run", dest="run_id", metavar="RUN",
-                        help="a run id or its beginning; default: those of Table 1")  # fmt: skip
+                        help="a run id or its beginning; default: detail_rows")  # fmt: skip
     inside.add_argument("--seed", type=int, help="default: the run's first")
     inside.add_argument("--image", type=int, metavar="ID",
                         help="of the validation set; default: many, by rule")  # fmt: skip

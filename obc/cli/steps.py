@@ -314,7 +314,7 @@ def do_curves(options: argparse.Namespace) -> None:
     from obc.report.figures.curves import draw
 
     plan = Plan.load(options.plan)
-    draw(plan, options.table, plan.results / "figures")
+    draw(plan, options.table or plan.config.detail_table, plan.results / "figures")
 
 
 def do_diagnosis(options: argparse.Namespace) -> None:
@@ -322,7 +322,7 @@ def do_diagnosis(options: argparse.Namespace) -> None:
     from obc.report.figures.diagnosis import write
 
     plan = Plan.load(options.plan)
-    write(plan, options.table, plan.results)
+    write(plan, options.table or plan.config.detail_table, plan.results)
 
 
 def do_figure4(options: argparse.Namespace) -> None:
@@ -345,7 +345,7 @@ def do_training_curves(options: argparse.Namespace) -> None:
     from obc.report.figures.training_curves import draw
 
     plan = Plan.load(options.plan)
-    (name,) = _known_tables(plan, [options.table])
+    (name,) = _known_tables(plan, [options.table or plan.config.detail_table])
     draw(plan, plan.tables[name], plan.results / "figures")
 
 

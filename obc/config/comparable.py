@@ -11,18 +11,18 @@ NOT_COMPARABLE = "Not comparable with the paper's numbers."
 
 
 def is_comparable(plan: Plan, table: TableSpec) -> bool:
-    """Whether the numbers may be set against the paper's: scale `paper` on the published data."""
+    """Whether the numbers may be set against the paper's: its setting, on published data."""
     data = plan.scale.data[table.dataset]
     published = not isinstance(data, ShapesData) and data.expected_train_images is not None
-    return plan.scale.name == "paper" and published and not plan.config.change
+    return plan.scale.papers_setting and published and not plan.config.change
 
 
 def deviation_notes(plan: Plan, table: TableSpec) -> tuple[str, ...]:
     """How a table's trainings leave the paper's setting, a clause for each deviation.
 
-    Only at scale `paper`: the other scales are nothing like it and say so everywhere.
+    Only at a scale with `papers_setting`: other scales are nothing like it and say so everywhere.
     """
-    if plan.scale.name != "paper":
+    if not plan.scale.papers_setting:
         return ()
     backbones = {row.run.backbone: None for row in table.rows if row.run is not None}
     found = deviations(

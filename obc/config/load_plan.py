@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from obc.config.box_losses import OffsetBin
 from obc.config.claims import read_claims
 from obc.config.downloads import needed
 from obc.config.plan import Plan, PlannedRun
@@ -34,6 +35,7 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
     tables = _tables(config_folder / "experiments")
     _check_seeds_name_tables(config, chosen.scale, tables)
     _check_examples_name_rows(config, tables)
+    _check_detail_names_rows(config, tables)
     _check_batches_split(config, chosen.scale)
     claims_path = config_folder / "claims.yaml"
     claims = read_claims(claims_path, tables) if claims_path.exists() else None
@@ -97,17 +99,44 @@ def _check_examples_name_rows(
     if "examples" not in config.model_fields_set:
         return
     examples = config.examples
-    if examples.table not in tables:
-        raise ConfigError(
-            f"examples: {examples.table!r} is no table in config/experiments; "
-            f"allowed: {', '.join(tables)}"
-        )
+    _require_table("examples", examples.table, tables)
     rows = {key for key, row in tables[examples.table].keyed_rows.items() if not row.cited}
     unknown = sorted({examples.baseline, examples.method} - rows)
     if unknown:
         raise ConfigError(
             f"examples: {', '.join(unknown)} is the key of no row of {examples.table} that is "
             f"trained; allowed: {', '.join(sorted(rows)) or 'none, since no row has a key'}"
+        )
+
+
+def _check_detail_names_rows(
+    config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
+) -> None:
+    """A table and rows that were asked for; a plan without the defaults' lacks these figures."""
+    if config.model_fields_set & {"detail_table", "detail_rows"}:
+        _require_table("detail_table", config.detail_table, tables)
+    if "detail_rows" not in config.model_fields_set:
+        return
+    rows = tables[config.detail_table].keyed_rows
+    for name, key in config.detail_rows.model_dump().items():
+        allowed = [
+            row_key
+            for row_key, row in rows.items()
+            if row.run is not None
+            and isinstance(row.run.box, OffsetBin)
+            and (row.run.box.num_stages == 1) == (name == "one_stage")
+        ]
+        if key not in allowed:
+            raise ConfigError(
+                f"detail_rows: {name}: {key!r} is the key of no row of bins with such stages in "
+                f"{config.detail_table}; allowed: {', '.join(allowed) or 'none'}"
+            )
+
+
+def _require_table(place: str, name: str, tables: dict[str, FigureSpec | TableSpec]) -> None:
+    if name not in tables:
+        raise ConfigError(
+            f"{place}: {name!r} is no table in config/experiments; allowed: {', '.join(tables)}"
         )
 
 

@@ -253,6 +253,11 @@ class Plan(Strict):
         }
 
     @property
+    def detail_table(self) -> TableSpec | None:
+        """The table whose rows are shown in detail; None where the plan lacks it."""
+        return self.tables.get(self.config.detail_table)
+
+    @property
     def example_rows(self) -> dict[int, Row]:
         """The two rows that Figure 6 compares, the baseline first, by their index in its table.
 

@@ -199,6 +199,18 @@ def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> Re
     return resolve(classifier, initial, identity)
 
 
+def method_of(run_id: str) -> str:
+    """The part of a run id that names the box loss, e.g. `obc-a3-n20-k2`; for ids without a plan.
+
+    Raises:
+        ValueError: not of the form `<data>-<detector>-<backbone>-<method>-<hash>`.
+    """
+    parts = run_id.split("-")
+    if len(parts) < 5:
+        raise ValueError(f"run id {run_id!r}, allowed: data-detector-backbone-method-hash")
+    return "-".join(parts[3:-1])
+
+
 def slug(spec: RunSpec) -> str:
     """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
     return (

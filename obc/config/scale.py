@@ -177,6 +177,11 @@ class Scale(Strict):
 
     name: str
     description: str = Field(description="a sentence; stands in captions")
+    papers_setting: bool = Field(
+        False,
+        description="the scale is the paper's own setting: its numbers on published data are "
+        "comparable with the paper's, notes say how trainings deviate, and scale_lr is allowed",
+    )
     protocol: Protocol = Field(description="see docs/protocols.md")
     data: dict[DatasetName, Data] = Field(description="what is trained and evaluated on")
     networks: dict[BackboneName, Network] = Field(

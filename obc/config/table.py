@@ -72,6 +72,9 @@ class Plot(Strict):
 
     x: str = Field(description="dotted key of the spec on the horizontal axis")
     x_label: str = Field(description="at the horizontal axis")
+    x_symbol: str | None = Field(
+        None, description="its short name where points are listed; null: x_label"
+    )
     series: str = Field(description="dotted key of the spec that separates the lines")
     series_label: str = Field(description="what the lines are, in the legend")
     colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(

@@ -35,6 +35,13 @@ class Examples(Strict):
     min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
 
 
+class DetailRows(Strict):
+    """The rows of `detail_table` whose heads are looked into, by their keys."""
+
+    one_stage: str = Field("bins", description="key of a row with one stage of bins")
+    two_stages: str = Field("full", description="key of a row with two stages of bins")
+
+
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: what a user chooses for one call."""
 
@@ -58,7 +65,8 @@ class SuiteConfig(Strict):
         "results/<scale>-<protocol>; null: the scale's",
     )
     scale_lr: bool = Field(
-        False, description="at scale paper: multiply lr by batch_size over the paper's 4"
+        False,
+        description="at a scale with papers_setting: multiply lr by batch_size over the paper's 4",
     )
     change: dict[str, Any] = Field(
         {}, description="dotted key of the scale: another value, for an experiment; needs a label"
@@ -70,6 +78,14 @@ class SuiteConfig(Strict):
         "CPU; never part of a run id; null: the scale's runtime.gpus",
     )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
+    detail_table: str = Field(
+        "table1",
+        description="table whose rows are drawn as training, precision-recall and AP curves and "
+        "diagnosed",
+    )
+    detail_rows: DetailRows = Field(
+        DetailRows(), description="rows of detail_table whose heads are looked into, see below"
+    )
     difficult: Difficult | None = Field(
         None,
         description="objects that VOC marks difficult are ground truth like others (gt), not "
@@ -220,10 +236,11 @@ def _read_scale(config: SuiteConfig, scales: Path) -> Scale:
 
 
 def _with_scaled_lr(scale: Scale) -> Scale:
-    if scale.name != "paper":
+    if not scale.papers_setting:
         raise ConfigError(
-            f"scale_lr: scale {scale.name} has a learning rate of its own; allowed at scale paper, "
-            "elsewhere give one, e.g. label=mine 'change={\"schedule.lr\":0.08}'"
+            f"scale_lr: scale {scale.name} has a learning rate of its own; allowed at a scale with "
+            "papers_setting: true, as paper; elsewhere give one, e.g. label=mine "
+            "'change={\"schedule.lr\":0.08}'"
         )
     schedule = scale.schedule.model_copy(update={"lr": scaled_lr(scale.schedule)})
     return scale.model_copy(update={"schedule": schedule})

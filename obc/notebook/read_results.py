@@ -7,19 +7,19 @@ is measured or computed anew.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from obc.config.plan import Plan
+from obc.config.run import method_of
 from obc.io.errors import SuiteError
 from obc.report.captions import signed
 
-# How a table's CSV calls what is no metric and no label.
-_ABOUT_A_ROW = ("run_id", "decode", "status", "seeds", "scale")
-_WORDS = {"undefined": "no such objects", "cited": ""}
+# How a table's CSV calls what is no metric and no label, and what it has of each metric.
+_ABOUT_A_ROW = ("row", "run_id", "decode", "status", "seeds", "scale")
+_OF_A_METRIC = ("", "_sd", "_paper", "_diff", "_missing")
 
 
 class ResultsMissing(SuiteError):
@@ -86,7 +86,7 @@ def find_results(scale: str, root: Path = Path("results")) -> Path:
         return folder
     known = sorted(path.name for path in root.glob("*") if _tables_of(path))
     there = f" Results there are of: {', '.join(known)}." if known else ""
-    name = scale.split("-")[0]
+    name = _scale_of(folder)
     raise ResultsMissing(
         f"{folder}: no tables there yet.{there}\n"
         f"First run `make reproduce SCALE={name}`; for what there is so far,\n"
@@ -105,9 +105,14 @@ def read_plan(results: Path) -> Plan:
     if not path.exists():
         raise ResultsMissing(
             f"{path}: not there, so neither are the runs behind its tables; this needs results "
-            f"made here: first run `make reproduce SCALE={results.name.split('-')[0]}`"
+            f"made here: first run `make reproduce SCALE={_scale_of(results)}`"
         )
     return Plan.load(path)
+
+
+def _scale_of(results: Path) -> str:
+    """The scale in the name of a results folder, `<scale>` or `<scale>-<label>`."""
+    return results.name.partition("-")[0]
 
 
 def table_paths(results: Path) -> dict[str, Path]:
@@ -125,24 +130,30 @@ def _tables_of(results: Path) -> dict[str, Path]:
 
 def _is_beside_the_paper(path: Path) -> bool:
     """Whether a CSV is a table of ours and the paper's numbers; others lie in the folder too."""
-    with path.open(encoding="utf-8") as file:
-        columns = file.readline().strip().split(",")
-    return path.with_suffix(".md").exists() and any(name.endswith("_diff") for name in columns)
+    return path.with_suffix(".md").exists() and bool(_metrics(pd.read_csv(path, nrows=0)))
+
+
+def _metrics(lines: pd.DataFrame) -> list[str]:
+    return [name.removesuffix("_diff") for name in lines if name.endswith("_diff")]
 
 
 def read_table(path: Path) -> ReadTable:
     """Read a table from its CSV, and its caption from the Markdown file beside it."""
     lines = pd.read_csv(path, na_values="n/a", keep_default_na=False)
-    metrics = [name.removesuffix("_diff") for name in lines if name.endswith("_diff")]
-    named = ("row", *_ABOUT_A_ROW)
-    numbers = {
-        f"{metric}{suffix}" for metric in metrics for suffix in ("", "_sd", "_paper", "_diff")
-    }
-    labels = lines[[name for name in lines if name not in numbers and name not in named]]
+    metrics = _metrics(lines)
+    numbers = {f"{metric}{suffix}" for metric in metrics for suffix in _OF_A_METRIC}
+    labels = lines[[name for name in lines if name not in numbers and name not in _ABOUT_A_ROW]]
+    # Tables that an earlier version wrote say only of a row why a number is not there.
+    of_row = lines["status"].replace({"ok": "", "cited": ""})
     texts = {
         metric: [
-            _text(*cell, metric)
-            for cell in zip(lines[metric], lines[f"{metric}_sd"], lines["status"], strict=True)
+            _text(*cell)
+            for cell in zip(
+                lines[metric],
+                lines[f"{metric}_sd"],
+                lines.get(f"{metric}_missing", of_row),
+                strict=True,
+            )
         ]
         for metric in metrics
     }
@@ -160,15 +171,12 @@ def _of(lines: pd.DataFrame, metrics: list[str], suffix: str) -> pd.DataFrame:
     return lines[[f"{metric}{suffix}" for metric in metrics]].set_axis(metrics, axis="columns")
 
 
-def _text(value: float, spread: float, status: str, metric: str) -> str:
-    """A number as it is printed, or the words of `status` that concern its metric."""
-    parts = re.findall(r"([a-z][a-z ]*[a-z])(?: \(([^)]*)\))?", status)
-    concern = [word for word, of in parts if word != "ok" and (not of or metric in of.split())]
-    reasons = ", ".join(_WORDS.get(word, word) for word in concern)
+def _text(value: float, spread: float, missing: str) -> str:
+    """A number as it is printed, or why it is not there or not of all seeds."""
     if pd.isna(value):
-        return reasons
+        return missing
     text = f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
-    return f"{text} [some seeds {reasons}]" if reasons else text
+    return f"{text} [some seeds {missing}]" if missing else text
 
 
 def read_long(results: Path) -> pd.DataFrame:
@@ -198,9 +206,9 @@ def ap_against_iou(long: pd.DataFrame, table: str) -> pd.DataFrame:
     """
     threshold = long["metric"].str.fullmatch(r"AP\d\d")
     lines = long[(long["table"] == table) & threshold & (long["status"] == "ok")]
-    method = lines["run_id"].str.replace(r"^\w+-\w+-\w+-|-[0-9a-f]{8}$", "", regex=True)
     lines = lines.assign(
-        method=method + ", " + lines["decode"], iou=lines["metric"].str[2:].astype(int) / 100
+        method=lines["run_id"].map(method_of) + ", " + lines["decode"],
+        iou=lines["metric"].str[2:].astype(int) / 100,
     )
     cells = lines.groupby(["row", "method", "iou"], as_index=False)
     return cells.agg(ours=("value", "mean"), sd=("value", "std"), paper=("paper", "first"))

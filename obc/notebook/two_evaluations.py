@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from obc.config.plan import Plan
+from obc.config.run import slug
 from obc.config.table import METRICS
 from obc.datasets.index_folder import read_annotations
 from obc.evaluation.detections_file import load_detections
@@ -96,7 +97,7 @@ def evaluated(plan: Plan) -> pd.DataFrame:
     if len(found) < 2:
         raise ResultsMissing(
             f"{plan.results}: {len(found)} evaluations there, two are needed; first run "
-            f"`make reproduce SCALE={plan.scale.name} TARGETS=table1`"
+            f"`make reproduce SCALE={plan.scale.name} TARGETS={plan.config.detail_table}`"
         )
     frame = pd.DataFrame(found, columns=["run_id", "seed", "decode", "tables", "AP"])
     return frame.sort_values("seed", kind="stable", ignore_index=True)
@@ -109,7 +110,8 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
         DetectionsFileError: its detections file is damaged.
     """
     content = _read(plan, run_id, seed, decode)
-    method = "-".join(run_id.split("-")[1:-1])
+    spec = plan.trainings[run_id].resolved.spec
+    method = slug(spec).removeprefix(f"{spec.dataset}-")
     return Evaluation(
         name=f"{method}, {decode}, seed {seed}",
         dataset=plan.dataset_of(run_id),

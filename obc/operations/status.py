@@ -28,6 +28,15 @@ from obc.runs.records import evaluation_failure
 from obc.runs.status import run_status, shown_tables
 
 State = Literal["waiting", "running", "interrupted", "failed", "trained", "done"]
+Reason = Literal[
+    "starting",
+    "silent",
+    "signal",
+    "killed",
+    "training failed",
+    "evaluation failed",
+    "not evaluated",
+]
 
 
 # Progress is written every few seconds; a GPU that hangs or a full disk shows as silence.
@@ -59,7 +68,8 @@ class RunState:
     Attributes:
         resumed: how often it went on from a checkpoint.
         progress: how far the newest session is; None before its first note.
-        note: what else to know, e.g. the error.
+        reason: why it is in that state, where the state alone does not tell; see `note`.
+        note: what else to know in words, e.g. the error.
         seconds_left: of this training; None where nothing tells.
     """
 
@@ -68,6 +78,7 @@ class RunState:
     state: State
     resumed: int = 0
     progress: Progress | None = None
+    reason: Reason | None = None
     note: str = ""
     seconds_left: float | None = None
 
@@ -121,45 +132,56 @@ def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
     sessions = read_sessions(folder)
     resumed = sum((session.get("resumed_from") or 0) > 0 for session in sessions)
     progress = read_progress(folder)
-    state, note = _state(plan, run_id, folder, bool(sessions))
+    state, reason, note = _state(plan, run_id, folder, bool(sessions))
     if state == "running":
-        note = _silence(progress, now)
+        reason, note = _silence(progress, now)
     if state in ("trained", "done", "waiting"):
         progress = None
-    return RunState(run_id, seed, state, resumed, progress, note)
+    return RunState(run_id, seed, state, resumed, progress, reason, note)
 
 
-def _state(plan: Plan, run_id: str, folder: RunFolder, started: bool) -> tuple[State, str]:
+def _state(
+    plan: Plan, run_id: str, folder: RunFolder, started: bool
+) -> tuple[State, Reason | None, str]:
+    """State, reason and note of a run."""
     status = run_status(folder)
     if status == "trained":
         return _state_of_trained(plan, run_id, folder)
     if status == "failed":
         failure = read_record(folder.work.failed) or {}
-        return "failed", str(failure.get("error", "its note cannot be read")).splitlines()[0]
+        error = str(failure.get("error", "its note cannot be read")).splitlines()[0]
+        return "failed", "training failed", error
     if status == "running":
-        return "running", ""
-    interruption = read_record(folder.work.interrupted)
-    if interruption is not None:
-        return "interrupted", str(interruption.get("signal", ""))
+        return "running", None, ""
+    interruption = read_record(folder.work.interrupted) or {}
+    if "signal" in interruption:
+        return "interrupted", "signal", str(interruption["signal"])
     # A kill that no process can note: SIGKILL, out of memory, power loss.
-    return ("interrupted", "killed without a note") if started else ("waiting", "")
+    if started or status == "interrupted":
+        return "interrupted", "killed", "killed without a note"
+    return "waiting", None, ""
 
 
-def _state_of_trained(plan: Plan, run_id: str, folder: RunFolder) -> tuple[State, str]:
+def _state_of_trained(
+    plan: Plan, run_id: str, folder: RunFolder
+) -> tuple[State, Reason | None, str]:
     missing = not_evaluated(plan, run_id, folder)
     failures = [evaluation_failure(folder, decode) for decode in missing]
     if not missing:
-        return "done", ""
+        return "done", None, ""
     if None in failures:
-        return "trained", f"not evaluated: {', '.join(missing)}"
-    return "failed", f"evaluation ({missing[0]}): {str(failures[0].get('error')).splitlines()[0]}"
+        return "trained", "not evaluated", f"not evaluated: {', '.join(missing)}"
+    error = str(failures[0].get("error")).splitlines()[0]
+    return "failed", "evaluation failed", f"evaluation ({missing[0]}): {error}"
 
 
-def _silence(progress: Progress | None, now: datetime) -> str:
+def _silence(progress: Progress | None, now: datetime) -> tuple[Reason | None, str]:
     if progress is None:
-        return "starting"
+        return "starting", "starting"
     minutes = (now - progress.updated).total_seconds() / 60
-    return f"silent for {minutes:.0f} min" if minutes > SILENT_MINUTES else ""
+    if minutes > SILENT_MINUTES:
+        return "silent", f"silent for {minutes:.0f} min"
+    return None, ""
 
 
 def _rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:

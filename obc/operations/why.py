@@ -90,11 +90,11 @@ def _why_not_finished(plan: Plan, run_id: str, folder: RunFolder, state: RunStat
         at = failure.get("time")
         return state.note + (f" ({at})" if at else "")
     if state.state == "interrupted":
+        if state.reason == "killed":
+            return f"{state.note}: SIGKILL, out of memory or power loss"
         note = read_record(folder.work.interrupted) or {}
-        if "signal" not in note:
-            return "killed without a note: SIGKILL, out of memory or power loss"
         return (
-            f"stopped by {note['signal']} after iteration {note.get('iteration', '?')} "
+            f"stopped by {note.get('signal')} after iteration {note.get('iteration', '?')} "
             f"({note.get('time', 'no time noted')})"
         )
     if state.state == "running":
@@ -151,7 +151,7 @@ def _waits_for(plan: Plan, run_id: str) -> str:
 def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dict[str, str]:
     """Where the newest session, or the evaluation that failed, ran, and how its process ended."""
     session: dict[str, Any] = next(reversed(read_sessions(folder)), {})
-    if state.state == "failed" and run_status(folder) == "trained":
+    if state.reason == "evaluation failed":
         decode = not_evaluated(plan, run_id, folder)[0]
         session = evaluation_failure(folder, decode) or {}
     if state.progress is not None:
@@ -159,14 +159,9 @@ def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dic
             **session,
             **state.progress.model_dump(include={"host", "job"}, exclude_none=True),
         }
-    failure = read_record(folder.work.failed) or {}
-    exits = {
-        "failed": f"1 ({failure.get('exit', 'error')})",
-        "interrupted": "unknown" if "without a note" in state.note else _signal_status(state.note),
-    }
     job = session.get("job")
     sessions = f", resumed {state.resumed} times" if state.resumed else ""
-    facts = {"exit status": exits.get(state.state, "")}
+    facts = {"exit status": _exit_status(folder, state)}
     if job:
         facts["SLURM job"] = f"{job} (`sacct -j {job}` or `scontrol show job {job}` says how it is)"
     if session.get("started"):
@@ -179,8 +174,16 @@ def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dic
     return facts
 
 
-def _signal_status(signal: str) -> str:
-    """The exit status of a training that saved and ended when a signal came."""
+def _exit_status(folder: RunFolder, state: RunState) -> str:
+    """How the newest process ended; empty where none has."""
+    if state.state == "failed":
+        failure = read_record(folder.work.failed) or {}
+        return f"1 ({failure.get('exit', 'error')})"
+    if state.reason == "killed":
+        return "unknown"
+    if state.reason != "signal":
+        return ""
+    signal = str((read_record(folder.work.interrupted) or {}).get("signal"))
     return {"SIGTERM": "143 (SIGTERM, saved)", "SIGINT": "130 (SIGINT, saved)"}.get(signal, signal)
 
 

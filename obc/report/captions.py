@@ -26,9 +26,19 @@ def title(table: TableSpec) -> str:
 
     A table that is not the paper's says so in place of a section.
     """
-    number = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
+    return f"{number(table)}. {heading(table)}"
+
+
+def number(table: TableSpec) -> str:
+    """What the paper calls a table, e.g. `Table 1`."""
+    words = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def heading(table: TableSpec) -> str:
+    """A title without its number, e.g. `The effect of each component (section 4.1).`"""
     where = "not in the paper" if table.beyond else f"section {table.section}"
-    return f"{number[:1].upper()}{number[1:]}. {table.title} ({where})."
+    return f"{table.title} ({where})."
 
 
 def signed(number: float) -> str:
@@ -77,9 +87,9 @@ def sentence(note: str) -> str:
 
 def badge(plan: Plan, table: TableSpec) -> str:
     """The least that must stand on a picture: the scale and whether it can be compared."""
-    if plan.scale.name == "paper":
-        return "Paper scale" if is_comparable(plan, table) else f"Paper scale. {NOT_COMPARABLE}"
-    return f"{plan.scale.name.upper()} scale. {NOT_COMPARABLE}"
+    if is_comparable(plan, table):
+        return _scale_name(plan)
+    return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
 
 
 def describe_data(data: Data) -> str:
@@ -115,9 +125,15 @@ def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
 
 
 def _scale(plan: Plan) -> str:
-    if plan.scale.name == "paper":
-        return "Paper scale."
-    return f"{plan.scale.name.upper()} scale: {plan.scale.description.rstrip('.')}."
+    if plan.scale.papers_setting:
+        return f"{_scale_name(plan)}."
+    return f"{_scale_name(plan)}: {plan.scale.description.rstrip('.')}."
+
+
+def _scale_name(plan: Plan) -> str:
+    """`Paper scale`; capitals throughout where a scale is not the paper's setting."""
+    name = plan.scale.name
+    return f"{name.capitalize() if plan.scale.papers_setting else name.upper()} scale"
 
 
 def _seeds(plan: Plan, table: TableSpec) -> str:

@@ -25,7 +25,7 @@ from obc.config.comparable import NOT_COMPARABLE, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import METRICS, TableSpec
 from obc.io.files import write_text
-from obc.report.captions import sentence, stamp, title
+from obc.report.captions import number, sentence, stamp, title
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
 from obc.report.tables.claims import HEADER, LEGEND, SYMBOLS, claim_lines
@@ -48,7 +48,6 @@ class LinkedCell:
     """A cell as printed, the page of the run behind it, and the direction of the difference."""
 
     cell: Cell
-    measured: bool
     run_id: str | None
     direction: str  # up, down, same, or empty without a difference
 
@@ -58,6 +57,7 @@ class TableView:
     """A table of the plan as the page shows it."""
 
     name: str
+    number: str
     title: str
     stamp: str
     caption: str | None
@@ -217,13 +217,11 @@ def _table(plan: Plan, table: TableSpec, frame: pd.DataFrame, captions: Path) ->
         label = f"{row.label} (literature)" if row.cited else row.label
         labels = [label, *(row.columns.get(name, "") for name in columns)]
         begins = index > 0 and row.block != table.rows[index - 1].block
-        linked = [
-            LinkedCell(cell, cell.ours[:1].isdigit(), run_id, _direction(cell.difference))
-            for cell in cells
-        ]
+        linked = [LinkedCell(cell, run_id, _direction(cell.difference)) for cell in cells]
         rows.append((labels, begins, linked))
     return TableView(
         name=table.name,
+        number=number(table),
         title=title(table),
         stamp=stamp(plan, table),
         caption=_caption(captions, table.name),
@@ -235,12 +233,12 @@ def _table(plan: Plan, table: TableSpec, frame: pd.DataFrame, captions: Path) ->
     )
 
 
-def _direction(difference: str) -> str:
-    if not difference:
+def _direction(difference: float | None) -> str:
+    if difference is None:
         return ""
-    if not re.search("[1-9]", difference):
+    if not difference:
         return "same"
-    return "up" if difference.startswith("+") else "down"
+    return "up" if difference > 0 else "down"
 
 
 def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[FurtherView]:
@@ -293,9 +291,9 @@ def _claims(path: Path) -> dict[str, Any]:
                 title=topic["title"],
                 source=f"{topic['source']} {topic['stamp']}",
                 lines=[
-                    ([cells[name] for name in CLAIM_COLUMNS], _verdict(cells["Verdict"]))
+                    ([cells[name] for name in CLAIM_COLUMNS], verdict.replace(" ", "-"))
                     for claim in topic["claims"]
-                    for line in claim_lines(claim)
+                    for line, verdict in zip(claim_lines(claim), _verdicts(claim), strict=True)
                     for cells in [dict(zip(HEADER, line, strict=True))]
                 ],
                 rows="; ".join(f"{key} = {label}" for key, label in topic["rows"].items()),
@@ -310,9 +308,10 @@ def _claims(path: Path) -> dict[str, Any]:
     }
 
 
-def _verdict(text: str) -> str:
-    """The verdict that a printed one starts with, as the name of a style."""
-    return next((v.replace(" ", "-") for v, s in SYMBOLS.items() if text.startswith(s)), "")
+def _verdicts(claim: dict[str, Any]) -> list[str]:
+    """The verdict of each line that `claim_lines` prints of a claim."""
+    of_contrasts = [contrast["verdict"] for contrast in claim["contrasts"]]
+    return of_contrasts if len(of_contrasts) == 1 else [claim["verdict"], *of_contrasts]
 
 
 def _figures(plan: Plan, captions: Path) -> list[FigureView]:
@@ -366,7 +365,7 @@ def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measure
     facts = [run_facts(run) for run in seeds]
     names = dict.fromkeys(name for of_seed in facts for name in of_seed)
     lines = {name: [of_seed.get(name, "–") for of_seed in facts] for name in names}
-    use = dict.fromkeys((m.table, f"{title_of(plan, m.table)}: {m.label}") for m in measured)
+    use = dict.fromkeys((m.table, f"{number(plan.tables[m.table])}: {m.label}") for m in measured)
     return RunView(
         run_id=run_id,
         lines=[(run.seed, _listed(run)) for run in seeds],
@@ -408,11 +407,6 @@ def _listed(run: TracedRun) -> list[str]:
     )
     state = f"{run.status}, imported" if run.imported else run.status
     return [state, *(text or UNKNOWN for text in texts)]
-
-
-def title_of(plan: Plan, table: str) -> str:
-    """Only the number of a table, e.g. `Table 1`."""
-    return title(plan.tables[table]).split(".")[0]
 
 
 def _numbers(

@@ -16,6 +16,7 @@ from obc.config.table import FigureSpec, read_table
 from obc.datasets.settings import ShapesData, VocData, data_identity
 from obc.io.typed_yaml import ConfigError
 from obc.report.captions import stamp
+from obc.report.inside.shown_runs import shown_runs
 
 SCALES = ("smoke", "mini", "paper")
 
@@ -325,6 +326,44 @@ def test_a_changed_scale_says_so_and_is_not_comparable_with_the_paper() -> None:
     plan = load_plan({"scale": "paper", "label": "x", "change": {"schedule.epochs": 11}})
     assert plan.notes == ("not scale paper as it comes, but with schedule.epochs = 11",)
     assert NOT_COMPARABLE in stamp(plan, plan.tables["table1"])
+
+
+def test_the_paper_s_setting_is_a_key_of_a_scale_and_not_its_name(config_folder: Path) -> None:
+    scales = config_folder / "scales"
+    shutil.copy(scales / "paper.yaml", scales / "lab.yaml")
+    edit(scales / "paper.yaml", lambda c: c.pop("papers_setting"))
+    lab, paper = (load_plan({"scale": name}, config_folder) for name in ("lab", "paper"))
+    assert stamp(lab, lab.tables["table1"]).startswith("Lab scale. Data:")
+    assert stamp(paper, paper.tables["table1"]).startswith("PAPER scale: ")
+    assert NOT_COMPARABLE in stamp(paper, paper.tables["table1"])
+    assert load_plan({"scale": "lab", "scale_lr": True}, config_folder)
+    with pytest.raises(ConfigError, match="allowed at a scale with papers_setting: true"):
+        load_plan({"scale": "paper", "scale_lr": True}, config_folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"detail_table": "table9"}, "detail_table: 'table9' is no table .* allowed: .*table1"),
+        (
+            {"detail_rows": {"one_stage": "best"}},
+            "one_stage: 'best' is .* allowed: bins_argm",
+        ),
+        ({"detail_rows": {"two_stages": "bins"}}, "two_stages: 'bins' is .*; allowed: .*full"),
+        ({"detail_table": "table5", "detail_rows": {}}, "one_stage: 'bins' is .* in table5"),
+    ],
+)
+def test_detail_that_names_nothing_is_refused(config: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_plan({"scale": "smoke", **config})
+
+
+def test_the_table_shown_in_detail_and_its_rows_are_chosen() -> None:
+    assert load_plan({"scale": "smoke"}).detail_table.name == "table1"
+    rows = {"one_stage": "k1", "two_stages": "k2"}
+    plan = load_plan({"scale": "smoke", "detail_table": "table3", "detail_rows": rows})
+    assert plan.detail_table.name == "table3"
+    assert [run_id.split("-")[6] for run_id, _ in shown_runs(plan).values()] == ["k1", "k2"]
 
 
 def test_a_scale_s_seeds_of_a_table_that_is_not_there_are_refused(config_folder: Path) -> None:

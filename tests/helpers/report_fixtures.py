@@ -49,6 +49,7 @@ rows:
 plot:
   x: box.num_bins
   x_label: number of bins n
+  x_symbol: n
   series: box.max_offset
   series_label: a
   colors: {"1": "#0000ff", "3": "#ff0000"}

@@ -92,21 +92,28 @@ def test_resumed_counts_the_sessions_that_began_at_a_checkpoint(plan: Plan) -> N
 def test_a_started_one_that_nobody_holds_was_interrupted(plan: Plan) -> None:
     note(plan, 0, "sessions.json", [{"resumed_from": 0}])
     state = state_of(plan, 0)
-    assert (state.state, state.note) == ("interrupted", "killed without a note")
+    assert (state.state, state.reason) == ("interrupted", "killed")
+    assert state.note == "killed without a note"
+
+
+def test_a_note_of_an_interruption_without_a_signal_reads_as_a_kill(plan: Plan) -> None:
+    note(plan, 0, "interrupted.json", {})
+    assert (state_of(plan, 0).state, state_of(plan, 0).reason) == ("interrupted", "killed")
 
 
 def test_one_that_was_told_to_stop_names_the_signal_and_keeps_its_place(plan: Plan) -> None:
     note(plan, 0, "progress.json", PROGRESS)
     note(plan, 0, "interrupted.json", {"signal": "SIGTERM", "iteration": 1234})
     state = state_of(plan, 0)
-    assert (state.state, state.note) == ("interrupted", "SIGTERM")
+    assert (state.state, state.reason, state.note) == ("interrupted", "signal", "SIGTERM")
     assert "iteration 1234/5000" in render([state])
 
 
 def test_a_failed_one_says_why_in_a_line(plan: Plan) -> None:
     fail(plan, "loss_table", 0)
     state = state_of(plan, 0)
-    assert (state.state, state.note) == ("failed", "NonFiniteLoss: iteration 12")
+    assert (state.state, state.reason) == ("failed", "training failed")
+    assert state.note == "NonFiniteLoss: iteration 12"
 
 
 def test_done_is_trained_and_evaluated(plan: Plan) -> None:
@@ -137,10 +144,8 @@ def test_a_trained_one_whose_evaluation_failed_has_failed_until_it_is_evaluated(
     trained(plan, "loss_table", 0)
     fail_to_evaluate(plan, 0)
     state = state_of(plan, 0)
-    assert (state.state, state.note) == (
-        "failed",
-        "evaluation (regression): RuntimeError: CUDA error",
-    )
+    assert (state.state, state.reason) == ("failed", "evaluation failed")
+    assert state.note == "evaluation (regression): RuntimeError: CUDA error"
     with failure_noted(RunFolder(run_folder(plan, "loss_table", 0)), "regression"):
         assert state_of(plan, 0).state == "trained"  # being evaluated again
     measure(plan, "loss_table", 0, {"AP": 1.0})

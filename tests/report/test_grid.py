@@ -39,7 +39,7 @@ def test_each_row_is_a_point_of_its_series(plan: Plan) -> None:
         ["3", 20, 43.0],
         ["3", 10, 44.0],
     ]
-    assert points["sd"].isna().all() and set(points["status"]) == {"ok"}
+    assert points["sd"].isna().all() and set(points["statuses"]) == {("ok",)}
 
 
 def test_several_seeds_give_mean_and_sample_deviation(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_point_without_a_number_has_a_status_instead(plan: Plan) -> None:
     fail(plan, "figure5", 1)
     points = series(spec(plan), collect(plan))
     assert points["mean"].isna().all()
-    assert points["status"].tolist() == ["not run", "failed", "not run", "not run"]
+    assert points["statuses"].tolist() == [("not run",), ("failed",), ("not run",), ("not run",)]
 
 
 def test_missing_points_are_listed_by_status_and_series(plan: Plan) -> None:

@@ -218,7 +218,9 @@ def test_the_notes_of_the_plan_are_footnotes(plan: Plan) -> None:
 def test_csv_has_a_column_per_number_and_says_where_there_is_none(plan: Plan) -> None:
     measure(plan, "table7", 0, {"AP": 35.26, "AP_S": None})
     text = rendered(plan)["csv"]
-    table = pd.read_csv(io.StringIO(text))
+    table = pd.read_csv(io.StringIO(text), na_values="n/a", keep_default_na=False)
+    assert table["AP_missing"].tolist() == ["", "not run", "not run", ""]
+    assert table["AP_S_missing"].tolist() == ["no such objects", "not run", "not run", ""]
     first, second, last = (table.iloc[row] for row in (0, 1, 3))
     assert (first["AP"], first["AP_paper"]) == (35.26, 40.0)
     assert first["AP_diff"] == pytest.approx(-4.74)

@@ -58,8 +58,6 @@ onstart:
 RESULTS = PLAN.results
 # Text, as every param: Snakemake does not record a Path, so that it would never trigger.
 PLAN_FILE = str(RESULTS / "plan.json")
-# Whose rows are drawn as curves and diagnosed.
-DETECTIONS_TABLE = "table1"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
@@ -174,7 +172,7 @@ def evaluation_files(table):
 
 def detections_files():
     """What is said of one table's detections; nothing where the plan has no such table."""
-    if DETECTIONS_TABLE not in PLAN.tables:
+    if PLAN.detail_table is None:
         return []
     return [*rules.curves.output, *rules.diagnosis.output]
 
@@ -218,9 +216,9 @@ def training_records(table):
 
 
 def training_curve_files():
-    """What the target `training_curves` makes; nothing where the plan lacks Table 1."""
+    """What the target `training_curves` makes; nothing where the plan lacks `detail_table`."""
     names = [f"training_curves.{kind}" for kind in ("svg", "png", "csv")]
-    return [RESULTS / "figures" / name for name in names] if "table1" in PLAN.tables else []
+    return [RESULTS / "figures" / name for name in names] if PLAN.detail_table else []
 
 
 def claims_files():

@@ -1,7 +1,7 @@
 # What is said from detections and ground truth alone, of the rows of one table.
 rule curves:
     input:
-        lambda wildcards: evaluation_files(DETECTIONS_TABLE),
+        lambda wildcards: evaluation_files(PLAN.config.detail_table),
     output:
         report(
             RESULTS / "figures" / "precision_recall.svg",
@@ -25,8 +25,8 @@ rule curves:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        table=DETECTIONS_TABLE,
-        spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
+        table=PLAN.config.detail_table,
+        spec=lambda wildcards: PLAN.table_digest(PLAN.config.detail_table),
         code=shown_by("report.figures.curves"),
     shell:
         "obc curves {params.plan} {params.table} > {log} 2>&1"
@@ -34,7 +34,7 @@ rule curves:
 
 rule diagnosis:
     input:
-        lambda wildcards: evaluation_files(DETECTIONS_TABLE),
+        lambda wildcards: evaluation_files(PLAN.config.detail_table),
     output:
         report(
             RESULTS / "figures" / "diagnosis.svg",
@@ -58,8 +58,8 @@ rule diagnosis:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        table=DETECTIONS_TABLE,
-        spec=lambda wildcards: PLAN.table_digest(DETECTIONS_TABLE),
+        table=PLAN.config.detail_table,
+        spec=lambda wildcards: PLAN.table_digest(PLAN.config.detail_table),
         code=shown_by("report.figures.diagnosis"),
     shell:
         "obc diagnosis {params.plan} {params.table} > {log} 2>&1"

@@ -52,11 +52,11 @@ if PLAN.example_rows:
             "obc figure6 {params.plan} > {log} 2>&1"
 
 
-if "table1" in PLAN.tables:
+if PLAN.detail_table:
 
     rule training_curves:
         input:
-            training_records("table1"),
+            training_records(PLAN.config.detail_table),
         output:
             report(
                 RESULTS / "figures" / "training_curves.svg",
@@ -72,7 +72,8 @@ if "table1" in PLAN.tables:
             ENVIRONMENT
         params:
             plan=PLAN_FILE,
-            spec=PLAN.table_digest("table1"),
+            table=PLAN.config.detail_table,
+            spec=PLAN.table_digest(PLAN.config.detail_table),
             code=shown_by("report.figures.training_curves"),
         shell:
-            "obc training-curves {params.plan} table1 > {log} 2>&1"
+            "obc training-curves {params.plan} {params.table} > {log} 2>&1"

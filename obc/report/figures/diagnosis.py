@@ -38,12 +38,13 @@ KEY = (
     "alike; for x and y the object's size stands in for the proposal's, which detections do not "
     "record. Mean ± standard deviation over seeds where there are several."
 )
+# Header and decimals of each column.
 _HEADERS = {
-    "found": "found (%)",
-    "mean_iou": "mean IoU (%)",
-    "fail_at_90": "fail at IoU .9 (%)",
-    **{f"{name}_px": f"{name} (px)" for name in COORDINATES},
-    **{f"{name}_bins": f"{name} (bins)" for name in COORDINATES},
+    "found": ("found (%)", 1),
+    "mean_iou": ("mean IoU (%)", 1),
+    "fail_at_90": ("fail at IoU .9 (%)", 1),
+    **{f"{name}_px": (f"{name} (px)", 2) for name in COORDINATES},
+    **{f"{name}_bins": (f"{name} (bins)", 2) for name in COORDINATES},
 }
 
 
@@ -113,8 +114,7 @@ def plotted(found: Diagnosis) -> pd.DataFrame:
 
 def _markdown(plan: Plan, table: TableSpec, rows: pd.DataFrame, width: float, missing: str) -> str:
     columns = {"Method": [escape_markdown(name) for name in rows["name"]]}
-    for name, header in _HEADERS.items():
-        digits = 1 if header.endswith("(%)") else 2
+    for name, (header, digits) in _HEADERS.items():
         columns[header] = [_cell(line, name, digits) for _, line in rows.iterrows()]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
     caption = f"**{HEADING}** (rows of {table.name}). {escape_markdown(stamp(plan, table))}"

@@ -26,8 +26,8 @@ def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `series` (the value that separates the lines, as text), `x`, `mean` and `sd` over
-        the seeds (percent; NaN where there is none), `status` (`ok`, or why seeds are missing) and
-        `paper` (the published number, NaN where there is none) of the table's first metric.
+        the seeds (percent; NaN where there is none), `statuses` (of the seeds, the distinct ones)
+        and `paper` (the published number, NaN where there is none) of the table's first metric.
     """
     summary = summarise(frame[frame["table"] == table.name])
     numbers = summary.xs((table.name, table.metrics[0]), level=("table", "metric"))
@@ -35,12 +35,12 @@ def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
         {
             "series": table.plot.line(row.run),
             "x": table.plot.value(row.run, "x"),
-            **numbers.loc[index, ["mean", "sd", "status", "paper"]],
+            **numbers.loc[index, ["mean", "sd", "statuses", "paper"]],
         }
         for index, row in enumerate(table.rows)
         if row.run is not None
     ]
-    return pd.DataFrame(points, columns=["series", "x", "mean", "sd", "status", "paper"])
+    return pd.DataFrame(points, columns=["series", "x", "mean", "sd", "statuses", "paper"])
 
 
 def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
@@ -74,12 +74,12 @@ def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
         The text, empty when every point is complete. Statuses of single seeds are introduced by
         `some seeds`; such a point is drawn from the others.
     """
-    x_name = table.plot.x_label.split()[-1]
+    x_name = table.plot.x_symbol or table.plot.x_label
     parts = []
-    incomplete = points[points["status"] != "ok"]
-    for status, of_status in incomplete.groupby("status", sort=False):
-        reasons = [word for word in status.split(", ") if word != "ok"]
-        some = "some seeds " if "ok" in status.split(", ") else ""
+    incomplete = points[points["statuses"].map(lambda statuses: statuses != ("ok",))]
+    for statuses, of_status in incomplete.groupby("statuses", sort=False):
+        reasons = [status for status in statuses if status != "ok"]
+        some = "some seeds " if "ok" in statuses else ""
         places = [
             f"{table.plot.series_label}={name} {x_name}={', '.join(map(str, part['x']))}"
             for name, part in of_status.groupby("series", sort=False)

@@ -1,4 +1,4 @@
-"""Which trained runs the figures look into: those of Table 1 that classify offsets into bins.
+"""Which trained runs the figures look into: rows of `detail_table` that classify offsets into bins.
 
 Apart from the figures, so that the workflow can ask without importing what draws them.
 """
@@ -10,9 +10,6 @@ from obc.config.plan import Plan
 from obc.io.errors import SuiteError
 from obc.runs.status import run_status
 
-TABLE = "table1"
-ONE_STAGE, TWO_STAGES = "bins", "full"
-
 
 class NothingTrained(SuiteError):
     """No run can be looked into yet; the message says what to run first."""
@@ -23,14 +20,15 @@ class NothingTrained(SuiteError):
 
 
 def shown_runs(plan: Plan) -> dict[str, tuple[str, int]]:
-    """Run id and first seed of the rows to look into, by key: one stage first, then two.
+    """Run id and first seed of `detail_rows`, by key: one stage first, then two.
 
-    Empty where the plan has no Table 1 with both, as with a COCO folder only.
+    Empty where the plan has no `detail_table` with both, as with a COCO folder only.
     """
-    rows = plan.tables[TABLE].keyed_rows if TABLE in plan.tables else {}
-    if not {ONE_STAGE, TWO_STAGES} <= set(rows):
+    rows = plan.detail_table.keyed_rows if plan.detail_table else {}
+    keys = (plan.config.detail_rows.one_stage, plan.config.detail_rows.two_stages)
+    if not set(keys) <= set(rows):
         return {}
-    run_ids = {key: plan.run_of(rows[key]).run_id for key in (ONE_STAGE, TWO_STAGES)}
+    run_ids = {key: plan.run_of(rows[key]).run_id for key in keys}
     return {key: (run_id, plan.seeds_of(run_id)[0]) for key, run_id in run_ids.items()}
 
 
@@ -54,6 +52,6 @@ def trained_with_bins(plan: Plan) -> list[tuple[str, int]]:
     if not trained:
         raise NothingTrained(
             f"{plan.results}: no trained run with offset bins; first run "
-            f"`make reproduce SCALE={plan.config.scale} TARGETS={TABLE}`"
+            f"`make reproduce SCALE={plan.config.scale} TARGETS={plan.config.detail_table}`"
         )
     return trained

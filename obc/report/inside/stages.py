@@ -47,7 +47,7 @@ def stage_boxes(view: HeadView) -> pd.DataFrame:
     )
     ious = box_ious(torch.stack([box for *_, box in lines]), truth.expand(len(lines), 4))
     return frame.assign(iou=ious.numpy()).assign(
-        iou=lambda made: made["iou"].mask(made["box"].str.startswith("range"))
+        iou=lambda made: made["iou"].mask(made["box"].isin(["range outer", "range inner"]))
     )
 
 

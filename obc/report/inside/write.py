@@ -31,7 +31,7 @@ from obc.report.inside.selection import (
     iou_gain,
     offset_error,
 )
-from obc.report.inside.shown_runs import ONE_STAGE, TABLE, TWO_STAGES, shown_runs
+from obc.report.inside.shown_runs import shown_runs
 from obc.report.inside.stages import draw_stages
 from obc.report.inside.target_offsets import draw_targets
 
@@ -45,21 +45,22 @@ def write_shown(plan: Plan, figures: Path, tables: Path) -> None:
     `calibration` is of both.
 
     Raises:
-        InsideError: the plan has no Table 1 with these runs, or their detectors propose nothing.
+        InsideError: the plan has no `detail_table` with these runs, or they propose nothing.
         WeightsError: a run is not trained.
     """
     shown = shown_runs(plan)
+    rows = plan.config.detail_rows
     if not shown:
         raise InsideError(
-            f"this plan has no {TABLE} with rows {ONE_STAGE} and {TWO_STAGES}; "
-            "name a run with --run"
+            f"this plan has no {plan.config.detail_table} with rows {rows.one_stage} and "
+            f"{rows.two_stages}; name a run with --run"
         )
     calibrations = []
     for key, (run_id, seed) in shown.items():
         trained = load_trained(plan, run_id, seed)
         views = _positive_views(trained)
         calibrations.append(_calibration(views, run_id, seed))
-        if key == TWO_STAGES:
+        if key == rows.two_stages:
             _write_run(trained, views, run_stamp(plan, (run_id, seed)), figures)
     _write_calibration(plan, pd.concat(calibrations, ignore_index=True), figures, tables)
 

@@ -1,6 +1,7 @@
 """Tables: per row our number, the paper's and the difference, as CSV, Markdown and LaTeX.
 
-- table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why
+- table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why, and
+  for each metric `<metric>_missing` (empty where every seed has a number)
 - table1.md: cells `ours (paper, ours - paper)`, the best of a block bold
 - table1.tex: the same, a table* that needs booktabs and graphicx
 - all.csv: every table of the plan in long form, see obc.report.collect
@@ -18,12 +19,12 @@ from textwrap import wrap
 
 import pandas as pd
 
-from obc.analysis.collect import collect, require_complete, summarise
+from obc.analysis.collect import Status, collect, require_complete, summarise
 from obc.config.comparable import deviation_notes
 from obc.config.plan import Plan
 from obc.config.table import Row, TableSpec
 from obc.io.files import write_text
-from obc.report.captions import sentence, stamp, title
+from obc.report.captions import heading, number, sentence, stamp, title
 from obc.report.escape import escape_latex, escape_markdown
 from obc.runs.staleness import weights_notes
 
@@ -50,18 +51,67 @@ LATEX = r"""\begin{{table*}}[tbp]
 \end{{table*}}
 """
 LATEX_LABEL = LATEX_CELL = 14  # characters of a line, so that a table fits across a page
-WORDS = {"undefined": "no such objects", "cited": ""}
+WORDS: dict[Status, str] = {"undefined": "no such objects"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a row, ours and the paper's, in the words that are printed."""
+    """One number of a row, ours and the paper's, and the words that are printed of them.
 
-    ours: str
-    paper: str
-    difference: str
+    Attributes:
+        measured: ours, the mean over the seeds, in percent; None where none has a number.
+        spread: its standard deviation over the seeds, in points; None for one seed.
+        published: the paper's, in percent; None where it prints none.
+        missing: why seeds have no number; empty where all have.
+        seeds: how many of how many have one, where some have and some have not.
+    """
+
+    measured: float | None
+    spread: float | None
+    published: float | None
+    missing: str = ""
+    seeds: tuple[int, int] | None = None
     bold_ours: bool = False
     bold_paper: bool = False
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's in points, both as they are printed."""
+        if self.measured is None or self.published is None:
+            return None
+        return round(round(self.measured, 1) - self.published, 1) + 0.0  # no negative zero
+
+    @property
+    def ours(self) -> str:
+        """Our number, and why there is none or not of all seeds."""
+        return " ".join(filter(None, [self.number, self.remark]))
+
+    @property
+    def number(self) -> str:
+        """Our number alone, e.g. `51.4 ± 0.2`; empty without one."""
+        if self.measured is None:
+            return ""
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        return f"{self.measured:.1f}{spread}"
+
+    @property
+    def remark(self) -> str:
+        """Why there is no number, or not of all seeds; empty where all is there."""
+        if self.seeds is None:
+            return self.missing
+        return f"[{self.seeds[0]} of {self.seeds[1]} seeds, {self.missing}]"
+
+    @property
+    def paper(self) -> str:
+        """The paper's number as it is printed."""
+        return "not published" if self.published is None else f"{self.published:.1f}"
+
+    @property
+    def printed_difference(self) -> str:
+        """The difference with its sign; empty without one."""
+        if self.difference is None:
+            return ""
+        return f"{self.difference:+.1f}".replace("-", "−")
 
 
 def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
@@ -142,7 +192,7 @@ def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
     ]
     for metric_index, metric in enumerate(table.metrics):
         numbers = summary.xs((table.name, metric), level=("table", "metric"))
-        complete = numbers["mean"].where(numbers["status"] == "ok")
+        complete = numbers["mean"].where(numbers["measured"] == numbers["planned"])
         best_ours, best_paper = _best(table, complete), _best(table, numbers["paper"])
         for index, row in enumerate(cells):
             row[metric_index] = replace(
@@ -154,25 +204,17 @@ def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
 
 
 def _cell(number: pd.Series) -> Cell:
-    published = not math.isnan(number["paper"])
-    difference = round(number["mean"], 1) - number["paper"]
+    measured, planned = number["measured"], number["planned"]
     return Cell(
-        ours=_ours(number),
-        paper=f"{number['paper']:.1f}" if published else "not published",
-        difference="" if math.isnan(difference) else f"{difference:+z.1f}".replace("-", "−"),
+        *(None if math.isnan(number[name]) else number[name] for name in ("mean", "sd", "paper")),
+        missing=_missing(number["statuses"]),
+        seeds=(measured, planned) if 0 < measured < planned else None,
     )
 
 
-def _ours(number: pd.Series) -> str:
-    if not number["measured"]:
-        return ", ".join(WORDS.get(word, word) for word in number["status"].split(", "))
-    text = f"{number['mean']:.1f}"
-    if number["measured"] > 1:
-        text += f" ± {number['sd']:.1f}"
-    if number["measured"] < number["planned"]:
-        reasons = number["status"].replace("ok, ", "").replace(", ok", "")
-        text += f" [{number['measured']} of {number['planned']} seeds, {reasons}]"
-    return text
+def _missing(statuses: Iterable[Status]) -> str:
+    """Why seeds have no number, in words; empty where all have."""
+    return ", ".join(WORDS.get(one, one) for one in statuses if one not in ("ok", "cited"))
 
 
 def _best(table: TableSpec, numbers: pd.Series) -> pd.Series:
@@ -198,6 +240,7 @@ def _csv(plan: Plan, table: TableSpec, lines: pd.DataFrame) -> str:
             f"{metric}_sd": of_metric["sd"],
             f"{metric}_paper": of_metric["paper"],
             f"{metric}_diff": of_metric["mean"] - of_metric["paper"],
+            f"{metric}_missing": of_metric["statuses"].map(_missing),
         }
     rows = lines.groupby("row")
     columns |= {
@@ -258,8 +301,8 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
 
 def _latex_caption(table: TableSpec) -> str:
     """The title without its number, since LaTeX numbers tables itself."""
-    number, _, heading = title(table).partition(". ")
-    return f"{heading} Ours beside the paper's {number}." if published(table) else heading
+    beside = f" Ours beside the paper's {number(table)}." if published(table) else ""
+    return f"{heading(table)}{beside}"
 
 
 def _latex_lines(
@@ -280,10 +323,9 @@ def _latex_lines(
 
 def _latex_cell(cell: Cell, published: bool) -> list[str]:
     """Ours over the paper's number and the difference, or over why there is none."""
-    number, bracket, why = cell.ours.partition(" [")
-    words = [*wrap(number, LATEX_CELL), *wrap(bracket.strip() + why, LATEX_CELL)]
+    words = [*wrap(cell.number, LATEX_CELL), *wrap(cell.remark, LATEX_CELL)]
     ours = [escape_latex(line) for line in words]
-    inside = f"({cell.paper}, {cell.difference})" if cell.difference else f"({cell.paper})"
+    inside = f"({_paper(cell, cell.paper)})"
     paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)] if published else []
     if cell.bold_ours:
         ours = [rf"\textbf{{{line}}}" for line in ours]
@@ -311,8 +353,12 @@ def _markdown_cell(cell: Cell, published: bool) -> str:
     if not published:
         return ours
     paper = f"**{cell.paper}**" if cell.bold_paper else cell.paper
-    inside = f"{paper}, {cell.difference}" if cell.difference else paper
-    return f"{ours} ({inside})".strip()
+    return f"{ours} ({_paper(cell, paper)})".strip()
+
+
+def _paper(cell: Cell, number: str) -> str:
+    """The paper's number, and ours minus it where there is a difference."""
+    return number if cell.difference is None else f"{number}, {cell.printed_difference}"
 
 
 def table_notes(plan: Plan, table: TableSpec) -> list[str]:

@@ -19,7 +19,7 @@ from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
 from obc.io.files import write_text
 from obc.io.typed_yaml import ConfigError
-from obc.report.captions import signed, stamp, title
+from obc.report.captions import number, signed, stamp, title
 from obc.report.escape import escape_markdown
 from obc.report.tables.claims import LEGEND, MARKS
 from obc.report.tables.paper_tables import table_notes
@@ -164,7 +164,7 @@ def _nearest_legend(plan: Plan, table: TableSpec, nearest: dict[int, Resemblance
     paper = plan.tables[named.table]
     return (
         f"Paper's nearest row: the row's differences to {table.keyed_rows[named.ours].label} are "
-        f"compared with those of each row of {title(paper).partition('.')[0]} to "
+        f"compared with those of each row of {number(paper)} to "
         f"{paper.keyed_rows[named.less].label}, in {', '.join(metrics)}. In brackets: the mean "
         "distance of the nearest, in AP points."
     )
