@@ -111,6 +111,11 @@ def shapes_settings(folder):
     return json.dumps(by_folder[folder].drawing)
 
 
+def image_scale(dataset):
+    """What images of a data set are resized to: `obc index` checks that something is left."""
+    return "x".join(map(str, PLAN.scale.sizes.image_scale[dataset]))
+
+
 def dataset_of_index(index):
     return index.split("-")[0]
 

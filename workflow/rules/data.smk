@@ -35,6 +35,7 @@ rule index:
         plan=PLAN_FILE,
         dataset=lambda wildcards: dataset_of_index(wildcards.index),
         root=lambda wildcards: str(PLAN.data_folder(dataset_of_index(wildcards.index))),
+        image_scale=lambda wildcards: image_scale(dataset_of_index(wildcards.index)),
         code=code_digest(INDEX_CODE),
     shell:
         "obc index {params.plan} {params.dataset} --workers {threads} 2>&1 | tee {log}"
