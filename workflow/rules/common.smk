@@ -29,11 +29,20 @@ from obc.datasets.settings import ShapesData
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
+# Snakemake formats the prefix, hence the doubled braces.
+PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
 shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
     + "; "
 )
+
+for folder in (Path.cwd(), Path(workflow.basedir)):
+    if re.search("[{}\n]", str(folder)):
+        raise WorkflowError(
+            f"the project lies in {str(folder)!r}; Snakemake takes braces and line breaks in a path "
+            "for something else, so rename the folder"
+        )
 
 try:
     PLAN = load_plan(config)
@@ -74,13 +83,18 @@ IMPORTED = [
 TRAINABLE = f"(?!{'|'.join(IMPORTED)})" if IMPORTED else ""
 
 
+def one_of(names):
+    """A wildcard's constraint to some names; where there is none, nothing fits."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
     # Starting weights lie in a folder that results of several labels share.
-    results="|".join(re.escape(str(folder)) for folder in {RESULTS, PLAN.shared}),
-    run_id="|".join(PLAN.trainings),
+    results=one_of(map(str, {RESULTS, PLAN.shared})),
+    run_id=one_of(PLAN.trainings),
     seed=r"\d+",
-    decode="|".join(get_args(Decode)),
-    index="|".join(PLAN.index_folder(name).name for name in PLAN.scale.data),
+    decode=one_of(get_args(Decode)),
+    index=one_of(PLAN.index_folder(name).name for name in PLAN.scale.data),
 
 
 def cancel_jobs_of_a_killed_snakemake():
