@@ -117,6 +117,7 @@ def do_index(options: argparse.Namespace) -> None:
         plan.data_folder(name),
         plan.index_folder(name),
         workers=options.workers,
+        image_scale=plan.scale.sizes.image_scale[name],
     )
     for split, counts in manifest["splits"].items():
         numbers = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "sha256")

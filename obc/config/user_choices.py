@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,18 @@ class SuiteConfig(Strict):
     def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
         """Snakemake hands every value of its command line over as text, `null` too."""
         return {key: _from_text(value) for key, value in change.items()}
+
+    @field_validator("results")
+    @classmethod
+    def _of_plain_names(cls, results: str) -> str:
+        """The folder is a part of Snakemake's patterns and of commands on clusters."""
+        wrong = sorted(set(re.findall(r"[^\w./+@,=%-]", results)))
+        if wrong or results.startswith("-") or not results:
+            raise ValueError(
+                f"results is {results!r}; allowed: letters, digits and . / + @ , = % _ - , with no "
+                f"- at the start{f'; it has {wrong}' if wrong else ''}"
+            )
+        return results
 
     @field_validator("seeds")
     @classmethod
@@ -323,8 +336,13 @@ def _location(data: VocData | CocoData, own: bool) -> str:
 def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoData]) -> str:
     protocol = read_yaml(scales / f"{config.scale}.yaml")["protocol"]
     other = None if config.protocol == protocol else config.protocol
-    folders = "-".join(data.root.resolve().name.lower() for data in own)
+    folders = "-".join(_plain(data.root.resolve().name.lower()) for data in own)
     return "-".join(filter(None, (config.scale, other, config.label or folders)))
+
+
+def _plain(name: str) -> str:
+    """A folder's name without what a shell or Snakemake takes for something else."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own"
 
 
 def _note(name: DatasetName, data: VocData | CocoData, scale: str) -> str:

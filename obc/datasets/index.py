@@ -12,18 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from obc.datasets import coco, voc
-from obc.datasets.errors import DatasetError
+from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.identity import text_digest
 from obc.datasets.index_folder import IndexFolder
 from obc.datasets.numbering import renumbered
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.datasets.shared_images import image_hashes, shared_images
-from obc.datasets.trained_on import LEAST_BOX_SIDE, LEAST_IMAGE_SIDE, count_trained_on
+from obc.datasets.trained_on import (
+    LEAST_BOX_SIDE,
+    LEAST_IMAGE_SIDE,
+    count_trained_on,
+    vanishing_images,
+)
 from obc.io.files import write_json, write_text
 
 
 def index_dataset(
-    data: ShapesData | VocData | CocoData, root: Path, out: PathLike[str], workers: int = 1
+    data: ShapesData | VocData | CocoData,
+    root: Path,
+    out: PathLike[str],
+    workers: int = 1,
+    image_scale: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Check the data set in folder `root` and write the index into folder `out`.
 
@@ -35,7 +44,7 @@ def index_dataset(
 
     Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
     off their image, unknown classes, a number of images other than the published one, an image in
-    both splits, splits with different categories.
+    both splits, splits with different categories, an image of which resizing leaves nothing.
     """
     layout, folder = on_disk(data, root), IndexFolder(Path(out))
     indexes, splits = {}, {}
@@ -43,6 +52,8 @@ def index_dataset(
         indexes[split], splits[split] = _index_split(layout, root, split, workers)
         if not isinstance(data, ShapesData):  # drawn ones are good as they are
             indexes[split] = renumbered(indexes[split])
+        if image_scale is not None:
+            _check_nothing_vanishes(root, indexes[split], split, image_scale)
     splits["train"] |= count_trained_on(indexes["train"])
     _check_something_is_left(root, layout, indexes["val"], splits["train"])
     _check_categories(root, indexes["train"], indexes["val"])
@@ -118,6 +129,19 @@ def _index_split(
             f"in its {counts['images']} images; nothing could be learned or measured"
         )
     return content, counts
+
+
+def _check_nothing_vanishes(
+    root: Path, index: dict[str, Any], split: str, image_scale: tuple[int, int]
+) -> None:
+    raise_problems(
+        root,
+        [
+            f"{split}: {image} has no pixel left when its longer side is resized to "
+            f"{max(image_scale)} pixels (sizes.image_scale); crop it or take it out of the split"
+            for image in vanishing_images(index, image_scale, split)
+        ],
+    )
 
 
 def _check_something_is_left(

@@ -39,3 +39,27 @@ def count_trained_on(index: dict[str, Any]) -> dict[str, int]:
         "trained_images": len(annotated - small),
         "trained_boxes": sum(trained),
     }
+
+
+def vanishing_images(index: dict[str, Any], scale: tuple[int, int], split: str) -> list[str]:
+    """Return names, with sizes, of images of an index that have no pixel left when resized.
+
+    Args:
+        index: COCO-format dict.
+        scale: longest and shortest side that images are resized to, keeping their shape.
+        split: "train", which leaves small images out, or "val".
+    """
+    least = LEAST_IMAGE_SIDE if split == "train" else 1
+    return [
+        f"{image['file_name']} ({image['width']} x {image['height']})"
+        for image in index["images"]
+        if min(image["width"], image["height"]) >= least
+        and min(resized(image["width"], image["height"], scale)) == 0
+    ]
+
+
+def resized(width: int, height: int, scale: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image after MMDetection's `Resize` to a scale, keeping its shape."""
+    sides = sorted((width, height))
+    factor = min(max(scale) / sides[1], min(scale) / sides[0])
+    return int(width * factor + 0.5), int(height * factor + 0.5)

@@ -16,6 +16,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+import obc.head.refused_roi_heads  # noqa: F401
 from obc.bins import IGNORED, OffsetBins, check_choice
 from obc.head.coders import OffsetBinBBoxCoder
 from obc.head.delta_head import DeltaHead, require_type
@@ -196,20 +197,22 @@ class OBCHead(DeltaHead):
         num_logits = self.bbox_coder.bins.num_logits
         return torch.stack([each.unflatten(1, (-1, num_logits)) for each in stages], 2).flatten(1)
 
-    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """As of ``DeltaHead``.
+    def loss(
+        self, cls_score: Tensor | None, bbox_pred: Tensor | None, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """As of ``DeltaHead``; without `bbox_pred`, as samplers call it, the class loss alone.
 
         Raises:
             TypeError: later stages have features of their own, and the RoI head extracts none.
         """
-        if self.looks_again:
+        if self.looks_again and bbox_pred is not None:
             raise TypeError(
                 f"stage_features={self.stage_features!r} with num_stages="
                 f"{self.bbox_coder.bins.num_stages}: later stages see RoI features of their own, "
                 "which only the roi_head type OBCRoIHead extracts; name it, or give "
                 "stage_features='shared'"
             )
-        return super().loss(*args, **kwargs)
+        return super().loss(cls_score, bbox_pred, *args, **kwargs)
 
     def box_loss(
         self,

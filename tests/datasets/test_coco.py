@@ -182,7 +182,7 @@ def test_unusable_annotation_file(tmp_path, text, message):
         ("annotations", {"bbox": [40, 5, 20, 10]}, "annotation 70 on .*9.jpg: .* reaches outside"),
         ("annotations", {"bbox": [50, 5, 1, 10]}, "reaches outside its 50 x 40 image"),
         ("images", {"id": 25}, "images id 25 occurs 2 times"),
-        ("images", {"width": 60}, r"9\.jpg: image is 50 x 40 pixels, .* says 60 x 40"),
+        ("images", {"width": 60}, r"9\.jpg: image is loaded with 50 x 40 pixels, .* says 60 x 40"),
         ("images", {"width": "50"}, "width and height must be positive whole numbers"),
         ("images", {"file_name": "000000000025.jpg"}, "image file '000000000025.jpg' occurs 2"),
         ("categories", {"name": "car"}, "category name 'car' occurs 2 times"),

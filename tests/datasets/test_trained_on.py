@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from test_voc import make_year
 
 from obc.datasets.errors import DatasetError
+from obc.datasets.index import index_dataset
 from obc.datasets.settings import VocData
-from obc.datasets.trained_on import count_trained_on
+from obc.datasets.trained_on import count_trained_on, resized
 from obc.evaluation.metrics import average_precision
 
 
@@ -211,3 +212,56 @@ def test_objects_marked_ignore_are_to_be_found_as_in_pycocotools(tmp_path: Path)
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx((67 / 101 + 1) / 2)
+
+
+# ---------------------------------------------------------------- images that resizing empties
+
+
+def flat(first: int, height: int) -> foreign.Content:
+    """Three images, the first of them 1200 pixels wide."""
+    content = foreign.content(first)
+    content["images"][0] |= {"width": 1200, "height": height}
+    for one in content["annotations"][:2]:
+        one["bbox"] = [4, 0, 20, 2]
+    return content
+
+
+def indexed_at(root: Path, train: foreign.Content, val: foreign.Content, scale: tuple[int, int]):
+    return index_dataset(foreign.write(root / "mine", train, val), root / "mine", root, 1, scale)
+
+
+def test_an_image_of_which_resizing_leaves_nothing_is_named(tmp_path: Path) -> None:
+    """1200 x 4 at a longest side of 64 is 0.21 pixels high."""
+    with pytest.raises(
+        DatasetError, match=r"val: val2017/50\.png \(1200 x 4\) has no pixel left .* crop it"
+    ):
+        indexed_at(tmp_path, foreign.content(), flat(50, 4), (64, 64))
+
+
+def test_a_training_image_that_is_left_out_may_vanish(tmp_path: Path) -> None:
+    assert indexed_at(tmp_path, flat(1, 4), foreign.content(50), (64, 64))
+
+
+def test_a_training_image_that_is_not_left_out_may_not(tmp_path: Path) -> None:
+    """32 pixels of 1200, at a longest side of 16, are 0.43."""
+    with pytest.raises(DatasetError, match=r"train: train2017/1\.png \(1200 x 32\)"):
+        indexed_at(tmp_path, flat(1, 32), foreign.content(50), (16, 16))
+
+
+def test_half_a_pixel_is_left_as_one(tmp_path: Path) -> None:
+    """1200 x 10 at 60 is exactly half a pixel high, and rounded up."""
+    assert indexed_at(tmp_path, foreign.content(), flat(50, 10), (60, 60))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(1, 3000),
+    height=st.integers(1, 3000),
+    scale=st.tuples(st.integers(1, 1400), st.integers(1, 1400)),
+)
+def test_sizes_are_those_that_mmcv_resizes_to(
+    width: int, height: int, scale: tuple[int, int]
+) -> None:
+    from mmcv.image import rescale_size
+
+    assert resized(width, height, scale) == rescale_size((width, height), scale)

@@ -10,8 +10,8 @@ rule fetch:
     log:
         "data/fetched/{published}.log",
     wildcard_constraints:
-        published="|".join(DATASETS),
+        published=one_of(DATASETS),
     conda:
         ENVIRONMENT
     shell:
-        "obc fetch {wildcards.published} 2>&1 | tee {log}"
+        "obc fetch {wildcards.published} 2>&1 | tee {log:q}"

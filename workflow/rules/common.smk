@@ -32,11 +32,20 @@ from obc.operations.plan_page import summary
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
+# Snakemake formats the prefix, hence the doubled braces.
+PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
 shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH "
+    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
     + "; "
 )
+
+for folder in (Path.cwd(), Path(workflow.basedir)):
+    if re.search("[{}\n]", str(folder)):
+        raise WorkflowError(
+            f"the project lies in {str(folder)!r}; Snakemake takes braces and line breaks in a path "
+            "for something else, so rename the folder"
+        )
 
 try:
     PLAN = load_plan(config)
@@ -76,13 +85,18 @@ IMPORTED = [
 TRAINABLE = f"(?!{'|'.join(IMPORTED)})" if IMPORTED else ""
 
 
+def one_of(names):
+    """A wildcard's constraint to some names; where there is none, nothing fits."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
     # Starting weights lie in a folder that results of several labels share.
-    results="|".join(re.escape(str(folder)) for folder in {RESULTS, PLAN.shared}),
-    run_id="|".join(PLAN.trainings),
+    results=one_of(map(str, {RESULTS, PLAN.shared})),
+    run_id=one_of(PLAN.trainings),
     seed=r"\d+",
-    decode="|".join(get_args(Decode)),
-    index="|".join(PLAN.index_folder(name).path.name for name in PLAN.scale.data),
+    decode=one_of(get_args(Decode)),
+    index=one_of(PLAN.index_folder(name).path.name for name in PLAN.scale.data),
 
 
 def cancel_jobs_of_a_killed_snakemake():
@@ -111,6 +125,11 @@ def shapes_settings(folder):
     """What `obc draw` needs; not the plan, because scales and result folders share drawn data."""
     by_folder = {PLAN.data_folder(name).name: data for name, data in PLAN.scale.data.items()}
     return json.dumps(by_folder[folder].drawing)
+
+
+def image_scale(dataset):
+    """What images of a data set are resized to: `obc index` checks that something is left."""
+    return "x".join(map(str, PLAN.scale.sizes.image_scale[dataset]))
 
 
 def dataset_of_index(index):

@@ -15,7 +15,7 @@ rule draw:
         code=code_digest(DRAWING_CODE),
     shell:
         "obc draw data/shapes/{wildcards.drawn} --settings {params.settings:q}"
-        " --workers {threads} 2> {log}"
+        " --workers {threads} 2> {log:q}"
 
 
 rule index:
@@ -37,6 +37,7 @@ rule index:
         plan=PLAN_FILE,
         dataset=lambda wildcards: dataset_of_index(wildcards.index),
         root=lambda wildcards: str(PLAN.data_folder(dataset_of_index(wildcards.index))),
+        image_scale=lambda wildcards: image_scale(dataset_of_index(wildcards.index)),
         code=code_digest(INDEX_CODE),
     shell:
-        "obc index {params.plan} {params.dataset} --workers {threads} 2>&1 | tee {log}"
+        "obc index {params.plan:q} {params.dataset} --workers {threads} 2>&1 | tee {log:q}"

@@ -1,7 +1,5 @@
 localrules:
     figure4,
-    figure6,
-    training_curves,
 
 
 # From the bins' own code: no run and no data, so no plan either.
@@ -23,7 +21,7 @@ rule figure4:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.bin_construction"),
     shell:
-        "obc figure4 {params.folder:q} > {log} 2>&1"
+        "obc figure4 {params.folder:q} > {log:q} 2>&1"
 
 
 if PLAN.example_rows:
@@ -42,6 +40,7 @@ if PLAN.example_rows:
             RESULTS / "figures" / "figure6.csv",
         log:
             RESULTS / "logs" / "figure6.log",
+        localrule: True
         conda:
             ENVIRONMENT
         params:
@@ -49,7 +48,7 @@ if PLAN.example_rows:
             spec=PLAN.table_digest(PLAN.config.examples.table),
             code=shown_by("report.figures.example_images"),
         shell:
-            "obc figure6 {params.plan} > {log} 2>&1"
+            "obc figure6 {params.plan:q} > {log:q} 2>&1"
 
 
 if PLAN.detail_table:
@@ -68,6 +67,7 @@ if PLAN.detail_table:
             RESULTS / "figures" / "training_curves.csv",
         log:
             RESULTS / "logs" / "training_curves.log",
+        localrule: True
         conda:
             ENVIRONMENT
         params:
@@ -76,4 +76,4 @@ if PLAN.detail_table:
             spec=PLAN.table_digest(PLAN.config.detail_table),
             code=shown_by("report.figures.training_curves"),
         shell:
-            "obc training-curves {params.plan} {params.table} > {log} 2>&1"
+            "obc training-curves {params.plan:q} {params.table:q} > {log:q} 2>&1"

@@ -20,4 +20,4 @@ rule page:
         captions=lambda wildcards: str(Path(workflow.basedir) / "workflow" / "report"),
         code=shown_by("report.page"),
     shell:
-        "obc report {params.plan} --captions {params.captions:q} 2>&1 | tee {log}"
+        "obc report {params.plan:q} --captions {params.captions:q} 2>&1 | tee {log:q}"

@@ -25,7 +25,7 @@ rule table:
     log:
         RESULTS / "logs" / "table-{table}.log",
     wildcard_constraints:
-        table="|".join(PLAN.tables),
+        table=one_of(PLAN.tables),
     conda:
         ENVIRONMENT
     params:
@@ -34,7 +34,7 @@ rule table:
         caption=lambda wildcards: caption(wildcards.table),
         code=shown_by("report.tables.paper_tables"),
     shell:
-        "obc table {params.plan} {wildcards.table} > {log} 2>&1"
+        "obc table {params.plan:q} {wildcards.table} > {log:q} 2>&1"
 
 
 rule compared:
@@ -53,7 +53,7 @@ rule compared:
     benchmark:
         RESULTS / "logs" / "compared-{table}.benchmark.tsv"
     wildcard_constraints:
-        table="|".join(PLAN.tables),
+        table=one_of(PLAN.tables),
     conda:
         ENVIRONMENT
     threads: 2
@@ -62,7 +62,7 @@ rule compared:
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
         code=shown_by("report.tables.row_differences"),
     shell:
-        "obc compared {params.plan} {wildcards.table} --workers {threads} 2>&1 | tee {log}"
+        "obc compared {params.plan:q} {wildcards.table} --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule all_csv:
@@ -79,7 +79,7 @@ rule all_csv:
         spec=PLAN.content_digest,
         code=shown_by("report.tables.paper_tables"),
     shell:
-        "obc table {params.plan} --long > {log} 2>&1"
+        "obc table {params.plan:q} --long > {log:q} 2>&1"
 
 
 rule figure:
@@ -96,7 +96,7 @@ rule figure:
     log:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
-        figure="|".join(PLAN.figures),
+        figure=one_of(PLAN.figures),
     conda:
         ENVIRONMENT
     params:
@@ -105,7 +105,7 @@ rule figure:
         caption=lambda wildcards: caption(wildcards.figure),
         code=shown_by("report.figures.grid"),
     shell:
-        "obc figure {params.plan} {wildcards.figure} > {log} 2>&1"
+        "obc figure {params.plan:q} {wildcards.figure} > {log:q} 2>&1"
 
 
 # Mathematics: no run and no data, so no plan either.
@@ -126,7 +126,7 @@ rule losses:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.losses"),
     shell:
-        "obc losses {params.folder:q} > {log} 2>&1"
+        "obc losses {params.folder:q} > {log:q} 2>&1"
 
 
 rule claims_report:
@@ -152,7 +152,7 @@ rule claims_report:
         spec=PLAN.content_digest,
         code=shown_by("report.tables.claims"),
     shell:
-        "obc claims {params.plan} --workers {threads} 2>&1 | tee {log}"
+        "obc claims {params.plan:q} --workers {threads} 2>&1 | tee {log:q}"
 
 
 # Has no output on purpose: it shows what there is at this moment, so it runs each time.
@@ -164,4 +164,4 @@ rule partial:
     params:
         plan=PLAN_FILE,
     shell:
-        "obc partial {params.plan} 2>&1 | tee {log}"
+        "obc partial {params.plan:q} 2>&1 | tee {log:q}"

@@ -12,7 +12,7 @@ rule train:
     benchmark:
         str(RUN.benchmark)
     wildcard_constraints:
-        run_id=f"{TRAINABLE}(?:{'|'.join(PLAN.trainings)})",
+        run_id=f"{TRAINABLE}(?:{one_of(PLAN.trainings)})",
     conda:
         ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
@@ -24,7 +24,7 @@ rule train:
     # exec: a scheduler signals every process of a job, and a shell between would die before the
     # training has saved. --wait: the job before this one may still be saving.
     shell:
-        "exec obc train {params.plan} {wildcards.run_id} --seed {wildcards.seed} --again --wait 300"
+        "exec obc train {params.plan:q} {wildcards.run_id} --seed {wildcards.seed} --again --wait 300"
 
 
 rule evaluate:
@@ -49,5 +49,5 @@ rule evaluate:
         plan=PLAN_FILE,
         code=code_digest(EVALUATION_CODE),
     shell:
-        "obc evaluate {params.plan} {wildcards.run_id} --seed {wildcards.seed}"
+        "obc evaluate {params.plan:q} {wildcards.run_id} --seed {wildcards.seed}"
         " --decode {wildcards.decode}"
