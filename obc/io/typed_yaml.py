@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,7 +12,7 @@ from pydantic import (
     ValidationError,
 )
 
-from obc.io.errors import SuiteError
+from obc.io.errors import SuiteError, did_you_mean
 
 
 class ConfigError(SuiteError):
@@ -33,8 +32,7 @@ def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
         key = _dotted(location)
         if problem["type"] == "extra_forbidden":
             known = _fields_at(model, problem["loc"][:-1])
-            close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = did_you_mean(str(problem["loc"][-1]), known)
             lines.append(f"{path}: {key}: unknown key{hint}; allowed: {', '.join(known)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {key}: is required and missing")

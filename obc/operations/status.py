@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from tabulate import tabulate
@@ -42,7 +41,6 @@ Reason = Literal[
 # Progress is written every few seconds; a GPU that hangs or a full disk shows as silence.
 SILENT_MINUTES = 5.0
 ENDED: tuple[State, ...] = ("done", "failed")
-CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
 
 
 class Progress(BaseModel):
@@ -292,42 +290,3 @@ def duration(seconds: float) -> str:
     if hours < 24:
         return f"{hours} h {minutes:02d} min"
     return f"{hours // 24} d {hours % 24} h"
-
-
-# --- watching ----------------------------------------------------------------------------------
-
-
-def watch(
-    plan: Plan,
-    stream: TextIO,
-    every_seconds: float = 5.0,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Show the states again and again until every run is done or failed.
-
-    On a terminal the page is drawn in place; otherwise, e.g. in a log, there is a line for each run
-    whose state changes.
-    """
-    before: dict[tuple[str, int], State] = {}
-    while True:
-        found = states(plan)
-        if stream.isatty():
-            print(f"{CLEAR_SCREEN}{render(found)}", file=stream, flush=True)
-        else:
-            _print_changes(found, before, stream)
-        before = {(state.run_id, state.seed): state.state for state in found}
-        if all(state.state in ENDED for state in found):
-            return
-        sleep(every_seconds)
-
-
-def _print_changes(
-    found: Sequence[RunState], before: dict[tuple[str, int], State], stream: TextIO
-) -> None:
-    changed = [state for state in found if before.get((state.run_id, state.seed)) != state.state]
-    clock = datetime.now().strftime("%H:%M:%S")
-    for state in changed:
-        note = f" ({state.note})" if state.note else ""
-        print(f"{clock} {state.run_id} seed {state.seed}: {state.state}{note}", file=stream)
-    if changed:
-        print(f"{clock} {summary(found)}", file=stream, flush=True)

@@ -162,7 +162,7 @@ def test_the_figure_shows_the_tables_numbers(found: Diagnosis) -> None:
 
 def test_the_command_writes_table_and_figure(plan: Plan, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
-    assert main(["diagnosis", str(tmp_path / "plan.json")]) == 0
+    assert main(["figure", str(tmp_path / "plan.json"), "diagnosis"]) == 0
     written = [path for kind in ("figures", "tables") for path in (plan.results / kind).iterdir()]
     assert sorted(str(path.relative_to(plan.results)) for path in written) == [
         "figures/diagnosis.csv", "figures/diagnosis.png", "figures/diagnosis.svg",

@@ -16,9 +16,10 @@ import pytest
 from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
+from obc.cli.watch import CLEAR_SCREEN, watch
 from obc.config.plan import Plan
 from obc.config.run_folder import RunFolder
-from obc.operations.status import CLEAR_SCREEN, RunState, duration, render, states, summary, watch
+from obc.operations.status import RunState, duration, render, states, summary
 from obc.runs.lock import training_lock
 from obc.runs.records import failure_noted
 

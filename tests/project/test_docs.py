@@ -20,7 +20,7 @@ import yaml
 from conftest import BIN, PROJECT
 from snakemake.cli import get_argument_parser, parse_config
 
-from obc.cli.main import _parser, main
+from obc.cli.main import build_parser, main
 from obc.config.load_plan import load_plan
 from obc.config.table import read_table
 
@@ -94,7 +94,7 @@ def test_a_command_is_one_that_a_test_knows_or_says_what_it_needs(command: Comma
 @pytest.mark.parametrize("command", of("obc"), ids=str)
 def test_obc_understands_it(command: Command) -> None:
     if "--help" not in command.words:
-        options = _parser().parse_args(command.words[1:])
+        options = build_parser().parse_args(command.words[1:])
         assert getattr(options, "seed", 0) in (0, None)
 
 
@@ -149,7 +149,7 @@ def test_make_knows_the_target_and_its_variables(words: tuple[str, ...]) -> None
 
 def test_commands_in_running_text_exist_too() -> None:
     text = "\n".join(page.read_text() for page in PAGES)
-    steps = _parser()._subparsers._group_actions[0].choices
+    steps = build_parser()._subparsers._group_actions[0].choices
     makefile = (PROJECT / "Makefile").read_text()
     targets = set(re.findall(r"^([\w-]+):", makefile, re.M))
     assert set(re.findall(r"`obc ([a-z][a-z0-9-]*)", text)) <= set(steps)

@@ -70,5 +70,5 @@ def test_the_figure_is_drawn_with_the_data_beside_it_and_the_same_each_time(
 
 
 def test_the_command_draws_into_the_folder_named(tmp_path: Path) -> None:
-    assert main(["figure4", str(tmp_path / "figures")]) == 0
+    assert main(["figure", "figure4", "--folder", str(tmp_path / "figures")]) == 0
     assert (tmp_path / "figures/figure4.csv").exists()

@@ -81,7 +81,7 @@ def test_detections_of_another_evaluation_are_refused(tmp_path: Path) -> None:
 
 def test_the_command_writes_figures_and_their_numbers(plan: Plan, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
-    assert main(["curves", str(tmp_path / "plan.json")]) == 0
+    assert main(["figure", str(tmp_path / "plan.json"), "curves"]) == 0
     folder = plan.results / "figures"
     assert sorted(path.name for path in folder.iterdir()) == [
         f"{name}.{kind}"

@@ -203,7 +203,7 @@ def test_the_figure_is_drawn_with_its_boxes_beside_it_and_the_same_each_time(
 
 def test_the_command_draws_into_the_plan_s_figures(plan: Plan, tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
-    assert main(["figure6", str(tmp_path / "plan.json")]) == 0
+    assert main(["figure", str(tmp_path / "plan.json"), "figure6"]) == 0
     assert (plan.results / "figures/figure6.csv").exists()
 
 

@@ -152,7 +152,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         plan.save(plan.results / "plan.json")
         for run_id, seed in shown_runs(plan).values():
             save_untrained(plan, run_id, seed)
-        assert main(["inside", str(plan.results / "plan.json")]) == 0
+        assert main(["figure", str(plan.results / "plan.json"), "inside"]) == 0
         yield plan
 
 
@@ -201,7 +201,7 @@ def test_one_run_and_one_image_can_be_looked_into_by_hand(
     run_id, seed = shown_runs(plan)["bins"]
     image = pd.read_csv(plan.results / "figures" / "stages.csv")["image_id"].iloc[0]
     file = str(plan.results / "plan.json")
-    assert main(["inside", file, "--run", run_id[:28], "--image", str(image)]) == 0
+    assert main(["figure", file, "inside", "--run", run_id[:28], "--image", str(image)]) == 0
     folder = plan.results / "inside" / run_id / f"seed{seed}" / f"image{image}"
     assert str(folder) in capsys.readouterr().out
     assert {path.stem for path in folder.iterdir()} == {"stages", "offset_distributions"}
@@ -210,7 +210,7 @@ def test_one_run_and_one_image_can_be_looked_into_by_hand(
 
 
 def test_an_image_without_a_run_is_refused(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inside", str(plan.results / "plan.json"), "--image", "1"]) == 1
+    assert main(["figure", str(plan.results / "plan.json"), "inside", "--image", "1"]) == 1
     assert "name it with --run" in capsys.readouterr().err
 
 

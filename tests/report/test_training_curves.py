@@ -145,9 +145,10 @@ def test_the_command_draws_those_of_a_table_into_the_plan_s_figures(
     plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan.save(tmp_path / "plan.json")
-    assert main(["training-curves", str(tmp_path / "plan.json")]) == 0
+    command = ["figure", str(tmp_path / "plan.json"), "training_curves"]
+    assert main(command) == 0
     assert (plan.results / "figures/training_curves.csv").exists()
-    assert main(["training-curves", str(tmp_path / "plan.json"), "table9"]) == 1
+    assert main([*command, "--table", "table9"]) == 1
     assert "no table or figure table9; allowed: table1" in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ rule curves:
         spec=lambda wildcards: PLAN.table_digest(PLAN.config.detail_table),
         code=shown_by("report.figures.curves"),
     shell:
-        "obc curves {params.plan:q} {params.table:q} > {log:q} 2>&1"
+        "obc figure {params.plan:q} curves --table {params.table:q} > {log:q} 2>&1"
 
 
 rule diagnosis:
@@ -62,4 +62,4 @@ rule diagnosis:
         spec=lambda wildcards: PLAN.table_digest(PLAN.config.detail_table),
         code=shown_by("report.figures.diagnosis"),
     shell:
-        "obc diagnosis {params.plan:q} {params.table:q} > {log:q} 2>&1"
+        "obc figure {params.plan:q} diagnosis --table {params.table:q} > {log:q} 2>&1"

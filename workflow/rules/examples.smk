@@ -21,7 +21,7 @@ rule figure4:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.bin_construction"),
     shell:
-        "obc figure4 {params.folder:q} > {log:q} 2>&1"
+        "obc figure figure4 --folder {params.folder:q} > {log:q} 2>&1"
 
 
 if PLAN.example_rows:
@@ -48,7 +48,7 @@ if PLAN.example_rows:
             spec=PLAN.table_digest(PLAN.config.examples.table),
             code=shown_by("report.figures.example_images"),
         shell:
-            "obc figure6 {params.plan:q} > {log:q} 2>&1"
+            "obc figure {params.plan:q} figure6 > {log:q} 2>&1"
 
 
 if PLAN.detail_table:
@@ -76,4 +76,4 @@ if PLAN.detail_table:
             spec=PLAN.table_digest(PLAN.config.detail_table),
             code=shown_by("report.figures.training_curves"),
         shell:
-            "obc training-curves {params.plan:q} {params.table:q} > {log:q} 2>&1"
+            "obc figure {params.plan:q} training_curves --table {params.table:q} > {log:q} 2>&1"

@@ -36,4 +36,4 @@ rule inside:
         plan=PLAN_FILE,
         code=shown_by("report.inside.write"),
     shell:
-        "obc inside {params.plan:q} > {log:q} 2>&1"
+        "obc figure {params.plan:q} inside > {log:q} 2>&1"

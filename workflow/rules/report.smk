@@ -62,7 +62,7 @@ rule compared:
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
         code=shown_by("report.tables.row_differences"),
     shell:
-        "obc compared {params.plan:q} {wildcards.table} --workers {threads} 2>&1 | tee {log:q}"
+        "obc table {params.plan:q} {wildcards.table}_compared --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule all_csv:
@@ -79,7 +79,7 @@ rule all_csv:
         spec=PLAN.content_digest,
         code=shown_by("report.tables.paper_tables"),
     shell:
-        "obc table {params.plan:q} --long > {log:q} 2>&1"
+        "obc table {params.plan:q} all_csv > {log:q} 2>&1"
 
 
 rule figure:
@@ -126,7 +126,7 @@ rule losses:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.losses"),
     shell:
-        "obc losses {params.folder:q} > {log:q} 2>&1"
+        "obc figure losses --folder {params.folder:q} > {log:q} 2>&1"
 
 
 rule claims_report:
@@ -164,4 +164,4 @@ rule partial:
     params:
         plan=PLAN_FILE,
     shell:
-        "obc partial {params.plan:q} 2>&1 | tee {log:q}"
+        "obc table {params.plan:q} --partial 2>&1 | tee {log:q}"

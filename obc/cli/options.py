@@ -1,0 +1,147 @@
+"""What commands share: how a command is declared, the plan it reads, and logs of long steps."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TextIO
+
+from rich.console import Console
+
+from obc.config.plan import Plan
+from obc.io.errors import SuiteError, did_you_mean
+from obc.io.typed_yaml import ConfigError
+
+Group = Literal["for you", "for the workflow"]
+RESULTS = Path("results")
+
+
+class StepFailed(SuiteError):
+    """A logged step failed; the message names the error and the log."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of `obc`.
+
+    Attributes:
+        name: as it is typed.
+        summary: a line for the list of commands.
+        group: where `obc --help` lists it.
+        arguments: adds its arguments to its parser.
+        run: does it.
+        examples: shown by `obc <name> --help`.
+        reads_plan: whether it takes `--plan`.
+    """
+
+    name: str
+    summary: str
+    group: Group
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+    examples: str
+    reads_plan: bool = True
+
+
+class Terminal(Console):
+    """rich's console without its colours in numbers, and with the end that `| head` expects."""
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        super().__init__(file=file, highlight=False, soft_wrap=True)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`, where rich would exit with status 1."""
+        raise BrokenPipeError
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The option that names a plan."""
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="results/<scale>/plan.json, which may also stand first; default: the newest",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name one training."""
+    parser.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def plan_file(options: argparse.Namespace) -> Path:
+    """The plan that was named, or the one that was written last.
+
+    Raises:
+        ConfigError: no plan was written yet.
+    """
+    if options.plan is not None:
+        return options.plan
+    plans = sorted(RESULTS.glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
+    if not plans:
+        raise ConfigError(
+            f"{RESULTS}/: no plan.json in any folder there; `snakemake --cores N` writes one, "
+            "or name one with --plan"
+        )
+    print(f"plan: {plans[-1]}", file=sys.stderr)
+    return plans[-1]
+
+
+def read_plan(options: argparse.Namespace) -> Plan:
+    """The plan of `plan_file`."""
+    return Plan.load(plan_file(options))
+
+
+def require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise a ConfigError that suggests the right name unless every name is a known one."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        hint = did_you_mean(unknown[0], known)
+        raise ConfigError(f"no {what} {', '.join(unknown)}{hint}; allowed: {', '.join(known)}")
+
+
+def known_tables(plan: Plan, names: Sequence[str]) -> list[str]:
+    """The named tables of a plan; none named: all of the paper."""
+    require_known("table or figure", names, list(plan.tables))
+    return list(names) or list(plan.paper_tables)
+
+
+@contextmanager
+def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
+    """Send everything the process prints to a log file; yield the terminal for progress lines.
+
+    An error inside goes to the log with its traceback, and becomes a StepFailed that names both.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)}
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            print(f"\n== obc {options.command} {options.run_id} seed {options.seed}, "
+                  f"{time.strftime('%Y-%m-%d %H:%M:%S')}", file=file, flush=True)  # fmt: skip
+            for stream in kept:
+                os.dup2(file.fileno(), stream.fileno())
+            yield terminal
+    except Exception as error:
+        traceback.print_exc()
+        raise StepFailed(
+            f"FAILED: {options.run_id} seed {options.seed}: "
+            f"{type(error).__name__}: {error}\n  log: {log}"
+        ) from error
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, descriptor in kept.items():
+            os.dup2(descriptor, stream.fileno())
+            os.close(descriptor)
+        terminal.close()

@@ -1,0 +1,268 @@
+"""Commands about runs: plan, train, evaluate, submit, import, why, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from obc.cli.options import Command, Terminal, add_run, logged, plan_file, read_plan
+from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
+from obc.config.run import Decode
+from obc.io.errors import did_you_mean
+from obc.io.typed_yaml import ConfigError, read_yaml
+from obc.runs.records import failure_noted
+from obc.runs.status import run_status
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Options that choose what config/ makes of a call."""
+    parser.add_argument("--scale", metavar="NAME", help="short for --set scale=NAME")
+    parser.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="as snakemake's --config (keys: docs/configuration.md)")  # fmt: skip
+    parser.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
+
+
+def configured_plan(options: argparse.Namespace) -> Plan:
+    """The plan of config/ with the options of `add_configuration`."""
+    path = options.config_folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{path}: not found; call obc from the project's folder")
+    raw: dict[str, Any] = read_yaml(path)
+    for pair in [*options.set, *([f"scale={options.scale}"] if options.scale else [])]:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: allowed is key=value")
+        try:
+            raw[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair}: {error}") from None
+    return load_plan(raw, options.config_folder)
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", nargs="+", default=[], metavar="NAME",
+                        help="only what these need, e.g. 3, table3 or figure5")  # fmt: skip
+    parser.add_argument("--gpu", metavar="NAME", help="hours of which device, e.g. h100 or cpu")
+    parser.add_argument("--out", type=Path, metavar="FILE",
+                        help="write the plan here, print nothing")  # fmt: skip
+    add_configuration(parser)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Validate config/ and show what would run and cost, or write the plan."""
+    chosen = configured_plan(options)
+    if options.out is not None:
+        if options.table or options.gpu:
+            raise ConfigError("--out writes the whole plan; leave out --table and --gpu")
+        chosen.save(options.out)
+        return
+    from rich.text import Text
+
+    from obc.operations.plan_page import report, summary
+
+    tables = [f"table{name}" if name.isdigit() else name for name in options.table]
+    page = report(chosen, tables or chosen.paper_tables, options.gpu)
+    console = Terminal()
+    console.print(Text(chosen.scale.description, style="bold"))
+    for line in (*summary(chosen), "", *page.splitlines()):
+        console.print(Text(line, style="dim" if line.endswith("done") else ""))
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--again", action="store_true", help="also if it is trained already")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
+                        help="for a process that trains this run, e.g. is stopping")  # fmt: skip
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one run, or go on with it where it was interrupted."""
+    plan = _plan_with_run(options)
+    folder = plan.run_folder(options.run_id, options.seed)
+    if run_status(folder) == "trained" and not options.again:
+        print(f"{folder}: trained already; --again trains it anew")
+        return
+    run = (plan, options.run_id, options.seed)
+    gpus = plan.gpus_per_run
+    with logged(options, folder.log) as terminal:
+        from obc.training.gpu_lease import lease
+        from obc.training.sessions import claimed
+
+        with claimed(*run, max(1, gpus), options.wait, terminal) as lock:
+            if lock is None:
+                return
+            with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
+                started = time.monotonic()
+                if gpus > 1:
+                    from obc.training.distributed import train_together
+
+                    train_together(*run, gpus, terminal, lock)
+                else:
+                    from obc.training.train import train
+
+                    train(*run, terminal)
+        seconds = time.monotonic() - started
+        print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--decode", required=True, choices=get_args(Decode))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Evaluate one decoding of a trained run."""
+    plan = _plan_with_run(options)
+    folder = plan.run_folder(options.run_id, options.seed)
+    log = folder.evaluation_log(options.decode)
+    with logged(options, log) as terminal, failure_noted(folder, options.decode):
+        from obc.training.gpu_lease import lease
+
+        with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
+            from obc.evaluation.evaluate import evaluate
+
+            path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        shown = ", ".join(
+            f"{name} undefined" if metrics[name] is None else f"{name} {metrics[name]:.1f}"
+            for name in ("AP", "AP50")
+        )
+        print(f"evaluated {options.run_id} seed {options.seed} ({options.decode}): {shown}",
+              file=terminal)  # fmt: skip
+
+
+def _plan_with_run(options: argparse.Namespace) -> Plan:
+    """The plan, if it has the run; starting weights can be trained and not evaluated."""
+    path = plan_file(options)
+    plan = Plan.load(path)
+    runs = plan.trainings if options.command == "train" else plan.runs
+    if options.run_id not in runs:
+        known = "\n  ".join(runs)
+        hint = did_you_mean(options.run_id, runs)
+        raise ConfigError(f"{path}: no run {options.run_id!r}{hint}; its runs are\n  {known}")
+    return plan
+
+
+def _submit_arguments(parser: argparse.ArgumentParser) -> None:
+    _evaluate_arguments(parser)
+    parser.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
+                        help="annotations/image_info_test-dev2017.json and test2017/; the default "
+                        "is where `obc fetch coco_test_info coco_test2017` puts them")  # fmt: skip
+
+
+def submit(options: argparse.Namespace) -> None:
+    """Write a submission to COCO's test-dev server."""
+    plan = _plan_with_run(options)
+    folder = plan.run_folder(options.run_id, options.seed)
+    with logged(options, folder.submission_log(options.decode)) as terminal:
+        from obc.training.gpu_lease import lease
+
+        run = (plan, options.run_id, options.seed)
+        with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
+            from obc.evaluation.test_dev import submit
+
+            path = submit(*run, options.decode, options.root, terminal)
+        print(f"for COCO's evaluation server: {path}", file=terminal)
+
+
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                        help="a state dict, or MMEngine's checkpoint with one")  # fmt: skip
+    parser.add_argument("--run", dest="run_id", required=True, help="a run id or its beginning")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true",
+                        help="replace weights that were trained here")  # fmt: skip
+
+
+def import_own(options: argparse.Namespace) -> None:
+    """Evaluate your own weights as a run of the plan."""
+    from obc.operations.import_weights import import_weights
+    from obc.operations.why import find_run
+
+    plan = read_plan(options)
+    run_id = find_run(plan, options.run_id)
+    import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
+
+
+def _why_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning")
+    parser.add_argument("--seed", type=int, help="default: the first that is not done")
+
+
+def why(options: argparse.Namespace) -> None:
+    """Why a run is missing, stale or failed, and what to do."""
+    from obc.operations.why import explain_run, find_run
+
+    path = plan_file(options)
+    plan = Plan.load(path)
+    print(explain_run(plan, path, find_run(plan, options.run_id), options.seed))
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Check this machine, and the data of a plan that is named."""
+    from obc.operations.doctor import checks, require_healthy
+
+    done = []
+    for check in checks(options.plan and Plan.load(options.plan)):
+        print(check, flush=True)
+        done.append(check)
+    require_healthy(done)
+
+
+COMMANDS = (
+    Command(
+        "plan", "show what would run and what it costs, or write the plan", "for you",
+        _plan_arguments, plan,
+        """\
+obc plan                                      what a plain `snakemake` would do
+obc plan --scale paper --table 3 --gpu h100   hours and disk of Table 3
+obc plan --set scale=mini 'seeds=[0,1]'
+obc plan --scale smoke --out results/smoke/plan.json""",
+        reads_plan=False,
+    ),
+    Command(
+        "why", "why a run is missing, stale or failed; what to do", "for you",
+        _why_arguments, why,
+        """\
+obc why voc-faster-r50-l2                           a run id, or as much of it as names one
+obc why results/smoke/plan.json voc-faster-r50-l2   of another plan than the newest""",
+    ),
+    Command(
+        "doctor", "check this machine, and the data of a plan", "for you",
+        lambda parser: None, doctor,
+        """\
+obc doctor                           the machine alone
+obc doctor results/paper/plan.json   also the data, weights and disk that a plan needs""",
+    ),
+    Command(
+        "import", "evaluate your own weights as a run of the plan", "for you",
+        _import_arguments, import_own,
+        """\
+obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2""",
+    ),
+    Command(
+        "submit", "write a submission to COCO's test-dev server", "for you",
+        _submit_arguments, submit,
+        """\
+obc submit results/paper/plan.json coco-faster-r50-obc-a3-n20-k2-1234abcd --decode expectation""",
+    ),
+    Command(
+        "train", "train one run, or go on with it where it was interrupted", "for the workflow",
+        _train_arguments, train,
+        """\
+obc train results/smoke/plan.json voc-faster-r50-smoothl1-b1-1234abcd --seed 0""",
+    ),
+    Command(
+        "evaluate", "evaluate one decoding of a trained run", "for the workflow",
+        _evaluate_arguments, evaluate,
+        """\
+obc evaluate results/smoke/plan.json voc-faster-r50-smoothl1-b1-1234abcd --decode regression""",
+    ),
+)  # fmt: skip
