@@ -190,7 +190,7 @@ def test_real_detections_give_the_difference_of_the_metrics_files(
             for i, box in enumerate(boxes)
         ],
     }  # fmt: skip
-    index = plan.index_folder("voc")
+    index = plan.index_folder("voc").path
     index.mkdir(parents=True)
     (index / "val.json").write_text(json.dumps(truth))
     (index / "manifest.json").touch()

@@ -51,7 +51,7 @@ def trained(tmp_path: Path) -> tuple[Plan, str]:
     """A plan and a run of it on COCO, whose weights are random."""
     plan = load_plan({"scale": "smoke", "results": str(tmp_path / "results")})
     run_id = next(run_id for run_id in plan.runs if run_id.startswith("coco-faster-r50-obc"))
-    index = plan.index_folder("coco")
+    index = plan.index_folder("coco").path
     index.mkdir(parents=True)
     (index / "val.json").write_text(
         json.dumps({"images": [], "annotations": [], "categories": CATEGORIES})

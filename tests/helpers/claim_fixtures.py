@@ -81,7 +81,7 @@ def evaluated(plan: Plan, table: str = "table7", **aps: list[float]) -> None:
         for seed, ap in enumerate(values):
             path = measure(plan, table, keys.index(key), {"AP": ap, "AP90": 10.0}, seed)
             path.with_name(path.name.replace("metrics", "detections")).with_suffix(".npz").touch()
-    index = plan.index_folder(plan.tables[table].dataset)
+    index = plan.index_folder(plan.tables[table].dataset).path
     index.mkdir(parents=True, exist_ok=True)
     (index / "val.json").touch()
     (index / "manifest.json").write_text('{"sha256": "data", "splits": {"val": {"images": 16}}}')

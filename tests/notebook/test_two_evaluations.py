@@ -172,7 +172,7 @@ def test_less_than_two_evaluations_say_what_to_run(tmp_path: Path) -> None:
 
 def test_crowds_and_ignored_difficult_objects_need_not_be_found(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table9": TABLE}, difficult="ignore")
-    folder = plan.index_folder("voc")
+    folder = plan.index_folder("voc").path
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"root": "somewhere"}')
     marked = [{}, {"iscrowd": 1}, {"difficult": True}, {"iscrowd": 0, "difficult": False}]

@@ -201,7 +201,7 @@ def test_an_operator_with_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatc
 
 def index(plan: Plan, spoil: str | None = None) -> None:
     """An index of `voc` whose manifest knows its files' checksums, but for the one to spoil."""
-    folder = plan.index_folder("voc")
+    folder = plan.index_folder("voc").path
     folder.mkdir(parents=True)
     splits = {}
     for part in ("train", "val"):

@@ -155,7 +155,7 @@ def test_the_boxes_drawn_say_which_fit_best_and_their_iou() -> None:
 def plan(tmp_path: Path) -> Plan:
     """Two evaluations of three images: a better fit, a loss, and one that only scores differ in."""
     plan = plan_of(tmp_path, {"table1": TABLE})
-    index, root = plan.index_folder("voc"), tmp_path / "images"
+    index, root = plan.index_folder("voc").path, tmp_path / "images"
     index.mkdir(parents=True)
     root.mkdir()
     objects = [box(1, 0), box(2, 0), box(3, 0), box(3, 30, iscrowd=1), box(1, 40, difficult=1)]

@@ -66,7 +66,7 @@ def test_who_waited_for_a_finished_run_holds_it_against_a_third(tmp_path: Path) 
 def plan(tmp_path: Path) -> Plan:
     """A plan whose trainings start from nothing, with an indexed data set."""
     plan = load_plan({"scale": "smoke", "results": str(tmp_path / "results"), "gpus_per_run": 2})
-    index = plan.index_folder("init")
+    index = plan.index_folder("init").path
     index.mkdir(parents=True)
     (index / "manifest.json").write_text(json.dumps({"sha256": "data"}))
     return plan
