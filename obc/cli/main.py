@@ -33,11 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     words = _plan_first(list(sys.argv[1:] if arguments is None else arguments))
-    if not words:
-        parser.print_help()
-        return 0
-    options = parser.parse_args(words)
     try:
+        if not words:
+            parser.print_help()
+            return 0
+        options = parser.parse_args(words)
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (SuiteError, OSError) as error:
-        print(f"obc {options.command}: {error}", file=sys.stderr)
+        print(f"obc {words[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
