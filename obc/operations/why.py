@@ -10,6 +10,7 @@ from typing import Any
 from obc.config.downloads import needed
 from obc.config.plan import Plan
 from obc.config.run_folder import RunFolder
+from obc.io.errors import did_you_mean
 from obc.io.files import read_record
 from obc.io.typed_yaml import ConfigError
 from obc.operations.costs import is_done, not_evaluated
@@ -35,7 +36,8 @@ def find_run(plan: Plan, beginning: str) -> str:
             return candidates[0]
     what = "several runs start" if found else "no run starts"
     known = "\n  ".join(found or plan.trainings)
-    raise ConfigError(f"{what} with {beginning!r}; name one of\n  {known}")
+    hint = "" if found else did_you_mean(beginning, plan.trainings)
+    raise ConfigError(f"{what} with {beginning!r}{hint}; name one of\n  {known}")
 
 
 def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = None) -> str:

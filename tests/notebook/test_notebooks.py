@@ -70,7 +70,7 @@ def project(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> P
     (run,) = (run for run in runs if "voc-faster-r50-obc-a3-n20-k2-" in run.run_id)
     steps = [("train", file, run.run_id)]
     steps += [("evaluate", file, run.run_id, "--decode", decode) for decode in run.decodes]
-    for step in (*steps, ("partial", file)):
+    for step in (*steps, ("table", file, "--partial")):
         done = suite.obc(*step)
         assert done.returncode == 0, done.stderr
     return folder

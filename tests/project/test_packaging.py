@@ -228,7 +228,7 @@ print(logits.shape, head.bbox_coder.decode(boxes, logits).shape, loss.item() > 0
 
 @pytest.mark.parametrize(
     ("package", "arguments"),
-    [("pydantic", ["plan"]), ("pandas", ["curves", "plan.json", "table1"])],
+    [("pydantic", ["plan"]), ("pandas", ["figure", "losses", "--folder", "drawn"])],
     ids=["when it starts", "in a step"],
 )
 def test_without_the_suite_the_command_says_what_to_install(
