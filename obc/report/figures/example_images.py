@@ -74,17 +74,15 @@ def figure6(plan: Plan, folder: Path) -> None:
     table = image_gains(found)
     chosen = choose(table, plan.config.examples.images)
     boxes = drawn_boxes(found, chosen)
-    style.save_data(boxes, folder, FIGURE)
     root, images = _image_paths(plan, found.truth)
-    with style.figure_style(FIGURE):
-        rows = -(-len(chosen) // PAIRS_IN_A_ROW)
-        drawing = style.blank((style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35)))
+    rows = -(-len(chosen) // PAIRS_IN_A_ROW)
+    size = (style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35))
+    caption = _caption(plan, table, sources)
+    with style.figure(folder, FIGURE, HEADING, caption, data=boxes, size=size) as drawing:
         parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
         for part, line in zip(parts, chosen.itertuples(), strict=False):
             image = _open_image(root / images[line.image_id], line.image_id)
             _draw_pair(part, line, image, boxes[boxes["image_id"] == line.image_id])
-        style.write_around(drawing, HEADING, _caption(plan, table, sources))
-        style.save_both(drawing, folder, FIGURE)
 
 
 # --- the rule ----------------------------------------------------------------------------------
