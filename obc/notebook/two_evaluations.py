@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from obc.analysis.evaluations import measured, objects_to_find
 from obc.config.plan import Plan
 from obc.config.run import slug
 from obc.config.table import METRICS
@@ -82,28 +83,20 @@ def evaluated(plan: Plan) -> pd.DataFrame:
 
     Raises:
         ResultsMissing: fewer than two, so that there is nothing to compare.
+        MetricsFileError: a metrics file is damaged or belongs to something else.
     """
-    lines: dict[tuple[str, int, str], list[str]] = {}
-    for name in sorted(plan.tables, key=lambda name: (name in plan.figures, name)):
-        for row in plan.tables[name].rows:
-            if row.cited:
-                continue
-            run_id = plan.run_of(row).run_id
-            for seed in plan.seeds_of(run_id):
-                tables = lines.setdefault((run_id, seed, row.decode), [])
-                tables += [name] if name not in tables else []
-    found = [
-        (*which, ", ".join(tables), _read(plan, *which)["metrics"]["AP"])
-        for which, tables in lines.items()
-        if all(path.exists() for path in _files(plan, *which))
-    ]
+    frame = measured(plan, sorted(plan.tables, key=lambda name: (name in plan.figures, name)))
+    there = frame[frame["status"].isin(("ok", "undefined"))].astype({"seed": int})
+    there = there.assign(AP=there["value"].where(there["metric"] == "AP"))
+    found = there.groupby(["run_id", "seed", "decode"], sort=False, as_index=False).agg(
+        tables=("table", lambda names: ", ".join(dict.fromkeys(names))), AP=("AP", "first")
+    )
     if len(found) < 2:
         raise ResultsMissing(
             f"{plan.results}: {len(found)} evaluations there, two are needed; first run "
             f"`make reproduce SCALE={plan.scale.name} TARGETS={plan.config.detail_table}`"
         )
-    frame = pd.DataFrame(found, columns=["run_id", "seed", "decode", "tables", "AP"])
-    return frame.sort_values("seed", kind="stable", ignore_index=True)
+    return found.sort_values("seed", kind="stable", ignore_index=True)
 
 
 def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluation:
@@ -112,8 +105,8 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
     Raises:
         DetectionsFileError: its detections file is damaged.
     """
-    content = _read(plan, run_id, seed, decode)
-    _, detections = _files(plan, run_id, seed, decode)
+    folder = plan.run_folder(run_id, seed)
+    content = json.loads((folder / f"metrics.{decode}.json").read_text(encoding="utf-8"))
     spec = plan.trainings[run_id].resolved.spec
     method = slug(spec).removeprefix(f"{spec.dataset}-")
     return Evaluation(
@@ -121,7 +114,7 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
         dataset=plan.dataset_of(run_id),
         metrics=content["metrics"],
         per_class=content["per_class"],
-        detections=load_detections(detections),
+        detections=load_detections(folder / f"detections.{decode}.npz"),
     )
 
 
@@ -144,27 +137,17 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
             f"{folder}: no index of the data there; first run `make reproduce "
             f"SCALE={plan.scale.name}`"
         )
-    truth = json.loads((folder / "val.json").read_text(encoding="utf-8"))
+    difficult_ignored = not counts_difficult(plan.difficult(dataset))
+    truth = objects_to_find(folder / "val.json", difficult_ignored)
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
-        difficult = annotation.get("difficult") and not counts_difficult(plan.difficult(dataset))
-        if not annotation.get("iscrowd") and not difficult:
-            objects[annotation["image_id"]].append(annotation)
+        objects[annotation["image_id"]].append(annotation)
     return TestSet(
         root=Path(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["root"]),
         images={image["id"]: image for image in truth["images"]},
         objects=objects,
         classes={category["id"]: category["name"] for category in truth["categories"]},
     )
-
-
-def _files(plan: Plan, run_id: str, seed: int, decode: str) -> tuple[Path, Path]:
-    folder = plan.run_folder(run_id, seed)
-    return folder / f"metrics.{decode}.json", folder / f"detections.{decode}.npz"
-
-
-def _read(plan: Plan, run_id: str, seed: int, decode: str) -> dict[str, Any]:
-    return json.loads(_files(plan, run_id, seed, decode)[0].read_text(encoding="utf-8"))
 
 
 # --- what the metrics files say ----------------------------------------------------------------

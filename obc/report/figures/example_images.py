@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from obc.analysis.collect import require_complete
-from obc.analysis.evaluations import evaluations, load, measured
+from obc.analysis.evaluations import evaluations, load, measured, objects_to_find
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
 from obc.io.typed_yaml import ConfigError
@@ -219,18 +219,8 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
         _, everything = load(evaluation)
         detections[name] = [one for one in everything if one["score"] >= examples.min_score]
         sources[name] = f"{run_id}, {row.decode}, seed {seed}"
-    return Found(_counted(evaluation.truth, evaluation.difficult_ignored), detections), sources
-
-
-def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
-    """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
-    truth = json.loads(path.read_text(encoding="utf-8"))
-    annotations = [
-        each
-        for each in truth["annotations"]
-        if not each["iscrowd"] and not (difficult_ignored and each.get("difficult"))
-    ]
-    return {**truth, "annotations": annotations}
+    truth = objects_to_find(evaluation.truth, evaluation.difficult_ignored)
+    return Found(truth, detections), sources
 
 
 def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:
