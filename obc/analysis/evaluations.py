@@ -98,6 +98,17 @@ def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return truth, load_detections(evaluation.detections)
 
 
+def objects_to_find(path: Path, difficult_ignored: bool) -> dict[str, Any]:
+    """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
+    truth = json.loads(path.read_text(encoding="utf-8"))
+    annotations = [
+        each
+        for each in truth["annotations"]
+        if not each.get("iscrowd") and not (difficult_ignored and each.get("difficult"))
+    ]
+    return {**truth, "annotations": annotations}
+
+
 def lines_of(evaluation: Evaluation, frame: pd.DataFrame) -> pd.DataFrame:
     """The lines of `frame` that show an evaluation, in whichever rows."""
     return frame[

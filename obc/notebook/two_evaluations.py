@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from obc.analysis.evaluations import measured, objects_to_find
 from obc.config.plan import Plan
 from obc.config.run import slug
 from obc.config.table import METRICS
-from obc.datasets.index_folder import read_annotations
 from obc.evaluation.detections_file import load_detections
 from obc.evaluation.metrics import counts_difficult
 from obc.io.files import require_record
@@ -83,24 +83,20 @@ def evaluated(plan: Plan) -> pd.DataFrame:
 
     Raises:
         ResultsMissing: fewer than two, so that there is nothing to compare.
+        MetricsFileError: a metrics file is damaged or belongs to something else.
     """
-    lines: dict[tuple[str, int, str], list[str]] = {}
-    for name in sorted(plan.tables, key=lambda name: (name in plan.figures, name)):
-        for one in plan.evaluations(name):
-            if one.metrics.exists() and one.detections.exists():
-                tables = lines.setdefault((one.run.run_id, one.run.seed, one.decode), [])
-                tables += [name] if name not in tables else []
-    found = [
-        (*which, ", ".join(tables), _read(plan, *which)["metrics"]["AP"])
-        for which, tables in lines.items()
-    ]
+    frame = measured(plan, sorted(plan.tables, key=lambda name: (name in plan.figures, name)))
+    there = frame[frame["status"].isin(("ok", "undefined"))].astype({"seed": int})
+    there = there.assign(AP=there["value"].where(there["metric"] == "AP"))
+    found = there.groupby(["run_id", "seed", "decode"], sort=False, as_index=False).agg(
+        tables=("table", lambda names: ", ".join(dict.fromkeys(names))), AP=("AP", "first")
+    )
     if len(found) < 2:
         raise ResultsMissing(
             f"{plan.results}: {len(found)} evaluations there, two are needed; first run "
             f"`make reproduce SCALE={plan.scale.name} TARGETS={plan.config.detail_table}`"
         )
-    frame = pd.DataFrame(found, columns=["run_id", "seed", "decode", "tables", "AP"])
-    return frame.sort_values("seed", kind="stable", ignore_index=True)
+    return found.sort_values("seed", kind="stable", ignore_index=True)
 
 
 def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluation:
@@ -109,7 +105,8 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
     Raises:
         DetectionsFileError: its detections file is damaged.
     """
-    content = _read(plan, run_id, seed, decode)
+    folder = plan.run_folder(run_id, seed)
+    content = require_record(folder.metrics(decode))
     spec = plan.trainings[run_id].resolved.spec
     method = slug(spec).removeprefix(f"{spec.dataset}-")
     return Evaluation(
@@ -117,7 +114,7 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
         dataset=plan.dataset_of(run_id),
         metrics=content["metrics"],
         per_class=content["per_class"],
-        detections=load_detections(plan.run_folder(run_id, seed).detections(decode)),
+        detections=load_detections(folder.detections(decode)),
     )
 
 
@@ -140,22 +137,17 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
             f"{index}: no index of the data there; first run `make reproduce "
             f"SCALE={plan.scale.name}`"
         )
-    truth = read_annotations(index.val)
+    difficult_ignored = not counts_difficult(plan.difficult(dataset))
+    truth = objects_to_find(index.val, difficult_ignored)
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
-        difficult = annotation.get("difficult") and not counts_difficult(plan.difficult(dataset))
-        if not annotation.get("iscrowd") and not difficult:
-            objects[annotation["image_id"]].append(annotation)
+        objects[annotation["image_id"]].append(annotation)
     return TestSet(
         root=Path(index.read_manifest()["root"]),
         images={image["id"]: image for image in truth["images"]},
         objects=objects,
         classes={category["id"]: category["name"] for category in truth["categories"]},
     )
-
-
-def _read(plan: Plan, run_id: str, seed: int, decode: str) -> dict[str, Any]:
-    return require_record(plan.run_folder(run_id, seed).metrics(decode))
 
 
 # --- what the metrics files say ----------------------------------------------------------------

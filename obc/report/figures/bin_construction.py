@@ -51,14 +51,11 @@ def bin_table(bins: OffsetBins) -> pd.DataFrame:
 def draw(folder: Path, bins: OffsetBins = BINS) -> None:
     """Draw `figure4.svg` and `.png` into `folder`, and write `figure4.csv`, what is drawn."""
     table = bin_table(bins)
-    style.save_data(table, folder, FIGURE)
     width, height = style.SIZE_INCHES
-    with style.figure_style(FIGURE):
-        drawing = style.blank((width, 0.6 * height))
+    heading = HEADING.format(a=bins.ranges[0].item(), m=bins.num_inner)
+    caption, size = _caption(table, bins), (width, 0.6 * height)
+    with style.figure(folder, FIGURE, heading, caption, data=table, size=size) as drawing:
         _draw_axis(drawing.add_subplot(), table, bins)
-        heading = HEADING.format(a=bins.ranges[0].item(), m=bins.num_inner)
-        style.write_around(drawing, heading, _caption(table, bins))
-        style.save_both(drawing, folder, FIGURE)
 
 
 def _caption(table: pd.DataFrame, bins: OffsetBins) -> str:

@@ -25,15 +25,7 @@ from obc.config.table import TableSpec, row_label
 from obc.evaluation.matching import precision_at_recalls
 from obc.evaluation.metrics import IOU_THRESHOLDS
 from obc.report.captions import badge, provenance
-from obc.report.figures.style import (
-    blank,
-    figure_style,
-    legend_in,
-    method_look,
-    save_both,
-    save_data,
-    write_around,
-)
+from obc.report.figures.style import figure, legend_in, method_look
 
 PRECISION_RECALL = "precision_recall"
 AP_BY_IOU = "ap_by_iou"
@@ -112,8 +104,15 @@ def draw(plan: Plan, name: str, folder: Path) -> None:
 def _draw_precision_recall(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
-    with figure_style(PRECISION_RECALL):
-        drawing = blank()
+    said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
+    with figure(
+        folder,
+        PRECISION_RECALL,
+        "Precision against recall",
+        provenance(plan, table, said),
+        missing,
+        named(table, frame),
+    ) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend"] * len(DRAWN_IOUS), list(DRAWN_IOUS)], height_ratios=[2, 8]
         )
@@ -128,18 +127,20 @@ def _draw_precision_recall(
         panels[DRAWN_IOUS[0]].set_ylabel("precision (%)")
         panels[DRAWN_IOUS[1]].set_xlabel("recall (%)")
         legend_in(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
-        said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
-        heading = "Precision against recall"
-        write_around(drawing, heading, provenance(plan, table, said), missing)
-        save_both(drawing, folder, PRECISION_RECALL)
-    save_data(named(table, frame), folder, PRECISION_RECALL)
 
 
 def _draw_ap_by_iou(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
-    with figure_style(AP_BY_IOU):
-        drawing = blank()
+    said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
+    with figure(
+        folder,
+        AP_BY_IOU,
+        "Average precision against the IoU threshold",
+        provenance(plan, table, said),
+        missing,
+        named(table, frame),
+    ) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend", "legend"], ["AP", "gain"]], height_ratios=[2, 8]
         )
@@ -154,11 +155,6 @@ def _draw_ap_by_iou(
             panels[name].set_xlabel("IoU threshold")
             panels[name].set_xticks(DRAWN_IOUS)
         legend_in(panels["legend"], panels["gain"], badge(plan, table))
-        said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
-        heading = "Average precision against the IoU threshold"
-        write_around(drawing, heading, provenance(plan, table, said), missing)
-        save_both(drawing, folder, AP_BY_IOU)
-    save_data(named(table, frame), folder, AP_BY_IOU)
 
 
 def _look(table: TableSpec, row: int) -> dict[str, object]:

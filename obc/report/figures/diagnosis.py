@@ -18,15 +18,7 @@ from obc.config.table import TableSpec, row_label
 from obc.io.files import write_text
 from obc.report.captions import badge, provenance, sentence, stamp
 from obc.report.escape import escape_markdown
-from obc.report.figures.style import (
-    blank,
-    figure_style,
-    legend_in,
-    method_look,
-    save_both,
-    save_data,
-    write_around,
-)
+from obc.report.figures.style import figure, legend_in, method_look
 
 NAME = "diagnosis"
 HEADING = "How far the boxes found are from their objects"
@@ -137,8 +129,10 @@ def _cell(line: pd.Series, name: str, digits: int) -> str:
 
 
 def _draw(plan: Plan, table: TableSpec, found: Diagnosis, missing: str, folder: Path) -> None:
-    with figure_style(NAME):
-        drawing = blank()
+    several = (found.numbers["seeds"] > 1).any()
+    said = "Means over seeds; bars: standard deviation." if several else ""
+    under, data = provenance(plan, table, said), named(table, plotted(found))
+    with figure(folder, NAME, HEADING, under, missing, data) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend"] * 3, ["iou", "error", "fail"]], height_ratios=[2, 8], width_ratios=[4, 4, 1]
         )
@@ -149,11 +143,6 @@ def _draw(plan: Plan, table: TableSpec, found: Diagnosis, missing: str, folder: 
         panels["error"].set(ylim=(0, None), xlabel="coordinate", ylabel="mean error (bin widths)")
         panels["fail"].set(xlim=(-0.6, 0.6), xlabel="fail at", ylabel="share of found (%)")
         legend_in(panels["legend"], panels["error"], badge(plan, table))
-        several = (found.numbers["seeds"] > 1).any()
-        said = "Means over seeds; bars: standard deviation." if several else ""
-        write_around(drawing, HEADING, provenance(plan, table, said), missing)
-        save_both(drawing, folder, NAME)
-    save_data(named(table, plotted(found)), folder, NAME)
 
 
 def _draw_histogram(axes: Axes, table: TableSpec, found: Diagnosis) -> None:

@@ -21,10 +21,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from obc.analysis.collect import require_complete
-from obc.analysis.evaluations import evaluations, load, measured
+from obc.analysis.evaluations import evaluations, load, measured, objects_to_find
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
-from obc.datasets.index_folder import read_annotations
 from obc.io.typed_yaml import ConfigError
 from obc.report.captions import stamp
 from obc.report.figures import style
@@ -74,17 +73,15 @@ def figure6(plan: Plan, folder: Path) -> None:
     table = image_gains(found)
     chosen = choose(table, plan.config.examples.images)
     boxes = drawn_boxes(found, chosen)
-    style.save_data(boxes, folder, FIGURE)
     root, images = _image_paths(plan, found.truth)
-    with style.figure_style(FIGURE):
-        rows = -(-len(chosen) // PAIRS_IN_A_ROW)
-        drawing = style.blank((style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35)))
+    rows = -(-len(chosen) // PAIRS_IN_A_ROW)
+    size = (style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35))
+    caption = _caption(plan, table, sources)
+    with style.figure(folder, FIGURE, HEADING, caption, data=boxes, size=size) as drawing:
         parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
         for part, line in zip(parts, chosen.itertuples(), strict=False):
             image = _open_image(root / images[line.image_id], line.image_id)
             _draw_pair(part, line, image, boxes[boxes["image_id"] == line.image_id])
-        style.write_around(drawing, HEADING, _caption(plan, table, sources))
-        style.save_both(drawing, folder, FIGURE)
 
 
 # --- the rule ----------------------------------------------------------------------------------
@@ -221,18 +218,8 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
         _, everything = load(evaluation)
         detections[name] = [one for one in everything if one["score"] >= examples.min_score]
         sources[name] = f"{run_id}, {row.decode}, seed {seed}"
-    return Found(_counted(evaluation.truth, evaluation.difficult_ignored), detections), sources
-
-
-def _counted(path: Path, difficult_ignored: bool) -> dict[str, Any]:
-    """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
-    truth = read_annotations(path)
-    annotations = [
-        each
-        for each in truth["annotations"]
-        if not each["iscrowd"] and not (difficult_ignored and each.get("difficult"))
-    ]
-    return {**truth, "annotations": annotations}
+    truth = objects_to_find(evaluation.truth, evaluation.difficult_ignored)
+    return Found(truth, detections), sources
 
 
 def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:

@@ -13,7 +13,7 @@ from obc.config.plan import Plan
 from obc.config.table import FigureSpec, Plot
 from obc.io.typed_yaml import ConfigError
 from obc.report.captions import badge, provenance, title
-from obc.report.figures.style import blank, figure_style, save_both, write_around
+from obc.report.figures import style
 
 MARKERS = "osD^vP"
 
@@ -56,15 +56,12 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         known = ", ".join(plan.figures)
         raise ConfigError(f"{name!r} is no figure of this plan; allowed: {known}")
     points = series(table, frame)
-    with figure_style(name):
-        drawing = blank()
+    bars = "" if points["sd"].isna().all() else "Bars: standard deviation over seeds."
+    under = provenance(plan, table, bars)
+    with style.figure(folder, name, title(table), under, missing_points(table, points)) as drawing:
         axes = drawing.add_subplot()
         axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
         _draw_points(axes, table, points)
-        bars = "" if points["sd"].isna().all() else "Bars: standard deviation over seeds."
-        under = provenance(plan, table, bars)
-        write_around(drawing, title(table), under, missing_points(table, points))
-        save_both(drawing, folder, name)
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:

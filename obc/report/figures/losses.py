@@ -70,8 +70,7 @@ def curves() -> pd.DataFrame:
 def draw(folder: Path) -> None:
     """Draw `losses.svg` and `losses.png` into `folder`: losses left, gradients right."""
     frame = curves()
-    with style.figure_style(FIGURE):
-        drawing = style.blank()
+    with style.figure(folder, FIGURE, HEADING, _caption(frame)) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend", "legend"], ["loss", "gradient"]], height_ratios=[1, 8]
         )
@@ -84,8 +83,6 @@ def draw(folder: Path) -> None:
             ncols=3,
             fontsize=9,
         )
-        style.write_around(drawing, HEADING, _caption(frame))
-        style.save_both(drawing, folder, FIGURE)
 
 
 def _caption(frame: pd.DataFrame) -> str:

@@ -1,9 +1,8 @@
 """One look for every figure: colours by meaning, sizes, text around the plot, files.
 
 A colour means the same in every figure, and those next to each other differ in their dashes or
-markers too, for print and for the colour-blind. A figure is drawn inside of `figure_style`, with
-its title and provenance by `write_around`, and written by `save_both`; what it plots goes beside
-it with `save_data`.
+markers too, for print and for the colour-blind. A figure is drawn inside of `figure`, which gives
+it the look, its title and provenance, and writes its files.
 """
 
 from __future__ import annotations
@@ -46,6 +45,34 @@ _LOOK = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
 }
+
+
+@contextmanager
+def figure(
+    folder: Path,
+    name: str,
+    heading: str,
+    provenance: str,
+    missing: str = "",
+    data: pd.DataFrame | None = None,
+    size: tuple[float, float] = SIZE_INCHES,
+) -> Iterator[Figure]:
+    """Draw within, on the drawing that is handed out; then write it as `<folder>/<name>`.
+
+    Nothing is written where drawing fails.
+
+    Args:
+        heading, provenance, missing: as `write_around`.
+        data: what is plotted, for `save_data`; None: the figure has no CSV.
+        size: in inches.
+    """
+    with figure_style(name):
+        drawing = blank(size)
+        yield drawing
+        write_around(drawing, heading, provenance, missing)
+        save_both(drawing, folder, name)
+    if data is not None:
+        save_data(data, folder, name)
 
 
 @contextmanager

@@ -109,10 +109,10 @@ def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
         LogError: as of `curves`.
     """
     frame, missing = curves(plan, table)
-    style.save_data(frame, folder, FIGURE)
     rows = _rows_by_run(plan, table)
-    with style.figure_style(FIGURE):
-        drawing = style.blank((style.SIZE_INCHES[0], 5.2))
+    heading, caption = f"Training curves of {title(table)}", f"{CAPTION} {stamp(plan, table)}"
+    size = (style.SIZE_INCHES[0], 5.2)
+    with style.figure(folder, FIGURE, heading, caption, "; ".join(missing), frame, size) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend", "legend"], ["loss", "loss_bbox"], ["lr", "lr"]], height_ratios=[0.5, 4, 1.6]
         )
@@ -126,10 +126,6 @@ def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
         panels["legend"].axis("off")
         handles, labels = panels["loss"].get_legend_handles_labels()
         panels["legend"].legend(handles, labels, loc="center", ncols=2, fontsize=8)
-        heading = f"Training curves of {title(table)}"
-        provenance = f"{CAPTION} {stamp(plan, table)}"
-        style.write_around(drawing, heading, provenance, "; ".join(missing))
-        style.save_both(drawing, folder, FIGURE)
 
 
 def _rows_by_run(plan: Plan, table: TableSpec) -> dict[str, Row]:

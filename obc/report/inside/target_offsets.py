@@ -64,15 +64,13 @@ def draw_targets(offsets: Tensor, rule: str, stamp: str, folder: Path) -> None:
         stamp: scale, data and run.
     """
     histogram, shares = target_histogram(offsets), beyond(offsets)
-    with style.figure_style("target_offsets"):
-        drawing = style.blank()
+    heading = "What offsets there are to learn, and what a range cuts"
+    with style.figure(
+        folder, "target_offsets", heading, f"{rule} {stamp}", data=histogram
+    ) as drawing:
         axes, bars = drawing.subplots(1, 2, width_ratios=[2.1, 1])
         _draw_histogram(axes, histogram)
         _draw_beyond(bars, shares)
-        text = f"{rule} {stamp}"
-        style.write_around(drawing, "What offsets there are to learn, and what a range cuts", text)
-        style.save_both(drawing, folder, "target_offsets")
-    style.save_data(histogram, folder, "target_offsets")
     style.save_data(shares, folder, "target_offsets_beyond")
 
 

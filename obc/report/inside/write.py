@@ -151,10 +151,7 @@ def _write_calibration(plan: Plan, frame: pd.DataFrame, figures: Path, tables: P
         "all four coordinates; ten equal parts by entropy. Errors in normalised offsets, after "
         "the stage named."
     )
-    with style.figure_style("calibration"):
-        drawing = style.blank()
+    heading = "Does the head know when it errs?"
+    with style.figure(figures, "calibration", heading, f"{rule} {stamp}", data=frame) as drawing:
         draw_calibration(drawing.add_subplot(), frame, looks)
-        style.write_around(drawing, "Does the head know when it errs?", f"{rule} {stamp}")
-        style.save_both(drawing, figures, "calibration")
-    style.save_data(frame, figures, "calibration")
     style.save_data(frame.assign(scale=plan.scale.name), tables, "calibration")
