@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import get_args
@@ -48,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     Ctrl-C is 130, as in a shell; a training that a signal stopped, once saved, exits by itself.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks stops nothing
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

@@ -111,7 +111,7 @@ def import_weights(
         with atomic_path(folder / "final.pth") as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
         with atomic_path(folder / "config.py") as path:
-            path.write_text(config.pretty_text)
+            path.write_text(config.pretty_text, encoding="utf-8")
         write_json(folder / "run.json", _record(plan, run_id, seed, checkpoint, manifest))
         shutil.rmtree(folder / "work")
     print(

@@ -87,9 +87,7 @@ def test_a_hostile_project_indexes_a_hostile_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("results", ["a b", "a;b", "$HOME", "a'b", "a*", "{a}", "-a", "", "a\nb"])
 def test_results_with_a_meaning_to_others_are_refused_by_name(results: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"results: results is .*; allowed: letters"
-    ):
+    with pytest.raises(ConfigError, match=r"results: results is .*; allowed: letters"):
         validate(SuiteConfig, {"results": results}, Path("config.yaml"))
 
 
