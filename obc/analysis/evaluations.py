@@ -100,7 +100,7 @@ def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def objects_to_find(path: Path, difficult_ignored: bool) -> dict[str, Any]:
     """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
-    truth = json.loads(path.read_text(encoding="utf-8"))
+    truth = read_annotations(path)
     annotations = [
         each
         for each in truth["annotations"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C is 130 and a reader that closed the pipe 141, as in a shell. A training that a signal
     stopped, once saved, exits by itself.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks stops nothing
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     words = _plan_first(list(sys.argv[1:] if arguments is None else arguments))
     try:

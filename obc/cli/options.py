@@ -124,7 +124,9 @@ def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = {stream: os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)}
-    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    terminal = os.fdopen(
+        os.dup(sys.stderr.fileno()), "w", 1, sys.stderr.encoding, errors="backslashreplace"
+    )
     try:
         with log.open("a", encoding="utf-8") as file:
             print(f"\n== obc {options.command} {options.run_id} seed {options.seed}, "

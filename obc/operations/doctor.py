@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from obc.datasets.published.download import by_disk
 from obc.datasets.published.fetch import problem, space_wanted, state
 from obc.datasets.settings import DatasetName, ShapesData
 from obc.io.errors import SuiteError
+from obc.io.locks import REMEDY, NoFileLocks, lock
 from obc.operations.costs import bytes_to_come
 
 Verdict = Literal["OK", "WARN", "FAIL"]
@@ -76,6 +79,8 @@ def checks(plan: Plan | None) -> Iterator[Check]:
         yield check_cuda(gpus, torch.version.cuda, plan.gpus_per_run if plan else 0)
         for device in ("cpu", *(f"cuda:{index}" for index in range(len(gpus)))):
             yield check_operators(device)
+    yield check_user()
+    yield check_locks(Path() if plan is None else plan.results)
     if plan is None:
         yield check_disk(Path(), 0)
     else:
@@ -264,6 +269,31 @@ def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None
     return Check("disk", "OK", found)
 
 
+def check_locks(folder: Path) -> Check:
+    """Whether the file system of a folder, which need not be there yet, has file locks."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            lock(file, place)
+    except NoFileLocks:
+        return Check("file locks", "WARN", f"none at {place}; trainings stop there", REMEDY)
+    except OSError as error:
+        remedy = "make it writable, or choose another with `results` (config/README.md)"
+        return Check("file locks", "WARN", f"no file at {place}: {error.strerror}", remedy)
+    return Check("file locks", "OK", f"there at {place}")
+
+
+def check_user() -> Check:
+    """Whether this user id has a name and a home folder: containers run with ids that lack both."""
+    try:
+        return Check("user", "OK", f"{getpass.getuser()}, home {Path.home()}")
+    except (KeyError, OSError, RuntimeError):
+        return Check(
+            "user", "WARN", f"user id {os.getuid()} has no entry in /etc/passwd",
+            "set HOME and USER, e.g. `export HOME=$PWD USER=me`; Snakemake stops without HOME",
+        )  # fmt: skip
+
+
 def check_data(plan: Plan, name: DatasetName) -> Check:
     """Whether a data set of the plan is there, and its index as it was written."""
     data, folder = plan.scale.data[name], plan.data_folder(name)
@@ -354,7 +384,8 @@ def check_slurm(command: str = "sinfo") -> Check:
         done = subprocess.run(
             [command, "--noheader", "--format=%P %a %D"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=SLURM_SECONDS,
             check=False,
         )

@@ -110,7 +110,7 @@ def import_weights(
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
         with atomic_path(folder.config) as path:
-            path.write_text(config.pretty_text)
+            path.write_text(config.pretty_text, encoding="utf-8")
         write_json(
             folder.record, _record(plan, run_id, seed, checkpoint, run.index.read_manifest())
         )

@@ -56,7 +56,9 @@ def cancel_left_over(folder: Path, comments: Collection[str]) -> tuple[str, ...]
         return ()
     deadline = time.monotonic() + CANCEL_SECONDS
     # A job that ended by itself in between makes scancel fail: what squeue lists counts.
-    scancel = subprocess.run(["scancel", *jobs], capture_output=True, text=True, check=False)
+    scancel = subprocess.run(
+        ["scancel", *jobs], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     while left := _still_there(jobs, folder, comments):
         if time.monotonic() > deadline:
             said = f"; scancel says: {scancel.stderr.strip()}" if scancel.stderr.strip() else ""
@@ -82,7 +84,9 @@ def _still_there(jobs: tuple[str, ...], folder: Path, comments: Collection[str])
 def _jobs(folder: Path, comments: Collection[str]) -> tuple[str, ...]:
     """Ids of this user's jobs, waiting, running or ending, in a folder with one of the comments."""
     command = ["squeue", "--me", "--noheader", "--format=%i|%Z|%k"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise SlurmSilent(
             f"{' '.join(command)}: {done.stderr.strip()}; is SLURM up? "

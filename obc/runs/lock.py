@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -13,9 +12,8 @@ from typing import TextIO
 
 from obc.config.run_folder import RunFolder, WorkFolder
 from obc.io.errors import SuiteError
+from obc.io.locks import NO_LOCKS, lock
 
-# Of a file system whose locks this machine cannot ask for; the one that trains may well.
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 HEARD_SECONDS = 300.0
 
 
@@ -37,14 +35,15 @@ def training_lock(folder: RunFolder, patience: float = 0.0) -> Iterator[TextIO]:
 
     Raises:
         RunBusy: another process holds it.
+        NoFileLocks: the file system has no file locks.
     """
     path = folder.work.lock
     # At least a moment: `run_status` holds the lock for an instant when it looks.
     deadline = time.monotonic() + max(patience, 1.0)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as handle:
-            if not _lock_until(handle, deadline):
+        with path.open("w", encoding="utf-8") as handle:
+            if not _lock_until(handle, path, deadline):
                 raise RunBusy(f"{folder}: another process is training this run; wait for it")
             if not _is_at(handle, path):
                 continue  # the one that held it is done and has removed it
@@ -61,16 +60,12 @@ def _is_at(handle: TextIO, path: Path) -> bool:
         return False
 
 
-def _lock_until(handle: TextIO, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
+def _lock_until(handle: TextIO, path: Path, deadline: float) -> bool:
+    while not lock(handle, path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def is_locked(folder: RunFolder) -> bool:
@@ -83,7 +78,7 @@ def is_locked(folder: RunFolder) -> bool:
         except BlockingIOError:
             return True
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in NO_LOCKS:  # the machine that trains may well have them
                 raise
             return _heard_from(folder.work)
     return False

@@ -156,7 +156,7 @@ def code_version() -> dict[str, Any]:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=PACKAGE, capture_output=True, encoding="utf-8", check=False
         )
     except FileNotFoundError:
         return None

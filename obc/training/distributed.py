@@ -146,7 +146,7 @@ class InheritedStream:
 
 
 def _reopened(descriptor: Any) -> TextIO:
-    return os.fdopen(descriptor.detach(), "w", buffering=1)
+    return os.fdopen(descriptor.detach(), "w", 1, sys.stderr.encoding, errors="backslashreplace")
 
 
 def _rank(function: Callable[..., object], arguments: tuple[Any, ...], work: WorkFolder) -> None:

@@ -8,7 +8,6 @@ MMEngine starts it: a lease comes before that import, and this module asks `nvid
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from obc.io.errors import SuiteError
+from obc.io.locks import lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ON_THE_CPU = "To train on the CPU on purpose: --config gpus_per_run=0"
@@ -55,7 +55,9 @@ class Device:
 def installed_devices() -> tuple[Device, ...]:
     """GPUs and MIG devices that the driver lists to this job; none where it is not installed."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=False
+        )
     except FileNotFoundError:
         return ()
     if done.returncode:
@@ -230,9 +232,9 @@ def _try(
     count: int, candidates: Sequence[Device], folder: Path, held: ExitStack
 ) -> tuple[Device, ...]:
     """`count` free devices, or none at all."""
-    with ExitStack() as locks, (folder / "one-at-a-time").open("w") as attempt:
+    with ExitStack() as locks, (folder / "one-at-a-time").open("wb") as attempt:
         # Two jobs that each took half of what both need would otherwise undo each other for ever.
-        fcntl.flock(attempt, fcntl.LOCK_EX)
+        lock(attempt, folder / "one-at-a-time", wait=True)
         taken: list[Device] = []
         for device in candidates:
             handle = _locked(_lock_file(folder, device))
@@ -250,9 +252,7 @@ def _try(
 def _locked(path: Path) -> TextIO | None:
     """The lock file, held by this process until it is closed; None where another holds it."""
     handle = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(handle, path):
         handle.close()
         return None
     handle.truncate(0)

@@ -1,4 +1,6 @@
+import getpass
 import json
+import os
 import re
 import shlex
 import sys
@@ -39,6 +41,12 @@ shell.prefix(
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
     + "; "
 )
+
+# Snakemake asks for the user's name, which a user id without an entry in /etc/passwd lacks.
+try:
+    getpass.getuser()
+except (KeyError, OSError):
+    os.environ["USER"] = str(os.getuid())
 
 for folder in (Path.cwd(), Path(workflow.basedir)):
     if re.search("[{}\n]", str(folder)):

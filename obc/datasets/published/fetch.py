@@ -9,7 +9,6 @@ A folder that is there already is used as it is; nothing is ever written into it
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from obc.datasets.published.download import (
 )
 from obc.datasets.published.unpack import unpack
 from obc.io.files import write_json
+from obc.io.locks import lock as take
 
 ARCHIVES = Path("data/archives")
 State = Literal["present", "partial", "missing"]
@@ -171,9 +171,7 @@ def _alone(lock: Path, name: str, terminal: TextIO) -> Iterator[None]:
     """Hold an entry; the system frees it if the process dies."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take(handle, lock):
             print(f"{name}: another process is fetching it; waiting", file=terminal)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            take(handle, lock, wait=True)
         yield

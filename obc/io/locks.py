@@ -1,0 +1,48 @@
+"""File locks that the system frees when a process ends, on file systems that have them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from pathlib import Path
+from typing import IO
+
+from obc.io.errors import SuiteError
+
+# Of a file system whose locks this machine cannot ask for.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+REMEDY = (
+    "mount it with file locks (NFS: a running lock service, or the option local_lock=flock where "
+    "one machine writes; Lustre: the option flock), or put the folder on another file system"
+)
+
+
+class NoFileLocks(SuiteError):
+    """A file system has no file locks, so that two processes could write the same files."""
+
+
+def lock(handle: IO, path: Path, *, wait: bool = False) -> bool:
+    """Lock an open file against other processes.
+
+    Args:
+        handle: of the file; the lock is freed when it is closed or the process ends.
+        path: of the file, for the message.
+        wait: until other processes have freed it.
+
+    Returns:
+        Whether this process holds the lock now.
+
+    Raises:
+        NoFileLocks: the file system has none.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise NoFileLocks(
+            f"{path}: its file system has no file locks ({error.strerror}); {REMEDY}"
+        ) from error
+    return True
