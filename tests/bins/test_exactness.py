@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_obc_head import BATCH, SHARED, TRAIN_CFG, loss_inputs, make_head, sampled
+from obc_heads import BATCH, SHARED, TRAIN_CFG, loss_inputs, make_head, sampled
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, OffsetBins

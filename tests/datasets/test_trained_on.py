@@ -9,7 +9,7 @@ import foreign_fixtures as foreign
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_voc import make_year
+from voc_folders import make_year
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.settings import VocData
