@@ -68,3 +68,26 @@ BATCH = [
     ([], [[1.0, 1, 9, 9]]),
     ([[5.0, 5, 35, 45]], []),
 ]
+
+
+def stages_on_one_feature(num_stages: int = 2, num_bins: int = 20, **arguments) -> OBCHead:
+    """What this head does by itself: later stages that share a feature, and ignore what leaves."""
+    bins = {"num_bins": num_bins, "num_stages": num_stages, "later_out_of_range": "ignore"}
+    return make_head(bins=bins, **{**SHARED, "composition": "sum", **arguments})
+
+
+def step(head: OBCHead, images: list[tuple[list, list]]) -> dict[str, Tensor]:
+    """Losses of a batch, after the gradients of all layers have been found finite."""
+    samples = [sampled(*image) for image in images]
+    num_rois = sum(len(positives) + len(negatives) for positives, negatives in images)
+    cls_score, bbox_pred = head(torch.ones(num_rois, 4, 2, 2))
+    rois = torch.zeros(num_rois, 5)
+    losses = head.loss_and_target(cls_score, bbox_pred, rois, samples, TRAIN_CFG)["loss_bbox"]
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    for parameter in head.parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+    return losses
+
+
+BOX, POINT, LINE = [0.0, 0, 20, 20], [5.0, 5, 5, 5], [5.0, 5, 5, 25]
+FAR, HUGE = [1e6, 1e6, 1e6 + 1, 1e6 + 1], [-1e30, -1e30, 1e30, 1e30]
