@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, PROJECT, Workspace, edit
+from conftest import ENVIRONMENT, PATIENCE, PROJECT, Workspace, edit
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
 
@@ -97,7 +97,7 @@ def reports(workspace: Workspace) -> dict[str, list[dict]]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=900,
+            timeout=PATIENCE,
         )
         assert driver.returncode == 0, driver.stderr
         done |= json.loads(driver.stdout.splitlines()[-1])
