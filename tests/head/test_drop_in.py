@@ -257,8 +257,15 @@ def shapes_of_weights(config: Config) -> dict[str, torch.Size]:
 # --- it trains and is tested -------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("example", [*DETECTORS, CLASS_SPECIFIC])
+@pytest.mark.parametrize(
+    "example",
+    [FASTER]
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (*DETECTORS, CLASS_SPECIFIC)
+        if name != FASTER
+    ],
+)
 def test_it_trains_and_its_checkpoint_is_tested(example: str, trained, tested) -> None:
     losses = losses_of(trained(example))
     assert len(losses) == 2
@@ -285,8 +292,7 @@ def test_class_specific_boxes_have_bins_for_each_class(trained) -> None:
             assert len(weights[f"roi_head.bbox_head.{stage}.bias"]) == sets * 4 * 22
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("example", ARGMAX)
+@pytest.mark.parametrize("example", [FASTER, pytest.param(CASCADE, marks=pytest.mark.slow)])
 def test_the_decoding_is_chosen_when_testing(example: str, trained, tested) -> None:
     _, expectation = tested(example, trained(example))
     _, argmax = tested(example, trained(example), options=(ARGMAX[example],))

@@ -211,10 +211,7 @@ def index(plan: Plan, spoil: str | None = None) -> None:
     (folder / "manifest.json").write_text(json.dumps({"splits": splits}))
 
 
-def test_embedded_scenes_are_drawn_when_they_are_needed(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # a checkout may have drawn them
+def test_embedded_scenes_are_drawn_when_they_are_needed(plan: Plan) -> None:
     assert check_data(plan, "voc") == Check("data voc", "OK", "embedded scenes, will be drawn")
 
 

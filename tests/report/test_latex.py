@@ -69,7 +69,13 @@ def test_the_papers_tables_without_a_number_compile_and_fit(tmp_path: Path) -> N
     assert complaints(compiled(tmp_path / "tables", plan)) == []
 
 
-@pytest.mark.parametrize("reference", ["mini", "mini-hour", "mini-beyond"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "mini",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mini-hour", "mini-beyond")),
+    ],
+)
 def test_the_reference_tables_compile_and_fit(tmp_path: Path, reference: str) -> None:
     folder = tmp_path / "tables"
     shutil.copytree(f"results/reference/{reference}/tables", folder)

@@ -96,7 +96,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[DESKTOP, PHONE])
+@pytest.fixture(scope="module", params=[DESKTOP, pytest.param(PHONE, marks=pytest.mark.slow)])
 def seen(report: Path, request: pytest.FixtureRequest) -> tuple[int, dict[str, Any], list[str]]:
     return request.param, *look(report, request.param)
 
