@@ -223,6 +223,7 @@ launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -> None:
     search = os.pathsep.join([str(PROJECT / "tests/helpers"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
