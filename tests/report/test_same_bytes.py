@@ -63,7 +63,7 @@ def claims_page(tmp_path: Path) -> Draw:
         (figure6, {"figure6.csv", "figure6.svg", "figure6.png"}),
         (claims_page, {"claims.json", "claims.md"}),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ids=["line", "losses", "figure4", "figure5", "figure6", "claims"],
 )
 def test_a_second_drawing_is_the_same_bytes(
     prepare: Callable[[Path], Draw],
