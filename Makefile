@@ -2,7 +2,8 @@
 #                                   set up, then run every training, table, figure, or the targets';
 #                                   trainings that need GPUs fill N at once: all visible ones
 # make report [SCALE=mini]                            one HTML page of what there is; trains nothing
-# make test                                           set up, then run the tests
+# make test                                           set up, then test each promise once (minutes)
+# make test-all | test-rest                           all tests | those that make test leaves out
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make bench                                          the head's speed against MMDetection's heads
 # make reference [RESULTS=mini]                       copy the results that are committed
@@ -31,10 +32,10 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce report reference test test-slurm bench lint format docs env lock unlock
+.PHONY: help reproduce report reference test test-all test-rest test-slurm bench lint format docs env lock unlock
 
 help: ## show this
-	@sed -n '1,13s/^# \{0,1\}//p' Makefile
+	@sed -n '1,14s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	$(BIN)/snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
@@ -57,8 +58,17 @@ reference: ## copy tables, figures, claims and run records of RESULTS=mini to re
 	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -size -1024k -print0 \
 	  | tar -c --null -T - | tar -x -C ../reference/$(RESULTS)
 
-test: $(READY) ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+# Files that need the same costly folder are a group, which one worker runs.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test: $(READY) ## each promise once: bins to page, a table end to end, a kill and resume
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY) ## all tests but those that need a SLURM
+	$(PYTEST)
+
+test-rest: $(READY) ## the slow tests, which `make test` leaves out
+	$(PYTEST) -m slow
 
 # They start a SLURM of their own; without its programs each test says why it is skipped.
 test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way

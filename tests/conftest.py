@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,34 @@ from obc.config.plan import Plan
 PROJECT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 BIN = Path(sys.executable).parent
+# Seconds after which a process counts as stuck. A busy machine is slow, not wrong: nothing that a
+# test starts comes near it.
+PATIENCE = 1800
+# What a run of the suite, its tools and its user leave in a checkout.
+LEFT_IN_A_CHECKOUT = {"data", "results"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Go to an empty folder with links to the checkout's files, but not to what was made in it.
+
+    Tests read `config`, `docs` and others by relative paths; no test may see the results, the data
+    or the half-finished runs that lie in the checkout.
+    """
+    room = Path(tempfile.mkdtemp(prefix="obc-tests-"))
+    for path in PROJECT.iterdir():
+        if not path.name.startswith(".") and path.name not in LEFT_IN_A_CHECKOUT:
+            (room / path.name).symlink_to(path)
+    (room / "results").mkdir()
+    (room / "results/reference").symlink_to(PROJECT / "results/reference")
+    before = Path.cwd()
+    os.chdir(room)
+
+    def leave() -> None:
+        os.chdir(before)
+        shutil.rmtree(room, ignore_errors=True)
+
+    config.add_cleanup(leave)
 
 
 @dataclass(frozen=True)
@@ -42,7 +71,7 @@ class Workspace:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=PATIENCE,
         )
 
     def plan(self, **config: object) -> Plan:

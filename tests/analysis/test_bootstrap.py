@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detection_scenes import (
+    Detections,
+    Truth,
+    objects_and_detections,
+    scene,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_metrics import ground_truth, jittered
 
 from obc.analysis.bootstrap import (
     RESAMPLED_METRICS,
@@ -19,27 +24,6 @@ from obc.analysis.bootstrap import (
 )
 from obc.evaluation.matching import DetectionsError, Matches, match
 from obc.evaluation.metrics import average_precision, difficult_ignored
-
-Truth = dict[str, Any]
-Detections = list[dict[str, Any]]
-
-
-def scene(seed: int) -> tuple[Truth, Detections]:
-    """Crowds, difficult objects, an image and a class without objects but with detections.
-
-    Class 3 has a single object, in image 0: many resamples are without the class.
-    """
-    truth = ground_truth(seed)
-    for annotation in truth["annotations"]:
-        annotation["category_id"] = min(annotation["category_id"], 2)
-    truth["annotations"][0] |= {"category_id": 3, "iscrowd": 0, "difficult": 0}
-    truth["images"].append({"id": 40, "width": 250, "height": 250})
-    truth["categories"].append({"id": 7, "name": "class 7"})
-    false = {"bbox": [1.0, 2.0, 30.0, 40.0], "score": 0.5}
-    detections = jittered(truth, seed)
-    detections += [{"image_id": 40, "category_id": 1, **false}]
-    detections += [{"image_id": 3, "category_id": 7, **false}]
-    return truth, detections
 
 
 def resampled(truth: Truth, detections: Detections, weights: np.ndarray) -> tuple[Truth, Any]:
@@ -83,26 +67,6 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 def once(truth: Truth) -> np.ndarray:
     return np.ones((1, len(truth["images"])), dtype=np.int32)
-
-
-def objects_and_detections(
-    images: int, detections: list[tuple[int, float, bool]]
-) -> tuple[Truth, Detections]:
-    """One class, one object an image; detections are (image, score, on the object)."""
-    truth = {
-        "images": [{"id": i, "width": 100, "height": 100} for i in range(images)],
-        "annotations": [
-            {"id": i + 1, "image_id": i, "category_id": 1, "bbox": [10, 10, 20, 20], "area": 400}
-            | {"iscrowd": 0}
-            for i in range(images)
-        ],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    boxes = {True: [10, 10, 20, 20], False: [60, 60, 20, 20]}
-    return truth, [
-        {"image_id": image, "category_id": 1, "bbox": boxes[on_object], "score": score}
-        for image, score, on_object in detections
-    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -7,8 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from bin_strategies import any_bins
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from reference_numbers import softmax
 from torch import Tensor
 
 from obc.bins import IGNORED, OffsetBins
@@ -401,3 +404,123 @@ def test_decode_refuses_logits_of_another_shape() -> None:
 def test_decode_refuses_an_unknown_mode() -> None:
     with pytest.raises(ValueError, match="mode='median'"):
         OffsetBins().decode(torch.zeros(1, 22), "median")
+
+
+# --- half precision and gradients
+
+
+LARGEST_HALF = 65504.0
+
+
+def expectation(bins: OffsetBins, logits: np.ndarray) -> np.ndarray:
+    """Equations 10 and 11 in float64, of logits (..., K, n)."""
+    total, a = 0.0, bins.max_offset
+    for k in range(bins.num_stages):
+        width = 2 * a / bins.num_inner
+        inner = -a + (np.arange(bins.num_inner) + 0.5) * width
+        total = total + softmax(logits[..., k, :]) @ np.append(inner, [-a, a])
+        a = width / 2
+    return total
+
+
+@given(
+    arrays(np.float16, (3, 2, 22), elements=st.floats(-LARGEST_HALF, LARGEST_HALF, width=16)),
+)
+@no_deadline
+def test_expectation_is_exact_over_the_whole_range_of_float16(logits: np.ndarray) -> None:
+    bins = OffsetBins(num_stages=2)
+    decoded = bins.decode(torch.from_numpy(logits)).numpy()
+    np.testing.assert_allclose(decoded, expectation(bins, logits.astype(np.float64)), atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("mode", ["expectation", "argmax"])
+def test_one_bin_at_the_largest_number_and_the_rest_at_the_smallest_is_that_bin(
+    mode: str, dtype: torch.dtype
+) -> None:
+    bins = OffsetBins(num_bins=5, max_offset=5)
+    largest = torch.finfo(dtype).max
+    logits = torch.full((7, 1, 7), -largest, dtype=dtype)
+    logits[range(7), 0, range(7)] = largest
+    # Figure 4's middles and endpoints.
+    assert bins.decode(logits, mode).tolist() == [-4, -2, 0, 2, 4, -5, 5]
+
+
+@pytest.mark.parametrize("logit", [-LARGEST_HALF, LARGEST_HALF])
+def test_logits_all_at_the_end_of_float16_are_undecided(logit: float) -> None:
+    logits = torch.full((4, 1, 22), logit, dtype=torch.float16)
+    assert OffsetBins().decode(logits).abs().max() <= 1e-6
+
+
+def test_gradient_of_the_expectation_is_p_times_the_distance_to_it() -> None:
+    bins = OffsetBins(num_stages=2)
+    logits = torch.randn(5, 2, 22, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    bins.decode(logits).sum().backward()
+    p = softmax(logits.detach().double().numpy())
+    centers = bins.centers.double().numpy()
+    expected = p * (centers - (p * centers).sum(-1, keepdims=True))
+    np.testing.assert_allclose(logits.grad.numpy(), expected, atol=1e-6)
+
+
+# --- any setting
+
+
+def some_offsets(bins: OffsetBins, seed: int, size: int = 64) -> np.ndarray:
+    """Float32 offsets within twice the range."""
+    limit = 2 * bins.max_offset
+    return np.random.default_rng(seed).uniform(-limit, limit, size).astype(np.float32)
+
+
+@given(any_bins(), st.integers(0, 2**32 - 1))
+@no_deadline
+def test_labels_follow_the_definition_step_by_step_in_float64(bins: OffsetBins, seed: int) -> None:
+    offsets, m = some_offsets(bins, seed), bins.num_inner
+    labels = bins.encode(torch.from_numpy(offsets)).tolist()
+    ranges = bins.stage_ranges or [bins.max_offset / m**k for k in range(bins.num_stages)]
+    for offset, found in zip(offsets.astype(np.float64), labels, strict=True):
+        residual, unclear = offset, 1e-5 * bins.max_offset
+        for k, (a, label) in enumerate(zip(ranges, found, strict=True)):
+            width = 2 * a / m
+            position = (residual + a) / width
+            if abs(position - round(position)) * width < unclear:
+                break  # so near to an edge that float32 may choose the other bin
+            nearest = int(np.clip(np.floor(position), 0, m - 1))
+            center = -a + (nearest + 0.5) * width
+            treatment = bins.later_out_of_range if k else bins.out_of_range
+            expected = nearest
+            if not 0 <= position < m and treatment == "ignore":
+                expected = IGNORED
+            elif not 0 <= position < m and treatment == "overflow":
+                expected, center = (m, -a) if position < 0 else (m + 1, a)
+            assert label == expected
+            if not 0 <= position < m and bins.later_out_of_range == "ignore":
+                assert set(found[k + 1 :]) <= {IGNORED}
+                break
+            residual -= center
+
+
+@given(any_bins(), st.integers(0, 2**32 - 1))
+@no_deadline
+def test_labels_are_bins_of_their_stage_or_ignored_from_there_on(
+    bins: OffsetBins, seed: int
+) -> None:
+    labels = bins.encode(torch.from_numpy(some_offsets(bins, seed)))
+    inner = (labels >= 0) & (labels < bins.num_inner)
+    overflow = (labels >= bins.num_inner) & (labels < bins.num_logits)
+    assert (inner | overflow | (labels == IGNORED)).all()
+    assert bins.later_out_of_range == "overflow" or not overflow[:, 1:].any()
+    assert bins.out_of_range == "overflow" or not overflow[:, 0].any()
+    if bins.later_out_of_range == "ignore":
+        assert not (inner[:, 1:] & ~inner[:, :-1]).any()
+    else:
+        assert (labels[:, 1:] != IGNORED).all()
+
+
+@given(any_bins(), st.integers(0, 2**32 - 1))
+@no_deadline
+def test_decoded_offsets_never_leave_the_ranges(bins: OffsetBins, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(8, bins.num_stages, bins.num_logits, generator=generator) * 100
+    for mode in ("expectation", "argmax"):
+        by_stage = bins.decode_stages(logits, mode)
+        assert (by_stage.abs() <= bins.ranges * (1 + 1e-6)).all()

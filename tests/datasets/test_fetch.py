@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from local_server import Server, serving
 from published_archives import published_files, write_datasets
 
@@ -261,7 +262,7 @@ def test_two_processes_fetch_a_file_once(project: Path, server: Server) -> None:
     slow = "import time, obc.datasets.published.fetch as a\nreal = a.unpack\n"
     slow += "a.unpack = lambda *all: (time.sleep(0.5), real(*all))"
     both = [in_background(slow, project) for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in both]
+    errors = [process.communicate(timeout=PATIENCE)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     assert sorted(path for path, _ in server.asked) == ["/test.tar", "/trainval.tar"]
     assert sum("another process is fetching it; waiting" in error for error in errors) == 1
@@ -271,10 +272,10 @@ def test_a_kill_in_the_middle_of_unpacking_leaves_no_folder_and_the_next_call_ma
     project: Path,
 ) -> None:
     stuck = "import time, tarfile\nreal = tarfile.TarFile.extract\n"
-    stuck += "tarfile.TarFile.extract = lambda *a, **k: (real(*a, **k), time.sleep(60))"
+    stuck += f"tarfile.TarFile.extract = lambda *a, **k: (real(*a, **k), time.sleep({PATIENCE}))"
     process = in_background(stuck, project)
     folder = project / "data/VOCdevkit"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not list(folder.glob(".VOC2007.unpacking/**/*.txt")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_voc import CAT, make_year, one_image, read, xml
+from voc_folders import CAT, make_year, one_image, read, xml
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint, location

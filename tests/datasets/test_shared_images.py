@@ -11,7 +11,7 @@ import foreign_fixtures as foreign
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_voc import CAT, make_year
+from voc_folders import CAT, make_year
 
 from obc.config.load_plan import load_plan
 from obc.datasets.errors import DatasetError

@@ -9,7 +9,7 @@ import foreign_fixtures as foreign
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_voc import make_year
+from voc_folders import make_year
 
 from obc.datasets.errors import DatasetError
 from obc.datasets.index import index_dataset
@@ -80,6 +80,7 @@ def test_small_images_and_boxes_under_a_pixel_are_counted(tmp_path: Path) -> Non
     assert (counts["trained_images"], counts["trained_boxes"]) == (3, 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sides=st.lists(st.tuples(st.integers(30, 34), st.integers(30, 34)), min_size=1, max_size=4),

@@ -32,6 +32,7 @@ def test_switches_are_read_as_runtime_keys(script) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_stock_row_is_mmdetection_s_config_on_the_same_data_and_batches(
     script, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

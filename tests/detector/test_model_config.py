@@ -165,7 +165,7 @@ def test_the_same_run_gives_the_same_config_text() -> None:
     assert training_config(run).pretty_text == training_config(run).pretty_text
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini"])
+@pytest.mark.parametrize("scale", ["smoke", pytest.param("mini", marks=pytest.mark.slow)])
 def test_every_model_of_the_small_scales_builds(scale: str) -> None:
     for run in load_plan({"scale": scale}).runs.values():
         with torch.device("meta"):

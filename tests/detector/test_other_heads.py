@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from test_detectors import images, sample, tiny_model_config, total
+from tiny_detectors import images, sample, tiny_model_config, total
 
 from obc.bins import OffsetBins
 from obc.config.load_plan import load_plan

@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.structures.bbox import bbox2roi
-from test_obc_head import BATCH, TRAIN_CFG, sampled
+from obc_heads import BATCH, TRAIN_CFG, sampled
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -97,6 +97,7 @@ def options(suite: Workspace) -> list[str]:
     return ["--config", f"coco_root={root}", "label=mine", f"change={json.dumps(CHANGE)}"]
 
 
+@pytest.mark.slow
 def test_every_row_of_table_5_is_planned_on_a_coco_folder_of_one_s_own(suite: Workspace) -> None:
     done = suite.snakemake("-n", *options(suite))
     assert done.returncode == 0, done.stderr

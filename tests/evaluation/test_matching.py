@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_bootstrap import objects_and_detections, scene
+from detection_scenes import objects_and_detections, scene
 
 from obc.evaluation.matching import DetectionsError, match, precision_at_recalls, true_positives
 from obc.evaluation.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored

@@ -7,53 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from coco_reference import reference
+from detection_scenes import ground_truth, jittered
 
 from obc.evaluation.metrics import IOU_THRESHOLDS, average_precision, difficult_ignored
-
-
-def ground_truth(seed: int, images: int = 12, classes: int = 3) -> dict[str, Any]:
-    random = np.random.default_rng(seed)
-    annotations = []
-    for image_id in range(images):
-        for _ in range(random.integers(1, 6)):
-            width, height = random.uniform(5, 150, 2)
-            x, y = random.uniform(0, 100, 2)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": int(random.integers(1, classes + 1)),
-                    "bbox": [x, y, width, height],
-                    "area": width * height,
-                    "iscrowd": int(random.random() < 0.1),
-                    "difficult": int(random.random() < 0.2),
-                }
-            )
-    return {
-        "images": [{"id": i, "width": 250, "height": 250} for i in range(images)],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": f"class {i}"} for i in range(1, classes + 1)],
-    }
-
-
-def jittered(truth: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Detections around the truth, good and bad, and some false ones."""
-    random = np.random.default_rng(seed)
-    detections = []
-    for annotation in truth["annotations"]:
-        for spread in (0.02, 0.1, 0.3):
-            x, y, width, height = annotation["bbox"]
-            dx, dy, dw, dh = random.normal(0, spread, 4)
-            box = [x + dx * width, y + dy * height, width * np.exp(dw), height * np.exp(dh)]
-            detections.append(
-                {
-                    "image_id": annotation["image_id"],
-                    "category_id": annotation["category_id"],
-                    "bbox": [float(value) for value in box],
-                    "score": float(random.random()),
-                }
-            )
-    return detections
 
 
 @pytest.mark.parametrize("seed", range(5))

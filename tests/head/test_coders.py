@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from bin_strategies import any_bins
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWHBBoxCoder
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
-from torch import Tensor
+from obc_heads import (
+    FAR,
+    HUGE,
+    LINE,
+    POINT,
+)
+from reference_numbers import check_slopes
+from torch import Tensor, nn
 
 from obc.bins import OffsetBins
 from obc.detector.whole_pixels import WholePixelDeltaCoder
@@ -197,3 +206,62 @@ def test_an_unknown_decode_mode_is_refused() -> None:
 def test_an_unknown_argument_of_the_bins_is_refused() -> None:
     with pytest.raises(TypeError, match="num_bin"):
         OffsetBinBBoxCoder({"num_bin": 20})
+
+
+# --- limits: half precision, gradients, extreme boxes, any bins
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
+def test_boxes_of_half_precision_logits_are_those_of_the_same_values_in_float32_under_autocast(
+    decode_mode: str, dtype: torch.dtype
+) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": 2}, decode_mode=decode_mode)
+    boxes = torch.tensor([[10.0, 20.0, 500.0, 600.0]])
+    logits = torch.randn(1, coder.encode_size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = coder.decode(boxes, logits.float())
+    with torch.autocast("cpu", dtype):
+        decoded = coder.decode(boxes, logits)
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_gradient_of_decoded_boxes_is_that_of_finite_differences(legacy: bool) -> None:
+    coder = OffsetBinBBoxCoder({"num_bins": 3, "num_stages": 2}, legacy=legacy)
+    boxes = torch.tensor([[0.1, 0.2, 1.4, 1.9], [0.3, 0.1, 0.9, 1.2]])
+    logits = torch.randn(2, coder.encode_size, generator=torch.Generator().manual_seed(0))
+    weights = torch.arange(8.0).view(2, 4)  # every coordinate has a part of its own in the sum
+    check_slopes(lambda logits: (coder.decode(boxes, logits) * weights).sum(), logits)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
+def test_any_proposal_decodes_to_finite_numbers(decode_mode: str, legacy: bool) -> None:
+    coder = OffsetBinBBoxCoder({"num_stages": 2}, decode_mode=decode_mode, legacy=legacy)
+    proposals = torch.tensor([POINT, LINE, FAR, [5.0, 5, 1, 1], HUGE])
+    logits = torch.randn(5, coder.encode_size, generator=torch.Generator().manual_seed(0)) * 1e4
+    boxes = coder.decode(proposals, logits, max_shape=(64, 48))
+    assert torch.isfinite(boxes).all()
+    assert (boxes >= 0).all() and (boxes <= torch.tensor([48.0, 64, 48, 64])).all()
+
+
+@given(any_bins(), st.booleans(), st.integers(0, 2**32 - 1))
+@no_deadline
+def test_boxes_come_back_to_half_a_bin_of_the_last_stage(
+    bins: OffsetBins, legacy: bool, seed: int
+) -> None:
+    bins = replace(bins, later_out_of_range="ignore")
+    coder = OffsetBinBBoxCoder(bins, composition="sum", legacy=legacy, wh_ratio_clip=1e-9)
+    generator = torch.Generator().manual_seed(seed)
+    low, size = torch.rand(2, 32, 2, generator=generator) * 50 + 10
+    boxes = torch.cat([low, low + size], dim=1)
+    shifts, scales = torch.rand(2, 32, 2, generator=generator) - 0.5
+    gt_low, gt_size = low + shifts * size, size * scales.exp()
+    deltas = coder.encode(boxes, torch.cat([gt_low, gt_low + gt_size], dim=1))
+    labels = coder.bins.encode(deltas)
+    inside = ((labels >= 0) & (labels < bins.num_inner)).all(-1)
+    logits = nn.functional.one_hot(labels.clamp(min=0), bins.num_logits) * 200.0
+    decoded = coder.encode(boxes, coder.decode(boxes, logits.flatten(1)))
+    error = (decoded - deltas).abs()[inside]
+    assert (error <= bins.widths[-1] / 2 + 1e-3).all()

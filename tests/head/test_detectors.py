@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import mmdet
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmengine import Config, DefaultScope
-from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from tiny_detectors import SIZE, images, sample, tiny_model_config, total
+from torch import nn
 
 import obc.head.roi_head  # noqa: F401  registers both heads and the coder
 
-BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs" / "_base_" / "models"
-SIZE = 64
 NUM_CLASSES = 3
 
 
@@ -26,19 +21,6 @@ def mmdetection_scope() -> Iterator[None]:
     """Parts of a detector name each other without a scope, as in a config of MMDetection."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         yield
-
-
-def tiny_model_config(name: str) -> Config:
-    """MMDetection's base model, made as small as its parts allow."""
-    model = Config.fromfile(BASE_CONFIGS / name).model
-    model.backbone.update(depth=18, base_channels=8, init_cfg=None)
-    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
-    model.rpn_head.update(in_channels=16, feat_channels=16)
-    model.roi_head.bbox_roi_extractor.out_channels = 16
-    for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
-        proposals.update(nms_pre=50, max_per_img=20)
-    model.test_cfg.rcnn.score_thr = 0.0
-    return model
 
 
 def obc_head_config(
@@ -101,26 +83,6 @@ def box_layers(head: nn.Module) -> list[nn.Module]:
     """What predicts the logits of each stage, or of all of them."""
     last = [head.fc_reg] if hasattr(head.fc_reg, "weight") else list(head.fc_reg.stage_logits)
     return last + [stage.fc_reg for stage in head.later_stages]
-
-
-def sample(boxes: list[list[float]]) -> DetDataSample:
-    """Annotation of one image, every box of class 1."""
-    annotation = InstanceData(
-        bboxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        labels=torch.ones(len(boxes), dtype=torch.long),
-    )
-    shape = (SIZE, SIZE)
-    metainfo = {"img_shape": shape, "ori_shape": shape, "pad_shape": shape, "scale_factor": (1, 1)}
-    return DetDataSample(gt_instances=annotation, metainfo={**metainfo, "batch_input_shape": shape})
-
-
-def images(num_images: int) -> Tensor:
-    return torch.randn(num_images, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-
-
-def total(losses: dict) -> Tensor:
-    terms = [value for name, value in losses.items() if "loss" in name]
-    return sum(sum(term) if isinstance(term, list) else term for term in terms)
 
 
 detectors = pytest.mark.parametrize("detector", [faster_rcnn, looks_again, cascade_rcnn])

@@ -23,28 +23,27 @@ import mmdet
 import pytest
 import torch
 from conftest import ENVIRONMENT, PROJECT
+from example_configs import (
+    CASCADE,
+    CLASS_SPECIFIC,
+    DETECTORS,
+    EXAMPLES,
+    FASTER,
+    LOOKING_AGAIN,
+    MASK,
+    SHAPES,
+    SOFT_NMS,
+    TTA,
+    small_model,
+)
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import obc.head.roi_head  # noqa: F401  conftest imports obc first: custom_imports does nothing then
 from obc.datasets.drawn.shapes import class_names, generate
-from obc.datasets.settings import ShapesData
 
 TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
-EXAMPLES = {path.stem: path for path in sorted((PROJECT / "examples").glob("*.py"))}
-FASTER, CASCADE, MASK, LIBRA = (
-    f"{name}-rcnn_r50_fpn_obc" for name in ("faster", "cascade", "mask", "libra-faster")
-)
-DETECTORS = (FASTER, CASCADE, MASK, LIBRA)
-LOOKING_AGAIN = (FASTER, MASK, LIBRA)  # with an OBCRoIHead
-CLASS_SPECIFIC, SOFT_NMS, TTA = (
-    f"{FASTER}_{name}" for name in ("class-specific", "soft-nms", "tta")
-)
-SHAPES = ShapesData(
-    kind="shapes", layout="coco", seed=0, image_size=64, train_images=4, val_images=2,
-    num_classes=3, objects=(2, 4), object_size=(0.2, 0.5),
-)  # fmt: skip
 ARGMAX = {
     FASTER: "model.roi_head.bbox_head.bbox_coder.decode_mode=argmax",
     CASCADE: "model.roi_head.bbox_head.2.bbox_coder.decode_mode=argmax",
@@ -66,46 +65,6 @@ def small(example: str, coco: Path) -> list[str]:
         for size, scale in enumerate((48, 64, 80)):
             options[f"tta_pipeline.1.transforms.0.{size}.scale"] = (scale, scale)
     return [f"{key}={written(value)}" for key, value in options.items()]
-
-
-def small_model(example: str) -> dict[str, Any]:
-    """What makes the model of an example narrow, for a few classes and proposals."""
-    model = model_of(example)
-    options: dict[str, Any] = {
-        "model.backbone.init_cfg": None,
-        "model.backbone.depth": 18,
-        "model.backbone.base_channels": 8,
-        "model.rpn_head.in_channels": 16,
-        "model.rpn_head.feat_channels": 16,
-        "model.roi_head.bbox_roi_extractor.out_channels": 16,
-        "model.train_cfg.rpn_proposal.max_per_img": 50,
-        "model.test_cfg.rpn.max_per_img": 50,
-        "model.test_cfg.rcnn.score_thr": 0.0,
-    }
-    necks = ["neck.0", "neck.1"] if isinstance(model.neck, list) else ["neck"]
-    options[f"model.{necks[0]}.in_channels"] = [8, 16, 32, 64]
-    options[f"model.{necks[0]}.out_channels"] = 16
-    if len(necks) == 2:
-        options[f"model.{necks[1]}.in_channels"] = 16
-    heads = model.roi_head.bbox_head
-    names = (
-        [f"bbox_head.{i}" for i in range(len(heads))] if isinstance(heads, list) else ["bbox_head"]
-    )
-    for name in names:
-        options[f"model.roi_head.{name}.in_channels"] = 16
-        options[f"model.roi_head.{name}.fc_out_channels"] = 32
-        options[f"model.roi_head.{name}.num_classes"] = SHAPES.num_classes
-    if "mask_head" in model.roi_head:
-        options["model.roi_head.mask_roi_extractor.out_channels"] = 16
-        options["model.roi_head.mask_head.in_channels"] = 16
-        options["model.roi_head.mask_head.conv_out_channels"] = 16
-        options["model.roi_head.mask_head.num_classes"] = SHAPES.num_classes
-    return options
-
-
-@cache
-def model_of(example: str) -> Any:
-    return Config.fromfile(EXAMPLES[example]).model
 
 
 def data_options(coco: Path) -> dict[str, Any]:
@@ -298,8 +257,15 @@ def shapes_of_weights(config: Config) -> dict[str, torch.Size]:
 # --- it trains and is tested -------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("example", [*DETECTORS, CLASS_SPECIFIC])
+@pytest.mark.parametrize(
+    "example",
+    [FASTER]
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (*DETECTORS, CLASS_SPECIFIC)
+        if name != FASTER
+    ],
+)
 def test_it_trains_and_its_checkpoint_is_tested(example: str, trained, tested) -> None:
     losses = losses_of(trained(example))
     assert len(losses) == 2
@@ -326,8 +292,7 @@ def test_class_specific_boxes_have_bins_for_each_class(trained) -> None:
             assert len(weights[f"roi_head.bbox_head.{stage}.bias"]) == sets * 4 * 22
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("example", ARGMAX)
+@pytest.mark.parametrize("example", [FASTER, pytest.param(CASCADE, marks=pytest.mark.slow)])
 def test_the_decoding_is_chosen_when_testing(example: str, trained, tested) -> None:
     _, expectation = tested(example, trained(example))
     _, argmax = tested(example, trained(example), options=(ARGMAX[example],))

@@ -8,76 +8,33 @@ import numpy as np
 import pytest
 import torch
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.models.task_modules.assigners import AssignResult
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmengine import ConfigDict
+from obc_heads import (
+    BATCH,
+    BOX,
+    FAR,
+    HUGE,
+    LINE,
+    POINT,
+    SHARED,
+    TRAIN_CFG,
+    loss_inputs,
+    make_head,
+    sampled,
+    stages_on_one_feature,
+    step,
+)
+from reference_numbers import check_slopes, softmax
 from torch import Tensor
 
 from obc.bins import OffsetBins
 from obc.head.obc_head import OBCHead, StageBinPredictor
 
-TRAIN_CFG = ConfigDict(pos_weight=-1)
+INF, NAN = float("inf"), float("nan")
 SIX_LOGITS = {"num_bins": 4, "max_offset": 2}  # width 1, centres -1.5 -0.5 0.5 1.5 -2 2
 TWO_STAGES = {"num_stages": 2}
-# Later stages on the feature of stage 1: what this head does without OBCRoIHead.
-SHARED = {"stage_features": "shared", "stage_fcs": 0}
 TRUE_BIN = {**SHARED, "residual": "gt_bin", "composition": "sum"}
-
-
-def make_head(
-    num_classes: int = 3, bins: dict | None = None, composition: str = "refine", **arguments
-) -> OBCHead:
-    return OBCHead(
-        in_channels=4,
-        roi_feat_size=2,
-        fc_out_channels=8,
-        num_classes=num_classes,
-        bbox_coder={
-            "type": "OffsetBinBBoxCoder",
-            "bins": bins or {},
-            "composition": composition,
-        },
-        **arguments,
-    )
-
-
-def loss_inputs(head: OBCHead, labels: list[int], seed: int = 0) -> dict[str, Tensor]:
-    """Arguments of ``loss`` for RoIs of these classes, random logits and offsets."""
-    generator = torch.Generator().manual_seed(seed)
-    num_rois = len(labels)
-    width = head.fc_reg(torch.zeros(1, 8)).shape[1]
-    return {
-        "cls_score": torch.randn(num_rois, head.num_classes + 1, generator=generator),
-        "bbox_pred": torch.randn(num_rois, width, generator=generator).requires_grad_(),
-        "rois": torch.zeros(num_rois, 5),
-        "labels": torch.tensor(labels, dtype=torch.long),
-        "label_weights": torch.ones(num_rois),
-        "bbox_targets": torch.randn(num_rois, 4, generator=generator),
-        "bbox_weights": torch.ones(num_rois, 4),
-    }
-
-
-def sampled(positives: list[list[float]], negatives: list[list[float]]) -> SamplingResult:
-    """One image's sample: each positive belongs to a ground truth box of class 1 beside it."""
-    priors = torch.tensor(positives + negatives).view(-1, 4)
-    gt_boxes = torch.tensor(positives).view(-1, 4) + 2
-    num_pos, num_priors = len(positives), len(priors)
-    gt_inds = torch.zeros(num_priors, dtype=torch.long)
-    gt_inds[:num_pos] = torch.arange(num_pos) + 1
-    assigned = AssignResult(
-        num_pos, gt_inds, torch.ones(num_priors), torch.ones(num_priors, dtype=torch.long)
-    )
-    rows = torch.arange(num_priors)
-    flags = torch.zeros(num_priors, dtype=torch.uint8)
-    return SamplingResult(rows[:num_pos], rows[num_pos:], priors, gt_boxes, assigned, flags)
-
-
-BATCH = [
-    ([[0.0, 0, 20, 20], [10, 10, 50, 30]], [[40.0, 40, 60, 60]]),
-    ([], [[1.0, 1, 9, 9]]),
-    ([[5.0, 5, 35, 45]], []),
-]
 
 
 def cross_entropy(logits: np.ndarray, label: int) -> float:
@@ -513,3 +470,156 @@ def test_class_specific_prediction_equals_class_agnostic_for_one_class() -> None
         head.predict_by_feat((rois,), (cls_score,), (logits,), [meta])[0].bboxes for head in heads
     )
     assert torch.equal(agnostic, specific)
+
+
+# --- gradients
+
+
+LARGEST_HALF = 65504.0
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_loss_of_logits_at_the_end_of_float16_is_exact(sign: int) -> None:
+    # The true bin is 131,008 below the only other one with mass: that is the loss.
+    head = make_head(num_classes=1)
+    inputs = loss_inputs(head, labels=[0])
+    inputs["bbox_targets"].fill_(0.1)  # bin 10
+    logits = torch.full((4, 22), -LARGEST_HALF, dtype=torch.float16)
+    logits[:, 10 + sign] = LARGEST_HALF
+    inputs["bbox_pred"] = logits.reshape(1, -1)
+    assert head.loss(**inputs)["loss_bbox"].item() == pytest.approx(4 * 2 * LARGEST_HALF, rel=1e-6)
+
+
+def test_gradient_of_the_loss_is_p_minus_the_true_bin() -> None:
+    # Equation 8 with the sign of a loss that falls. Two of four RoIs are positive; the sum is over
+    # sampled RoIs. Offsets 1.0 -> bins 13, 6 (worked in test_bins), 5.0 -> overflow, then ignored.
+    head = stages_on_one_feature(num_classes=1, residual="gt_bin")
+    inputs = loss_inputs(head, labels=[0, 1, 0, 1])
+    inputs["bbox_targets"][0], inputs["bbox_targets"][2] = 1.0, 5.0
+    head.loss(**inputs)["loss_bbox"].backward()
+    p = softmax(inputs["bbox_pred"].detach().double().numpy().reshape(4, 4, 2, 22))
+    expected = np.zeros_like(p)
+    expected[0] = p[0]
+    expected[0, :, 0, 13] -= 1
+    expected[0, :, 1, 6] -= 1
+    expected[2, :, 0] = p[2, :, 0]
+    expected[2, :, 0, 21] -= 1
+    gradient = inputs["bbox_pred"].grad.numpy().reshape(4, 4, 2, 22)
+    np.testing.assert_allclose(gradient, expected / 4, atol=1e-7)
+
+
+@pytest.mark.parametrize("residual", ["gt_bin", "pred"])
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_gradient_of_the_loss_is_that_of_finite_differences(
+    class_agnostic: bool, residual: str
+) -> None:
+    head = stages_on_one_feature(
+        num_classes=2, num_bins=3, reg_class_agnostic=class_agnostic, residual=residual
+    )
+    inputs = loss_inputs(head, labels=[1, 2, 0])
+
+    def loss(logits: Tensor) -> Tensor:
+        return head.loss(**{**inputs, "bbox_pred": logits})["loss_bbox"]
+
+    check_slopes(loss, inputs["bbox_pred"])
+
+
+def test_no_gradient_flows_through_the_labels_of_residual_pred() -> None:
+    # Stage 1's loss with and without a stage after it that reads its prediction.
+    one, two = (stages_on_one_feature(k, num_classes=1, residual="pred") for k in (1, 2))
+    inputs = loss_inputs(two, labels=[0])
+    two.loss(**inputs)["loss_bbox"].backward()
+    first = inputs["bbox_pred"].detach().view(1, 4, 2, 22)[:, :, 0].reshape(1, -1).requires_grad_()
+    one.loss(**{**inputs, "bbox_pred": first})["loss_bbox"].backward()
+    of_first = inputs["bbox_pred"].grad.view(1, 4, 2, 22)[:, :, 0]
+    torch.testing.assert_close(of_first.flatten(1), first.grad)
+
+
+# --- extreme boxes and batches
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+@pytest.mark.parametrize("residual", ["gt_bin", "pred"])
+@pytest.mark.parametrize(
+    "images",
+    [
+        [([BOX], [])],
+        [([], [BOX])],
+        [([BOX] * 5, [])],
+        [([], [BOX] * 5)],
+        [([], [BOX]), ([BOX], [])],
+        [([POINT], [BOX])],
+        [([LINE, POINT, BOX], [POINT])],
+        [([FAR], [FAR])],
+        [([HUGE], [HUGE])],
+    ],
+    ids=["one positive", "one negative", "all positive", "all negative", "one image each",
+         "no area", "no width", "far away", "huge"],
+)  # fmt: skip
+def test_any_batch_has_finite_losses_and_gradients(
+    images: list[tuple[list, list]], residual: str, class_agnostic: bool
+) -> None:
+    head = stages_on_one_feature(residual=residual, reg_class_agnostic=class_agnostic)
+    losses = step(head, images)
+    assert torch.isfinite(losses["loss_cls"]) and torch.isfinite(losses["loss_bbox"])
+    has_positives = any(positives for positives, _ in images)
+    assert (losses["loss_bbox"] > 0) == has_positives
+
+
+def test_no_roi_at_all_costs_nothing() -> None:
+    losses = step(stages_on_one_feature(), [([], [])])
+    assert losses.keys() == {"loss_bbox"}  # as MMDetection's heads, which leave out the classes
+    assert losses["loss_bbox"] == 0
+
+
+@pytest.mark.parametrize("offset", [INF, -INF, 3e38, -3e38, NAN])
+@pytest.mark.parametrize("residual", ["gt_bin", "pred"])
+def test_an_offset_without_measure_is_an_overflow_or_nothing(residual: str, offset: float) -> None:
+    head = stages_on_one_feature(num_classes=1, residual=residual)
+    inputs = loss_inputs(head, labels=[0])
+    inputs["bbox_targets"].fill_(offset)
+    loss = head.loss(**inputs)["loss_bbox"]
+    loss.backward()
+    assert torch.isfinite(inputs["bbox_pred"].grad).all()
+    first_stage = inputs["bbox_pred"].detach().double().numpy().reshape(4, 2, 22)[:, 0]
+    label = {True: 21, False: 20}[offset > 0]
+    expected = 0.0 if np.isnan(offset) else -np.log(softmax(first_stage)[:, label]).sum()
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+# --- size
+
+
+@pytest.mark.parametrize("num_stages", [1, 2, 3])
+def test_logits_take_the_memory_of_their_numbers(num_stages: int) -> None:
+    head = stages_on_one_feature(num_stages)
+    _, logits = head(torch.ones(50, 4, 2, 2))
+    theoretical = 50 * 4 * num_stages * 22 * 4
+    assert logits.untyped_storage().nbytes() <= 1.1 * theoretical
+    by_stage = head.bbox_coder.stage_logits(logits)
+    assert by_stage.data_ptr() == logits.data_ptr()  # a view
+
+
+def test_what_backpropagation_keeps_of_the_box_loss_grows_with_positives_only() -> None:
+    head = stages_on_one_feature()
+    kept: dict[int, int] = {}
+
+    def measure(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    inputs = loss_inputs(head, labels=[1] + [3] * 999)
+    with torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
+        head.loss(**{**inputs, "cls_score": None}, pos_inds=torch.tensor([0]))
+    # The probabilities of one RoI, and its labels, weights and row beside them.
+    assert 0 < sum(kept.values()) <= 2 * head.bbox_coder.encode_size * 4
+
+
+@pytest.mark.parametrize("decode_mode", ["expectation", "argmax"])
+def test_weights_are_the_same_whatever_the_decoding_and_hold_no_buffers(decode_mode: str) -> None:
+    head = stages_on_one_feature()
+    before = list(head.state_dict())
+    head.bbox_coder.decode_mode = decode_mode
+    head.bbox_coder.decode(torch.zeros(1, 4), torch.zeros(1, head.bbox_coder.encode_size))
+    assert list(head.state_dict()) == before
+    assert not list(head.buffers())

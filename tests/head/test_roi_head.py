@@ -9,7 +9,7 @@ import torch
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmengine import ConfigDict
-from test_obc_head import sampled
+from obc_heads import sampled
 from torch import Tensor, nn
 
 import obc.head.roi_head  # noqa: F401

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from example_configs import (
+    CLASS_SPECIFIC,
+    EXAMPLES,
+    FASTER,
+    MASK,
+    SHAPES,
+    SOFT_NMS,
+    TTA,
+    small_model,
+)
 from mmdet.apis import DetInferencer
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.registry import MODELS
@@ -16,7 +26,6 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
-from test_drop_in import CLASS_SPECIFIC, EXAMPLES, FASTER, MASK, SHAPES, SOFT_NMS, TTA, small_model
 from torch import Tensor, nn
 
 from obc.head.roi_head import OBCRoIHead

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import torch
@@ -76,5 +75,5 @@ def stop_when_told(folder: Path) -> None:
         signal.signal(signal.SIGTERM, save_and_exit)
     (folder / f"pid{rank}").write_text(str(os.getpid()))
     if rank == "0":
-        time.sleep(240)
+        signal.pause()
     torch.distributed.barrier()

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import PROJECT, Workspace
+from conftest import PATIENCE, PROJECT, Workspace
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
 NOTEBOOKS = sorted(path.name for path in (PROJECT / "notebooks").glob("*.ipynb"))
-SECONDS = 60  # a cell; all of a notebook takes less than that on a machine that is not busy
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -27,7 +26,7 @@ def execute(name: str, project: Path) -> nbformat.NotebookNode:
     folder.mkdir(exist_ok=True)
     notebook = read(name)
     place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
+    NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=place).execute()
     return notebook
 
 

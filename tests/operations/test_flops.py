@@ -69,7 +69,7 @@ rows:
 """
 
 
-@pytest.fixture(scope="module", params=["smoke", "paper"])
+@pytest.fixture(scope="module", params=["smoke", pytest.param("paper", marks=pytest.mark.slow)])
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     plan = plan_of(tmp_path_factory.mktemp("plan"), {"tables": TABLE}, scale=request.param)
     return [run.resolved for run in plan.runs.values()]

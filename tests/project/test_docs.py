@@ -156,6 +156,11 @@ def test_commands_in_running_text_exist_too() -> None:
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
 
 
+def test_a_test_that_a_page_names_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"tests/[\w/]+\.py", page.read_text())}
+    assert named and not [name for name in named if not (PROJECT / name).exists()]
+
+
 # --- links -------------------------------------------------------------------------------------
 
 

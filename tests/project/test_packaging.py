@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, PATIENCE
 from conftest import PROJECT as FOLDER
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -124,7 +124,7 @@ def test_a_wheel_has_every_module_and_template_and_asks_for_the_head_s_packages_
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--wheel-dir", tmp_path, source],
-        check=True, timeout=120,
+        check=True, timeout=PATIENCE,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -155,7 +155,7 @@ def without(blocked: Iterable[str], code: str) -> subprocess.CompletedProcess[st
     setup = WITHOUT.replace("{blocked}", repr(set(blocked)))
     return subprocess.run(
         [sys.executable, "-c", setup + code],
-        cwd=FOLDER, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
+        cwd=FOLDER, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from claim_fixtures import evaluated, plan_with, resampler, several
 from obc.analysis.verdicts import judge
 from obc.cli.main import main
 from obc.config.plan import Plan
-from obc.report.tables.claims import markdown, report, write
+from obc.report.tables.claims import markdown, report
 
 
 def page(plan: Plan, **options: Any) -> str:
@@ -120,15 +120,3 @@ def test_the_partial_page_lies_apart_from_the_complete_one(
     assert written["topics"][0]["claims"][0]["contrasts"][0]["paper"] == 5.0
     assert (plan.results / "partial" / "claims.md").exists()
     assert not (plan.results / "claims.md").exists()
-
-
-def test_claims_say_the_same_on_a_second_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    analytic = SimpleNamespace(analytic_claims=lambda: [])
-    monkeypatch.setitem(sys.modules, "obc.analysis.analytic_claims", analytic)
-    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
-    for name in ("a", "b"):
-        write(plan, tmp_path / name, strict=False)
-    for name in ("claims.json", "claims.md"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -91,14 +91,6 @@ def test_the_files_are_valid_whatever_is_missing(plan: Plan, tmp_path: Path, mea
     assert ElementTree.parse(tmp_path / "figures" / "figure5.svg").getroot().tag.endswith("svg")
 
 
-def test_the_same_measurements_give_the_same_bytes(plan: Plan, tmp_path: Path) -> None:
-    measure(plan, "figure5", 0, {"AP": 41.0})
-    for name in ("first", "second"):
-        figure(plan, "figure5", collect(plan), tmp_path / name)
-    for file in ("figure5.svg", "figure5.png"):
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
-
-
 def test_a_table_is_no_figure(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"figure5": FIGURE, "table7": TABLE})
     with pytest.raises(ConfigError, match="'table7' is no figure of this plan; allowed: figure5"):

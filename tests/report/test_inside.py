@@ -217,6 +217,7 @@ def test_an_image_without_a_run_is_refused(plan: Plan, capsys: pytest.CaptureFix
 # --- in the workflow ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_workflow_draws_them_of_two_trainings_and_needs_no_evaluation(tmp_path: Path) -> None:
     for name in ("config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, tmp_path / name)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from report_fixtures import TABLE, fail, measure, plan_of
 
 from obc.config.plan import Plan
@@ -41,7 +42,8 @@ def compiled_files(folder: Path) -> str:
     for _ in range(2):  # the list of tables is there from the second time on
         done = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
-            cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=60,
+            cwd=folder, capture_output=True, text=True, errors="replace", check=False,
+            timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]
     return (folder / "all.log").read_text(errors="replace")
@@ -54,7 +56,7 @@ def complaints(log: str) -> list[str]:
 def page_text(folder: Path) -> str:
     if not shutil.which("pdftotext"):
         pytest.skip("needs pdftotext (Debian: poppler-utils)")
-    subprocess.run(["pdftotext", "-layout", "all.pdf"], cwd=folder, check=True, timeout=60)
+    subprocess.run(["pdftotext", "-layout", "all.pdf"], cwd=folder, check=True, timeout=PATIENCE)
     return (folder / "all.txt").read_text()
 
 
@@ -67,7 +69,13 @@ def test_the_papers_tables_without_a_number_compile_and_fit(tmp_path: Path) -> N
     assert complaints(compiled(tmp_path / "tables", plan)) == []
 
 
-@pytest.mark.parametrize("reference", ["mini", "mini-hour", "mini-beyond"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "mini",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mini-hour", "mini-beyond")),
+    ],
+)
 def test_the_reference_tables_compile_and_fit(tmp_path: Path, reference: str) -> None:
     folder = tmp_path / "tables"
     shutil.copytree(f"results/reference/{reference}/tables", folder)

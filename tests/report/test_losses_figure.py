@@ -62,13 +62,6 @@ def test_the_figure_is_drawn_as_svg_and_png(tmp_path: Path) -> None:
     ]
 
 
-def test_the_same_losses_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        draw(tmp_path / name)
-    for file in ("losses.svg", "losses.png"):
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
-
-
 def test_lines_of_one_colour_differ_in_their_dashes() -> None:
     looks = [(look["color"], look["linestyle"]) for look in LOOKS.values()]
     assert len(set(looks)) == len(looks)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from page_fixtures import measured_plan
 
 from obc.report import page
@@ -80,7 +81,7 @@ def look(report: Path, width: int) -> tuple[dict[str, Any], list[str]]:
             "--virtual-time-budget=10000", f"--window-size={width + 100},900", "--dump-dom",
             harness.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     (seen,) = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert seen, f"the browser saw nothing:\n{done.stderr[-2000:]}"
@@ -95,7 +96,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[DESKTOP, PHONE])
+@pytest.fixture(scope="module", params=[DESKTOP, pytest.param(PHONE, marks=pytest.mark.slow)])
 def seen(report: Path, request: pytest.FixtureRequest) -> tuple[int, dict[str, Any], list[str]]:
     return request.param, *look(report, request.param)
 

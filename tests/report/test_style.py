@@ -46,16 +46,6 @@ def test_the_text_under_a_figure_is_as_wide_as_the_figure(width: float) -> None:
     assert text.get_text().endswith("Without a number: row 1.")
 
 
-def test_the_same_drawing_is_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        with style.figure_style("line"):
-            drawing = style.blank((2, 2))
-            drawing.add_subplot().plot([0, 1], label="a line")
-            style.save_both(drawing, tmp_path / name, "line")
-    for file in ("line.svg", "line.png"):
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
-
-
 def test_plotted_data_say_where_a_number_is_missing(tmp_path: Path) -> None:
     style.save_data(pd.DataFrame({"row": ["a", "b"], "AP": [41.25, None]}), tmp_path, "line")
     assert (tmp_path / "line.csv").read_text() == "row,AP\na,41.25\nb,n/a\n"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -26,7 +27,7 @@ def test_a_patient_process_gets_the_run_when_the_other_is_done(tmp_path: Path) -
     order = []
 
     def second() -> None:
-        with training_lock(RunFolder(tmp_path), patience=30):
+        with training_lock(RunFolder(tmp_path), patience=PATIENCE):
             order.append("second")
 
     waiting = threading.Thread(target=second)
@@ -43,16 +44,16 @@ def test_who_waited_for_a_finished_run_holds_it_against_a_third(tmp_path: Path) 
     release = threading.Event()
 
     def second() -> None:
-        with training_lock(RunFolder(tmp_path), patience=30):
+        with training_lock(RunFolder(tmp_path), patience=PATIENCE):
             held.set()
-            release.wait(30)
+            release.wait(PATIENCE)
 
     waiting = threading.Thread(target=second)
     with training_lock(RunFolder(tmp_path)):
         waiting.start()
         waiting.join(timeout=0.2)
         shutil.rmtree(tmp_path / "work")  # as a training that is done
-    assert held.wait(30)
+    assert held.wait(PATIENCE)
     with pytest.raises(RunBusy), training_lock(RunFolder(tmp_path)):
         pass
     release.set()
@@ -88,7 +89,7 @@ def still_to_train(plan: Plan, meanwhile: Callable[[], object]) -> bool:
     answers = []
 
     def wait() -> None:
-        with claimed(plan, initial(plan), 0, 2, 30, io.StringIO()) as lock:
+        with claimed(plan, initial(plan), 0, 2, PATIENCE, io.StringIO()) as lock:
             answers.append(lock is not None)
 
     waiting = threading.Thread(target=wait)
@@ -136,7 +137,7 @@ def test_a_training_on_two_gpus_that_finds_its_run_finished_asks_for_none(
     with training_lock(folder):
         process = subprocess.Popen(
             [sys.executable, "-m", "obc", "train", tmp_path / "plan.json", initial(plan),
-             "--again", "--wait", "60"],
+             "--again", "--wait", str(PATIENCE)],
             env={**os.environ, "PATH": str(tmp_path)},  # where no nvidia-smi is
             stderr=subprocess.PIPE,
             text=True,
@@ -144,7 +145,7 @@ def test_a_training_on_two_gpus_that_finds_its_run_finished_asks_for_none(
         while not open_by(process, folder / "work/lock"):
             time.sleep(0.05)
         write_record(plan, [training_version(plan, initial(plan), 2)])
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert (process.returncode, said) == (
         0, f"{initial(plan)} seed 0: trained by another process meanwhile\n",
     )  # fmt: skip

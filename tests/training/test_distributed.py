@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, PROJECT, Workspace
+from conftest import ENVIRONMENT, PATIENCE, PROJECT, Workspace
 from mmengine.registry import DefaultScope
 from ranks import fail_on_rank_1, loss_curve
 
@@ -106,7 +106,7 @@ class Together:
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     """Wait for something that a living process does."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
@@ -150,14 +150,14 @@ def test_two_processes_that_are_interrupted_go_on_to_the_weights_of_undisturbed_
 ) -> None:
     with together.training() as process:
         process.terminate()
-        assert process.wait(timeout=120) == 143
+        assert process.wait(timeout=PATIENCE) == 143
     stopped = together.note()
     assert stopped["signal"] == "SIGTERM" and 1 <= stopped["iteration"] < 12
 
     with together.training() as process:
         process.kill()  # the launcher alone: the system tells the ranks
         process.wait()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while run_status(RunFolder(together.folder)) == "running":
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -224,6 +224,7 @@ launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -> None:
     search = os.pathsep.join([str(PROJECT / "tests/helpers"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
@@ -233,7 +234,7 @@ def test_sigterm_lets_rank_0_save_and_leaves_no_process_behind(tmp_path: Path) -
         files = [tmp_path / f"pid{rank}" for rank in (0, 1)]
         wait_until(lambda: all(file.exists() and file.read_text() for file in files), process)
         process.terminate()
-        assert process.wait(timeout=120) == 143
+        assert process.wait(timeout=PATIENCE) == 143
     finally:
         process.kill()
     assert (tmp_path / "saved").exists()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 
 from obc.config.load_plan import load_plan
 from obc.training.gpu_lease import (
@@ -69,7 +70,7 @@ def got(process: subprocess.Popen[str]) -> list[str]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """Let a holder end; what it said on the terminal."""
-    return process.communicate("\n", timeout=30)[1]
+    return process.communicate("\n", timeout=PATIENCE)[1]
 
 
 @pytest.fixture
@@ -253,7 +254,9 @@ def test_a_killed_holder_frees_its_devices_while_its_children_still_live(
     first.kill()
     first.wait()
     second = holder(tmp_path, 2)
-    assert second.communicate("\n", timeout=30) == ("GPU-a GPU-b\n", ""), "it did not have to wait"
+    assert second.communicate("\n", timeout=PATIENCE) == ("GPU-a GPU-b\n", ""), (
+        "it did not have to wait"
+    )
     first.communicate()
 
 
@@ -262,7 +265,7 @@ def test_jobs_that_need_all_devices_take_turns(tmp_path: Path) -> None:
     for process in processes:
         process.stdin.write("\n")  # each ends as soon as it held both
         process.stdin.flush()
-    assert [process.wait(timeout=30) for process in processes] == [0, 0, 0]
+    assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0, 0]
     for process in processes:
         assert got(process) == ["GPU-a", "GPU-b"]
         process.communicate()

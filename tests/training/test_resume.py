@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, PROJECT, Workspace, edit
+from conftest import Workspace
+from interrupted_trainings import Interruption, train_interrupted, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
 
 EPOCHS = 4  # of 48 images, six batches
 # Between final.pth and run.json, and while final.pth is written.
 AFTER_THE_LAST = [["KILL", "call _record", 0], ["KILL", ".final.*.pth", 0]]
-Interruption = list  # signal, pattern of a new file in the run's folder, seconds after it is there
 
 
 def at_checkpoints(draw: random.Random, count: int) -> list[Interruption]:
@@ -69,47 +66,15 @@ RUNTIMES = {
 def reports(workspace: Workspace) -> dict[str, list[dict]]:
     """What the driver reports of each training; their folders lie in `resumed` of the workspace."""
     done = {}
-    (workspace.folder / "resumed").mkdir()
     for scale, trainings in interruptions().items():
-        workspace.new_scale(scale, epochs=EPOCHS, steps=[1, 2])
-        runtime = RUNTIMES[scale]
-        edit(
-            workspace.folder / f"config/scales/{scale}.yaml",
-            lambda content, runtime=runtime: content["runtime"].update(runtime),
-        )
-        plan = workspace.plan(scale=scale)
-        for made in ("data", "runs"):
-            shutil.copytree(
-                workspace.folder / "results/smoke" / made, workspace.folder / plan.results / made
-            )
-        run = next(run for run in plan.runs if run.startswith("voc-faster-r50-obc-a3-n20-k2"))
-        script = {
-            "plan": str(plan.results / "plan.json"),
-            "run": run,
-            "folder": "resumed",
-            "trainings": {f"{scale}-{name}": moments for name, moments in trainings.items()},
-        }
-        driver = subprocess.run(
-            [sys.executable, PROJECT / "tests/helpers/training_sessions.py"],
-            input=json.dumps(script),
-            cwd=workspace.folder,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        assert driver.returncode == 0, driver.stderr
-        done |= json.loads(driver.stdout.splitlines()[-1])
+        named = {f"{scale}-{name}": moments for name, moments in trainings.items()}
+        schedule = {"epochs": EPOCHS, "steps": [1, 2]}
+        done |= train_interrupted(workspace, scale, schedule, RUNTIMES[scale], named)
     return done
 
 
 def interrupted(reports: dict[str, list[dict]]) -> list[dict]:
     return [session for sessions in reports.values() for session in sessions[:-1]]
-
-
-def weights(workspace: Workspace, training: str) -> dict[str, torch.Tensor]:
-    return torch.load(workspace.folder / "resumed" / training / "final.pth", weights_only=True)
 
 
 def test_at_least_twenty_interruptions_took_place(reports) -> None:

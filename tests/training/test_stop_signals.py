@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,13 +78,17 @@ def in_a_child(action) -> int:
 
 @pytest.mark.parametrize(("seconds", "ended_by"), [(0, 0), (SAME_REQUEST + 0.1, -signal.SIGTERM)])
 def test_a_second_request_ends_it_at_once_unless_it_is_the_first_one_passed_on(
-    seconds: float, ended_by: int
+    seconds: float, ended_by: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 100.0
+    monkeypatch.setattr("obc.training.stop_signals.time", SimpleNamespace(monotonic=lambda: now))
+
     def twice() -> None:
+        nonlocal now
         with stop_requests() as request:
             request.deferred = True
             send(signal.SIGTERM)
-            time.sleep(seconds)
+            now += seconds
             send(signal.SIGTERM)
 
     assert in_a_child(twice) == ended_by
@@ -110,7 +115,7 @@ def test_the_run_of_a_killed_training_is_free_while_its_loaders_still_live(tmp_p
                 os.read(release[0], 1)
                 os._exit(0)
             os.write(ready[1], b"x")
-            time.sleep(60)
+            signal.pause()
     os.read(ready[0], 1)
     assert run_status(RunFolder(tmp_path)) == "running"
     os.kill(training, signal.SIGKILL)

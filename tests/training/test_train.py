@@ -21,7 +21,7 @@ from obc.runs.lock import RunBusy, training_lock
 from obc.runs.status import run_status
 from obc.training.train import MissingPackage, require_weights_source
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.xdist_group("train")
 
 
 def run_id(plan: Plan, method: str) -> str:
@@ -50,6 +50,7 @@ def trained(workspace: Workspace) -> tuple[Plan, str, Path]:
     return plan, run, workspace.folder / plan.run_folder(run, 0)
 
 
+@pytest.mark.slow
 def test_a_trained_run_leaves_its_weights_record_config_and_log(trained) -> None:
     plan, run, folder = trained
     assert run_status(RunFolder(folder)) == "trained"
@@ -65,6 +66,7 @@ def test_a_trained_run_leaves_its_weights_record_config_and_log(trained) -> None
     assert "Epoch(train) [3]" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_weights_are_a_plain_state_dict(trained) -> None:
     _, _, folder = trained
     state = torch.load(folder / "final.pth", weights_only=True)
@@ -72,6 +74,7 @@ def test_the_weights_are_a_plain_state_dict(trained) -> None:
     assert not [key for key in state if "bins" in key]
 
 
+@pytest.mark.slow
 def test_both_decodings_evaluate_one_training(trained, workspace: Workspace) -> None:
     plan, run, folder = trained
     for decode in ("argmax", "expectation"):
@@ -83,6 +86,7 @@ def test_both_decodings_evaluate_one_training(trained, workspace: Workspace) -> 
         assert len(metrics["per_class"]) == 4
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_are_refused(trained, workspace: Workspace) -> None:
     plan, _, folder = trained
     other = run_id(plan, "smoothl1-b1-")
@@ -96,6 +100,7 @@ def test_weights_of_another_run_are_refused(trained, workspace: Workspace) -> No
     assert "final.pth: not the weights of this run" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     plan, file = prepared(workspace, "diverging", lr=1e9, grad_clip=None, warmup_iters=10)
     run = run_id(plan, "l2")
@@ -111,6 +116,7 @@ def test_a_diverging_run_stops_and_says_where(workspace: Workspace) -> None:
     assert note["exit"] == "error" and str(note["checkpoint"]) in (*done.stderr.split(), "None")
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_not_trained_again_by_hand_unless_asked(trained, workspace) -> None:
     plan, run, folder = trained
     before = (folder / "run.json").read_text()
@@ -134,6 +140,7 @@ def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None
         require_weights_source("torchvision://resnet50")
 
 
+@pytest.mark.slow
 def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Workspace) -> None:
     from mmengine.config import Config
     from mmengine.runner import Runner
@@ -164,6 +171,7 @@ def test_metrics_of_real_detections_equal_pycocotools(trained, workspace: Worksp
     assert ours["AP50"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_without_its_starting_weights_says_what_to_train_first(workspace: Workspace) -> None:
     plan, file = prepared(workspace, "unstarted")
     (initial,) = {run for run in plan.initial_runs if "-r50-" in run}
@@ -173,6 +181,7 @@ def test_a_run_without_its_starting_weights_says_what_to_train_first(workspace: 
     assert f"starts from the weights of {initial}, train that one first" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_record_names_the_weights_that_the_run_started_from(trained, workspace) -> None:
     plan, run, folder = trained
     initial = plan.runs[run].resolved.initial_run

@@ -121,6 +121,7 @@ def head(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+@pytest.mark.slow
 def test_snakemake_stops_before_any_job_where_a_left_over_one_does_not_end(
     stuck: Path, head: Workspace
 ) -> None:
@@ -135,6 +136,7 @@ def test_snakemake_stops_before_any_job_where_a_left_over_one_does_not_end(
     assert head.snakemake("--cores", "1", FIGURE).returncode == 0
 
 
+@pytest.mark.slow
 def test_snakemake_goes_on_with_a_warning_where_slurm_is_silent(
     queue: Path, head: Workspace
 ) -> None:

@@ -16,6 +16,7 @@ import yaml
 from conftest import BIN, PROJECT, Workspace, edit
 
 from obc.config.load_plan import load_plan
+from obc.config.plan import Plan
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -48,7 +49,11 @@ def planned_jobs(output: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("scale", "train", "evaluate", "fetch"),
     # VOC 2007 and 2012, COCO's two splits and annotations, four networks' weights.
-    [("smoke", 39 + 3, 41, 0), ("mini", 39 + 3 + 3, 41 + 5, 0), ("paper", 39, 41, 2 + 3 + 4)],
+    [
+        ("smoke", 39 + 3, 41, 0),
+        pytest.param("mini", 39 + 3 + 3, 41 + 5, 0, marks=pytest.mark.slow),
+        pytest.param("paper", 39, 41, 2 + 3 + 4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_dry_run_lists_every_training(
     suite: Workspace, scale: str, train: int, evaluate: int, fetch: int
@@ -67,18 +72,18 @@ def test_a_dry_run_lists_every_training(
     ("target", "trainings"),
     # Seed 0 of each run, seed 1 of those that Table 1 has too, and a backbone's starting weights.
     [
-        ("table1", 3 + 3 + 1),
+        pytest.param("table1", 3 + 3 + 1, marks=pytest.mark.slow),
         ("table2", 5 + 2 + 1),
-        ("table3", 3 + 2 + 1),
-        ("table4", 8 + 2 + 2),
-        ("table5", 12 + 0 + 3),
-        ("figure5", 15 + 1 + 1),
+        pytest.param("table3", 3 + 2 + 1, marks=pytest.mark.slow),
+        pytest.param("table4", 8 + 2 + 2, marks=pytest.mark.slow),
+        pytest.param("table5", 12 + 0 + 3, marks=pytest.mark.slow),
+        pytest.param("figure5", 15 + 1 + 1, marks=pytest.mark.slow),
         # Figure 6 is of one seed of two runs, the curves of all seeds of Table 1's.
-        ("figure6", 2 + 1),
-        ("training_curves", 3 + 3 + 1),
-        ("claims", 39 + 3 + 3),
-        ("curves", 3 + 3 + 1),
-        ("diagnosis", 3 + 3 + 1),
+        pytest.param("figure6", 2 + 1, marks=pytest.mark.slow),
+        pytest.param("training_curves", 3 + 3 + 1, marks=pytest.mark.slow),
+        pytest.param("claims", 39 + 3 + 3, marks=pytest.mark.slow),
+        pytest.param("curves", 3 + 3 + 1, marks=pytest.mark.slow),
+        pytest.param("diagnosis", 3 + 3 + 1, marks=pytest.mark.slow),
     ],
 )
 def test_each_table_and_figure_is_a_target_that_trains_what_it_needs(
@@ -99,6 +104,7 @@ def test_seeds_multiply_the_trainings(suite: Workspace) -> None:
     assert (jobs["train"], jobs["evaluate"]) == (3 * 3 + 1, 3 * 5)
 
 
+@pytest.mark.slow
 def test_seeds_by_table_are_said_on_the_command_line(suite: Workspace) -> None:
     seeds = 'seeds={"default":[0],"table3":[0,1]}'
     done = suite.snakemake("-n", "table3", "--config", "scale=mini", seeds)
@@ -125,7 +131,9 @@ def asked_of_slurm(suite: Workspace, *config: str) -> list[str]:
     return training.split(", ")
 
 
-@pytest.mark.parametrize("gpus", [1, 2, 4])
+@pytest.mark.parametrize(
+    "gpus", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_the_slurm_profile_asks_for_gpus_cpus_and_memory_of_every_process(
     suite: Workspace, gpus: int
 ) -> None:
@@ -135,11 +143,13 @@ def test_the_slurm_profile_asks_for_gpus_cpus_and_memory_of_every_process(
     assert {"runtime=1440", "slurm_extra=--signal=TERM@180"} <= set(asked)
 
 
+@pytest.mark.slow
 def test_a_training_on_the_cpu_asks_slurm_for_one_process_and_no_gpu(suite: Workspace) -> None:
     asked = asked_of_slurm(suite, "scale=paper", "gpus_per_run=0")
     assert {"gpu=0", "cpus_per_task=4", "mem_mb=24000"} <= set(asked)
 
 
+@pytest.mark.slow
 def test_the_gres_style_of_the_profile_asks_for_all_gpus_too(suite: Workspace) -> None:
     path = suite.folder / "profiles/slurm/config.yaml"
     original = path.read_text()
@@ -218,18 +228,47 @@ def test_a_wrong_option_stops_before_any_job(suite: Workspace, config: str, expe
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_one_table_end_to_end(suite: Workspace, table3: Path) -> None:
-    done = suite.snakemake("--cores", "2", "table3")
-    assert done.returncode == 0, done.stderr
-    plan = load_plan({"scale": "smoke"}, suite.folder / "config")
-    table = pd.read_csv(suite.folder / "results/smoke/tables/table3.csv")
-    assert list(table["Method"]) == ["K = 1", "K = 2", "K = 3"]
+def test_one_table_and_its_page_end_to_end(suite: Workspace, table3: Path) -> None:
+    # Two of its rows: the third, which the claims name, and a new one are of the next test.
+    edit(table3, lambda content: content.update(rows=content["rows"][:2]))
+    (suite.folder / "config/claims.yaml").rename(
+        suite.folder / "claims.yaml"
+    )  # they name the third
+    try:
+        done = suite.snakemake("--cores", "2", "table3")
+        assert done.returncode == 0, done.stderr
+        results = suite.folder / "results/smoke"
+        plan = Plan.load(results / "plan.json")
+        table = pd.read_csv(results / "tables/table3.csv")
+        assert list(table["Method"]) == ["K = 1", "K = 2"]
+        assert_shows_what_was_measured(suite, plan, table)
+        assert "SMOKE" in (results / "tables/table3.md").read_text()
+        assert suite.obc("report", "results/smoke/plan.json").returncode == 0
+        page = (results / "report.html").read_text()
+        assert all(line.run_id in page and f"{line.AP:.1f}" in page for line in table.itertuples())
+    finally:
+        (suite.folder / "claims.yaml").rename(suite.folder / "config/claims.yaml")
+
+
+def assert_shows_what_was_measured(suite: Workspace, plan: Plan, table: pd.DataFrame) -> None:
+    """Each line of Table 3 has the AP of the file that its row's evaluation wrote."""
     for row, line in zip(plan.tables["table3"].rows, table.itertuples(), strict=True):
         run_id = plan.run_of(row).run_id
         measured = suite.folder / "results/smoke/runs" / run_id / "seed0/metrics.expectation.json"
         assert pytest.approx(json.loads(measured.read_text())["metrics"]["AP"]) == line.AP
         assert (line.run_id, line.status, line.scale) == (run_id, "ok", "smoke")
+
+
+@pytest.mark.slow
+def test_a_whole_table_is_made_once_and_a_new_row_trains_itself_only(
+    suite: Workspace, table3: Path
+) -> None:
+    done = suite.snakemake("--cores", "2", "table3")
+    assert done.returncode == 0, done.stderr
+    plan = load_plan({"scale": "smoke"}, suite.folder / "config")
+    table = pd.read_csv(suite.folder / "results/smoke/tables/table3.csv")
+    assert list(table["Method"]) == ["K = 1", "K = 2", "K = 3"]
+    assert_shows_what_was_measured(suite, plan, table)
     assert "SMOKE" in (suite.folder / "results/smoke/tables/table3.md").read_text()
 
     again = suite.snakemake("--cores", "2", "table3")
@@ -270,6 +309,7 @@ def test_a_failed_run_fails_its_table_and_shows_in_the_partial_one(suite: Worksp
     assert (folder / "figures/figure5.png").exists()
 
 
+@pytest.mark.slow
 def test_another_state_of_one_s_own_folder_is_indexed_and_trained_anew(
     suite: Workspace, workspace: Workspace
 ) -> None:
@@ -284,6 +324,7 @@ def test_another_state_of_one_s_own_folder_is_indexed_and_trained_anew(
     assert planned_jobs(suite.snakemake("-n", "table3", *options).stdout)["index"] == 1
 
 
+@pytest.mark.slow
 def test_a_voc_folder_of_one_s_own_replaces_the_embedded_data(
     suite: Workspace, workspace: Workspace
 ) -> None:
