@@ -1,4 +1,4 @@
-"""What the paper says of its losses without an experiment, checked by numbers.
+"""The paper's claims about gradients of its losses, checked numerically.
 
 Everything is taken by autograd, in float64, from the losses that the trainings use. Errors and
 offsets are in units of the normalised delta (equation 1).

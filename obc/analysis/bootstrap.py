@@ -1,4 +1,4 @@
-"""How far a difference in average precision can be trusted: a paired bootstrap over test images.
+"""Paired bootstrap over test images: intervals of differences in average precision.
 
 Two things vary when a comparison is made again: the test images and the trainings. The images are
 resampled with replacement, the same draw for every evaluation of a data set, so that an image

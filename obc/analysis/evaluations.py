@@ -1,4 +1,4 @@
-"""What one evaluation of a table row found, beside what there was to be found.
+"""Detections and ground truth of the evaluations behind a table's rows.
 
 For everything that is said from detections and ground truth: claims, curves, diagnosis. Numbers
 computed from them must be those of the metrics file (`require_same`), or the files belong to

@@ -1,4 +1,4 @@
-"""How far found boxes are from their objects: why AP moves at high IoU thresholds.
+"""Distances between found boxes and their objects, which decide AP at high IoU thresholds.
 
 An object counts as found where a detection is its true positive at an IoU of 0.5, whatever the
 score. The detection's error is given in the coordinates that the box head predicts (equation 1):

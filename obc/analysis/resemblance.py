@@ -1,4 +1,4 @@
-"""Which row of the paper a row of ours resembles: by differences, because levels do not compare."""
+"""The paper's row that a measured row is nearest to, by differences to a reference row."""
 
 from __future__ import annotations
 

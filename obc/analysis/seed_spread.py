@@ -1,4 +1,4 @@
-"""How much a contrast between evaluations varies from training to training, by its seeds.
+"""Variance of a contrast between trainings with different seeds.
 
 Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
 """

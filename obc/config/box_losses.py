@@ -1,4 +1,4 @@
-"""How a detector learns where an object's box is: each way with its settings, as a row writes it.
+"""The box losses that a table row can name under `box:`, with their settings.
 
 The paper's own are regression and offset bins; the others are what the suite compares them with.
 """

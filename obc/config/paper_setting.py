@@ -1,4 +1,4 @@
-"""Where a plan leaves the paper's own setting: allowed, but said under every table it touches.
+"""Deviations of a plan from the paper's setting, which every table that they touch reports.
 
 The setting is what section 4 states in its implementation details, once for both data sets but for
 the image scale; the networks that its tables name; and MMDetection's defaults of that time, to

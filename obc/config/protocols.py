@@ -1,4 +1,4 @@
-"""The two training protocols: everything in which MMDetection of 2020 and of today differ.
+"""The two training protocols: all differences between MMDetection of 2020 and of today.
 
 `modern` is MMDetection 3.x as it comes. `paper_v1` is MMDetection 1.0 (January 2020), the paper's.
 It takes boxes in whole pixels; `obc.detector.whole_pixels` has the pieces that do.

@@ -1,4 +1,4 @@
-"""What a run, a table and a figure *are*: the method in the paper's words, and run ids.
+"""One training: its spec in the paper's words, the spec resolved at a scale, and the run id.
 
 A table row says what the paper says (`RunSpec`); a scale says with how much (`obc.config.scale`);
 `resolve` joins the two into a `ResolvedRun`, and the hash of that is the run id. Nothing else

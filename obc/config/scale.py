@@ -1,4 +1,4 @@
-"""With how much a run is done: data, networks, schedule and sizes of a scale.
+"""A scale: the data, networks, schedule and sizes that runs are trained with.
 
 `smoke`, `mini` and `paper` are files in config/scales; so is any scale of one's own. Every model
 forbids unknown keys and is immutable.

@@ -1,4 +1,4 @@
-"""What a user chooses for one call, and the scale and data that follow from it."""
+"""The options of one call (config.yaml), and the scale and data that they select."""
 
 from __future__ import annotations
 

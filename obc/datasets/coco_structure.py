@@ -1,4 +1,4 @@
-"""What keeps the content of a JSON file from being a COCO detection file.
+"""Structural checks of a COCO annotation file.
 
 JSON may hold a value of any type anywhere. Everything that reads the file later relies on the types
 and references that are checked here.

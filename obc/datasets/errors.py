@@ -1,4 +1,4 @@
-"""What is raised when a data set on disk cannot be used."""
+"""Errors of data sets on disk."""
 
 from __future__ import annotations
 

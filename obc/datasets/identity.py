@@ -1,4 +1,4 @@
-"""What makes a user's folder this data set: its annotations, and where and when its images lie.
+"""The fingerprint of a user's folder: its annotations, and its images with size and time.
 
 Annotations decide run ids, so that the same data set has the same run ids on every machine. Folder,
 image sizes and modification times decide only which index belongs to the data.

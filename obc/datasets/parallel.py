@@ -1,4 +1,4 @@
-"""One function over many items, in processes, with a progress line now and then."""
+"""Map a function over many items in processes, with progress lines."""
 
 from __future__ import annotations
 

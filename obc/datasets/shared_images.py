@@ -1,4 +1,4 @@
-"""Images that are in both training and validation, whatever they are called there."""
+"""Images that are in both training and validation, also under other names."""
 
 from __future__ import annotations
 

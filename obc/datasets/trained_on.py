@@ -1,4 +1,4 @@
-"""What of an index MMDetection trains on: it leaves out images and objects without a word.
+"""Count the images and objects that MMDetection leaves out of a training.
 
 Its data set (`CocoDataset` with this suite's `filter_cfg`) drops images with a side below 32 pixels
 and images without any annotation; of the rest it drops objects that are marked `ignore`, that are

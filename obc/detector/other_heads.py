@@ -1,4 +1,4 @@
-"""Box heads that came before or after offset bins, for comparison in the same detector.
+"""Box heads of other papers (GFL, KL loss), for comparison in the same detector.
 
 Two that MMDetection lacks, small and faithful in what they learn; its own (SABL, IoU losses,
 balanced L1) are named in `obc.detector.model_config`.

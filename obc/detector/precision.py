@@ -1,4 +1,4 @@
-"""How a training computes: mixed precision, memory layout, TF32, compilation, too little memory.
+"""Numerics of a training: mixed precision, memory layout, TF32, compilation, memory errors.
 
 None of it changes what is trained, so none of it is part of a run id; but each may change the last
 digits of a result, so a run's record names them.

@@ -1,4 +1,4 @@
-"""What a trained head thinks of the proposals of one image: bin probabilities, offsets, boxes.
+"""What a trained OBC head predicts for the proposals of one image: bins, offsets, boxes.
 
 Shape shorthand: R RoIs (proposals) of an image, G objects, C classes, K stages, n logits a stage.
 Boxes are edges (x1, y1, x2, y2) in pixels of the network's input, unless they are said to be as a

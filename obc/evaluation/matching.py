@@ -1,4 +1,4 @@
-"""Which detections are which objects, as the evaluator of `obc.evaluation.metrics` has it.
+"""Matching of detections to objects, as the evaluator of `metrics` does it.
 
 Shape shorthand: C classes, D detections of a class, I images, P true positives, R recalls, T IoU
 thresholds (those of `obc.evaluation.metrics.IOU_THRESHOLDS`).

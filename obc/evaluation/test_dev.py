@@ -1,4 +1,4 @@
-"""A submission to COCO's evaluation server: what a run finds in test-dev, whose labels are secret.
+"""Write a submission to COCO's test-dev server.
 
 The server takes a zip with one file, `detections_test-dev2017_<name>_results.json`, in COCO's
 result format.

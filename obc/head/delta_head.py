@@ -1,4 +1,4 @@
-"""A box head for MMDetection whose targets are four deltas, however wide its predictions are.
+"""A box head for MMDetection whose box targets are four deltas, however wide its predictions are.
 
 MMDetection's own heads make box targets as wide as predictions; a head that classifies an offset,
 or predicts a distribution of it, needs the offset itself. What such a head adds is `box_loss`.
@@ -52,7 +52,7 @@ class DeltaHead(Shared2FCBBoxHead):
         Args:
             predictions: of their own class when class-specific, (P, E), float32.
             offsets: normalised deltas to their objects, (P, 4).
-            weights: (P, 4). A row without weight is not of a positive RoI; all else in it is 0.
+            weights: (P, 4). Rows of negative RoIs have weight 0 (and zero predictions and offsets).
             num_sampled: N.
             reduction_override: a reduction in place of the loss's own.
         """

@@ -1,4 +1,4 @@
-"""The base of every error that a person can mend.
+"""The base class of errors that a user can fix.
 
 Its message names the place, the offending value and the remedy, so the command line prints it
 without a traceback.

@@ -1,4 +1,4 @@
-"""What a head thinks, as tables to read beside the figures; the notebook shows them.
+"""Tables of a head's output for one image: RoIs, stages, and the best that other bins could do.
 
 Shape shorthand: R RoIs.
 """

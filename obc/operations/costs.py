@@ -1,4 +1,4 @@
-"""What each training of a plan costs before it is started: device hours and disk.
+"""Estimated costs of each training of a plan: device hours and disk space.
 
 Three sources, the best that there is for a run: images/s of finished runs of the same network here
 ("measured"), the arithmetic throughput of other finished runs here ("scaled"), the table DEVICES

@@ -1,4 +1,4 @@
-"""Does this machine have what the suite needs? One check a fact, each with its remedy."""
+"""Checks of this machine; each has a result and a remedy."""
 
 from __future__ import annotations
 

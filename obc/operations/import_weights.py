@@ -1,4 +1,4 @@
-"""Take one's own weights as a run's: checked against its model, then evaluated like trained ones.
+"""Import a user's weights as those of a run, after a check against the run's model.
 
 A checkpoint is read as tensors and nothing else: pickled code in it is refused, not run.
 """

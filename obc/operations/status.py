@@ -1,4 +1,4 @@
-"""How far every run of a plan is, read from the files that trainings leave in their folders."""
+"""The state and progress of every run of a plan, read from the runs' folders."""
 
 from __future__ import annotations
 

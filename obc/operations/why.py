@@ -1,4 +1,4 @@
-"""One screen about one run: what state it is in, why, and the command to try again."""
+"""One screen about one run: its state, the reason, and the command to try again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands over every table and figure: what it is, and how far it may be trusted.
+"""Titles and stamps of tables and figures: scale, data, protocol, seeds, comparability.
 
 A number from a small scale must never pass for a result, so scale, data, protocol and seeds are
 part of each caption.

@@ -1,4 +1,4 @@
-"""Where the weights behind a table come from, if not from the present code and data.
+"""Notes about weights that other code, data or settings than the present ones trained.
 
 Where weights are kept (scale `paper`), an edit of the code trains nothing again; the tables then
 say that a number is of another version. So they do where another number of processes trained a run

@@ -1,4 +1,4 @@
-"""What a training draws and in which order, such that it can go on in the middle of an epoch.
+"""Random draws and data order of a training that can resume within an epoch.
 
 Nothing depends on what was drawn before: the order of the images follows from (seed, epoch), how
 one is augmented from (seed, epoch, image), what a step draws, i.e. which RoIs, from (seed,

@@ -1,4 +1,4 @@
-"""Which GPUs a job trains on: those it may see, leased so that no two jobs share one.
+"""Lease of the GPUs that a job may see, so that no two jobs share one.
 
 Snakemake counts GPUs but hands out none, and several calls of it know nothing of each other. So
 each job leases what it needs: one lock file a device, which the system frees when the process

@@ -1,4 +1,4 @@
-"""Environment variables with which a job keeps the memory that it has."""
+"""glibc settings that stop malloc returning large tensors to the system at every step."""
 
 from __future__ import annotations
 

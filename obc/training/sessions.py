@@ -162,7 +162,7 @@ def begin_session(
 
 
 def _fit(sessions: list[dict[str, Any]], version: Version, keep_weights: bool) -> bool:
-    """Whether what some sessions trained may stand for, or be a part of, what a version trains."""
+    """Whether checkpoints of these sessions may be resumed under this version."""
     same = all({key: session.get(key) for key in version} == version for session in sessions)
     return bool(sessions) and (same or keep_weights)
 

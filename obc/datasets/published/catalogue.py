@@ -1,4 +1,4 @@
-"""What is published and where: the entries of config/datasets.yaml, and how a file is checked."""
+"""The published data sets and weights of config/datasets.yaml, and the checks of their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting published data and weights to where the suite looks for them: `obc fetch`.
+"""`obc fetch`: download published data and weights to where the suite looks for them.
 
 data/archives/        downloaded archives, or those that a person put there
 data/weights/         weights files

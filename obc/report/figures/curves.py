@@ -150,7 +150,7 @@ def _draw_ap_by_iou(
             panels["AP"].errorbar(line["iou"], line["AP"], yerr=bars, **look)
             panels["gain"].plot(line["iou"], line["gain"], marker=".", **_look(table, row))
         panels["AP"].set_ylabel("AP (%)")
-        panels["gain"].set_ylabel("AP above the first row's")
+        panels["gain"].set_ylabel("AP minus baseline (points)")
         for name in ("AP", "gain"):
             panels[name].set_xlabel("IoU threshold")
             panels[name].set_xticks(DRAWN_IOUS)

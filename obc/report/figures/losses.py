@@ -1,4 +1,4 @@
-"""The figure of the losses: what each makes of an offset error, and its gradient.
+"""The figure `losses`: each box loss and its gradient against the offset error.
 
 The losses are those of `obc.analysis.analytic_claims`; no run and no data enter.
 """

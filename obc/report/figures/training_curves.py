@@ -1,4 +1,4 @@
-"""How the trainings of a table went: loss, box loss and learning rate against the iteration.
+"""The figure `training_curves`: loss, box loss and learning rate against the iteration.
 
 Read back from each run's log, where MMEngine writes them as it trains.
 """

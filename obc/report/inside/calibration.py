@@ -1,4 +1,4 @@
-"""Does a head know when it errs? Entropy of its bin distributions against its actual error.
+"""The figure `calibration`: entropy of the bin distributions against the actual error.
 
 Shape shorthand: R RoIs, K stages.
 """
@@ -113,7 +113,7 @@ def draw_calibration(axes: Axes, frame: pd.DataFrame, looks: dict[str, dict[str,
         marker = "os^Dv"[stage - 1]
         axes.plot(line["entropy"], line["error"], marker=marker, label=name, **looks[label])
     for uniform in frame["uniform_entropy"].unique():
-        axes.axvline(uniform, color="0.45", linestyle=":", label="all inner bins alike")
+        axes.axvline(uniform, color="0.45", linestyle=":", label="uniform (no information)")
     axes.set_xlabel("entropy of the bin probabilities (nats), mean of a decile")
     axes.set_ylabel("|expectation − truth|, mean")
     axes.set_ylim(bottom=0)

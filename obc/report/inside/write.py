@@ -1,4 +1,4 @@
-"""Look into trained runs: every figure and table of what their heads think.
+"""Write every figure and table about the output of trained heads.
 
 The positive proposals of the first validation images are what all of it is about.
 """

@@ -1,4 +1,4 @@
-"""Where every number comes from: `provenance.json`, for machines and for those who doubt.
+"""`provenance.json`: the metrics file and the training behind every number of a table.
 
 A *measurement* is one number of one table: a cell and a seed, with the metrics file it was read
 from. A *run* is what that file's weights were made with. Paths are as the plan has them, relative
