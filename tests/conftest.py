@@ -18,7 +18,7 @@ import yaml
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 BIN = Path(sys.executable).parent
 # Seconds after which a process counts as stuck. A busy machine is slow, not wrong: nothing that a
@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 PATIENCE = 1800
 # What a run of the suite, its tools and its user leave in a checkout.
 LEFT_IN_A_CHECKOUT = {"data", "results"}
+ROOM = "obc-tests-"
 
 
 @pytest.hookimpl(trylast=True)
@@ -35,7 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     Tests read `config`, `docs` and others by relative paths; no test may see the results, the data
     or the half-finished runs that lie in the checkout.
     """
-    room = Path(tempfile.mkdtemp(prefix="obc-tests-"))
+    if hasattr(config, "workerinput") and Path.cwd().name.startswith(ROOM):
+        return  # a worker starts in its controller's, which removes it
+    room = Path(tempfile.mkdtemp(prefix=ROOM))
     for path in PROJECT.iterdir():
         if not path.name.startswith(".") and path.name not in LEFT_IN_A_CHECKOUT:
             (room / path.name).symlink_to(path)
