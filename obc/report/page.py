@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +24,7 @@ from obc.analysis.collect import collect, summarise
 from obc.config.comparable import NOT_COMPARABLE, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import METRICS, TableSpec
-from obc.io.files import write_text
+from obc.io.files import read_record, write_text
 from obc.report.captions import number, sentence, stamp, title
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
@@ -38,6 +38,14 @@ LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them 
 
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
+# Counts of an index that are reasons why something is not trained on.
+LEFT_OUT = (
+    ("without_objects", "images without objects"),
+    ("small_images", "images with a side below 32 pixels"),
+    ("small_boxes", "objects below a pixel"),
+    ("ignored_boxes", "objects marked to be left out"),
+    ("crowd", "crowds"),
+)
 MANY = 12  # lines of a further table; more are folded away
 RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
 MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -186,7 +194,23 @@ def _warnings(plan: Plan, found: Provenance) -> list[str]:
     notes = [
         f"{len(runs)} of {len(trained)} trainings: {what}." for what, runs in counts.items() if runs
     ]
-    return [*notes, *(sentence(note) for note in plan.notes)]
+    return [*notes, *_not_trained_on(plan), *(sentence(note) for note in plan.notes)]
+
+
+def _not_trained_on(plan: Plan) -> Iterator[str]:
+    """What MMDetection leaves out of the training images of each data set, as its index counts."""
+    for name in dict.fromkeys(table.dataset for table in plan.tables.values()):
+        manifest = read_record(plan.index_folder(name) / "manifest.json") or {}
+        counts = manifest.get("splits", {}).get("train", {})
+        if "trained_images" not in counts:
+            continue  # not indexed yet, or by a version that did not count
+        images, boxes = (counts[one] - counts[f"trained_{one}"] for one in ("images", "boxes"))
+        if images or boxes:
+            why = ", ".join(f"{counts[key]} {text}" for key, text in LEFT_OUT if counts[key])
+            yield (
+                f"Data {name}: {images} of {counts['images']} training images and {boxes} of "
+                f"{counts['boxes']} objects are not trained on ({why})."
+            )
 
 
 def _progress(found: Provenance) -> str:

@@ -12,6 +12,7 @@ from report_fixtures import TABLE, plan_of
 
 from obc.cli.main import main
 from obc.config.plan import Plan
+from obc.io.files import write_json
 from obc.report.page import render
 from obc.report.provenance.measurements import Provenance
 
@@ -184,3 +185,31 @@ def test_the_command_writes_page_and_provenance(made: tuple[Plan, Path]) -> None
 def test_every_table_of_the_project_has_a_caption() -> None:
     names = {path.stem for path in Path("config/experiments").glob("*.yaml")} | {"losses", "claims"}
     assert names <= {path.stem for path in Path("workflow/report").glob("*.rst")}
+
+
+# --- what is not trained on --------------------------------------------------------------------
+
+COUNTS = {
+    "images": 12, "boxes": 30, "trained_images": 3, "trained_boxes": 8, "without_objects": 2,
+    "small_images": 7, "small_boxes": 4, "ignored_boxes": 0, "crowd": 1,
+}  # fmt: skip
+
+
+def indexed_with(folder: Path, **counts: int) -> tuple[Plan, Path]:
+    plan = plan_of(folder, {"table8": TABLE})
+    manifest = {"sha256": "data", "splits": {"train": {**COUNTS, **counts}, "val": {}}}
+    write_json(plan.index_folder("voc") / "manifest.json", manifest)
+    return plan, folder
+
+
+def test_the_page_counts_what_is_not_trained_on(tmp_path: Path) -> None:
+    """12 - 3 images and 30 - 8 objects, with those reasons whose count is not 0."""
+    assert (
+        "Data voc: 9 of 12 training images and 22 of 30 objects are not trained on (2 images "
+        "without objects, 7 images with a side below 32 pixels, 4 objects below a pixel, 1 crowds)."
+    ) in render(*indexed_with(tmp_path))
+
+
+def test_the_page_says_nothing_where_all_is_trained_on(tmp_path: Path) -> None:
+    made = indexed_with(tmp_path, trained_images=12, trained_boxes=30)
+    assert "not trained on" not in render(*made)
