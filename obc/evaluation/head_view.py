@@ -21,7 +21,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, DecodeMode, OffsetBins
-from obc.config.box_losses import OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.datasets.index import data_files
 from obc.detector.model_config import evaluation_config
