@@ -20,16 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from obc.config.box_losses import (
-    L2,
-    BalancedL1,
-    BoxIoU,
-    Distribution,
-    OffsetBin,
-    SideAware,
-    SmoothL1,
-    Variance,
-)
+from obc.config.box_losses.registry import BOX_LOSSES
 from obc.config.claims import Claims, Close, Higher, NotHigher, Peak, Topic
 from obc.config.run import Cascade, RunSpec
 from obc.config.scale import Network, OwnData, Runtime, Scale, Schedule, Sizes
@@ -46,6 +37,17 @@ SHOWN_RESULTS = "reference/mini"
 # --- every key of config/ ----------------------------------------------------------------------
 
 Section = tuple[str, type[BaseModel], str, set[str]]
+
+
+def _box_losses() -> Iterator[Section]:
+    """Each registered box loss but `none`, which no row names."""
+    for model in dict.fromkeys(BOX_LOSSES.values()):
+        names = [name for name, one in BOX_LOSSES.items() if one is model]
+        if names != ["none"]:
+            alone = "It has no other key." if set(model.model_fields) == {"loss"} else ""
+            yield f"box: {{loss: {' | '.join(names)}}}", model, alone, {"loss"}
+
+
 # File, then its parts: heading, model, a sentence, keys that are written elsewhere.
 FILES: dict[str, tuple[Section, ...]] = {
     "config.yaml, and `--config key=value`": (
@@ -72,14 +74,7 @@ FILES: dict[str, tuple[Section, ...]] = {
         ("rows", Row, "Also `grid`: dotted key to a list of values, one row for each combination. "
          "The spec stands flat beside the label:", {"run"}),
         ("The spec of a row", RunSpec, "", {"dataset"}),
-        ("box: {loss: smooth_l1}", SmoothL1, "", {"loss"}),
-        ("box: {loss: l2}", L2, "", {"loss"}),
-        ("box: {loss: offset_bin}", OffsetBin, "", {"loss"}),
-        ("box: {loss: balanced_l1}", BalancedL1, "", {"loss"}),
-        ("box: {loss: iou | giou}", BoxIoU, "", {"loss"}),
-        ("box: {loss: kl}", Variance, "", {"loss"}),
-        ("box: {loss: dfl}", Distribution, "", {"loss"}),
-        ("box: {loss: sabl}", SideAware, "It has no other key.", {"loss"}),
+        *_box_losses(),
         ("cascade", Cascade, "", set()),
     ),
     "claims.yaml": (

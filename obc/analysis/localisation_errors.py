@@ -22,7 +22,7 @@ import pandas as pd
 
 from obc.analysis.evaluations import evaluations, lines_of, load, over_seeds
 from obc.bins import OffsetBins
-from obc.config.box_losses import OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.config.run import RunSpec
 from obc.config.table import TableSpec

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from obc.config.box_losses import Box, NoBox, OffsetBin, SideAware, SmoothL1
+from obc.config.box_losses.none import NoBox
+from obc.config.box_losses.registry import Box, Decode
 from obc.config.protocols import Protocol
 from obc.config.scale import BackboneName, DetectorName, Network, Scale, Schedule, Sizes
 from obc.datasets.settings import DatasetName, Fraction
 from obc.io.typed_yaml import Strict
 
-Decode = Literal["expectation", "argmax", "argmax_expectation", "first_stage", "regression"]
 Stds = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
 DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
 
@@ -76,34 +76,14 @@ class RunSpec(Strict):
         return self
 
     @model_validator(mode="after")
-    def _stages_of_a_cascade_share_a_feature(self) -> RunSpec:
-        if self.cascade is not None and isinstance(self.box, OffsetBin) and self.box.looks_again:
-            raise ValueError(
-                f"num_stages {self.box.num_stages} with stage_features {self.box.stage_features} "
-                "in a cascade, allowed there: num_stages 1 (section 4.2), or stage_features shared"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _sabl_only_by_itself(self) -> RunSpec:
-        if isinstance(self.box, SideAware) and (
-            self.cascade is not None or self.target_stds != DEFAULT_STDS
-        ):
-            raise ValueError(
-                "box loss sabl is allowed with faster_rcnn only, and without target_stds: "
-                "it learns buckets of the sides, not normalised offsets"
-            )
+    def _box_fits_the_detector(self) -> RunSpec:
+        self.box.check_detector(self.cascade is not None, self.target_stds != DEFAULT_STDS)
         return self
 
     @property
     def decodes(self) -> tuple[Decode, ...]:
         """The decodings that a trained run of this spec can be evaluated with, default first."""
-        if isinstance(self.box, NoBox):
-            return ()
-        if isinstance(self.box, OffsetBin):
-            of_stages = ("argmax_expectation", "first_stage") if self.box.num_stages > 1 else ()
-            return ("expectation", "argmax", *of_stages)
-        return ("regression",)
+        return self.box.decodes
 
 
 # --- one resolved run and its id ---------------------------------------------------------------
@@ -213,16 +193,5 @@ def method_of(run_id: str) -> str:
 
 def slug(spec: RunSpec) -> str:
     """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
-    return (
-        f"{spec.dataset}-{spec.detector.removesuffix('_rcnn')}-{spec.backbone}-{_method(spec.box)}"
-    )
-
-
-def _method(box: Box) -> str:
-    if isinstance(box, OffsetBin):
-        return f"obc-a{box.max_offset:g}-n{box.num_bins}-k{box.num_stages}"
-    if isinstance(box, SmoothL1):
-        return f"smoothl1-b{box.beta:g}"
-    if isinstance(box, NoBox):
-        return "weights"
-    return box.loss.replace("_", "")
+    detector = spec.detector.removesuffix("_rcnn")
+    return f"{spec.dataset}-{detector}-{spec.backbone}-{spec.box.slug}"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from obc.config.box_losses.registry import BOX_LOSSES, BoxLoss
 from obc.config.run import (
     Decode,
     RunSpec,
@@ -298,8 +299,9 @@ def _row(raw: dict[str, Any], dataset: Any) -> dict[str, Any]:
     """Separate a flat YAML row into what the row model and the run spec each take."""
     row = {key: value for key, value in raw.items() if key in Row.model_fields and key != "run"}
     run = {"dataset": dataset, **{key: value for key, value in raw.items() if key not in row}}
-    is_bins = isinstance(run.get("box"), dict) and run["box"].get("loss") == "offset_bin"
-    row.setdefault("decode", "expectation" if is_bins else "regression")
+    box = run.get("box")
+    model = BOX_LOSSES.get(str(box.get("loss"))) if isinstance(box, dict) else None
+    row.setdefault("decode", (model or BoxLoss).default_decode)
     return {**row, "run": run}
 
 

@@ -16,18 +16,7 @@ import obc.detector.other_heads
 import obc.detector.roi_align
 import obc.detector.whole_pixels
 import obc.head.roi_head  # noqa: F401
-from obc.config.box_losses import (
-    L2,
-    BalancedL1,
-    Box,
-    BoxIoU,
-    Distribution,
-    NoBox,
-    OffsetBin,
-    SideAware,
-    SmoothL1,
-    Variance,
-)
+from obc.config.box_losses.layers import HeadShape
 from obc.config.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
 from obc.config.run import Cascade, ResolvedRun, Stds
 from obc.config.scale import Network, Runtime
@@ -77,8 +66,8 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     if spec.cascade is None:
         head, rcnn = model.roi_head.bbox_head, model.train_cfg.rcnn
         model.roi_head.bbox_head = _box_head(head, run, num_classes, spec.target_stds)
-        if isinstance(spec.box, OffsetBin) and spec.box.looks_again:
-            model.roi_head.type = "OBCRoIHead"
+        if spec.box.roi_head is not None:
+            model.roi_head.type = spec.box.roi_head
         model.train_cfg.rcnn = _rcnn(rcnn, run, rcnn.assigner.pos_iou_thr)
     else:
         _two_stages(model, run, spec.cascade, num_classes)
@@ -126,104 +115,29 @@ def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: i
 
 def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) -> ConfigDict:
     """One box head: MMDetection's two shared FC layers with the spec's localisation loss."""
-    box = run.spec.box
-    head = ConfigDict(base.to_dict())
-    head.num_classes = num_classes
-    head.in_channels = run.sizes.neck_channels
-    head.fc_out_channels = run.sizes.fc_channels
-    head.bbox_coder.target_stds = list(stds)
-    if isinstance(box, NoBox):
-        head.with_reg = False
-        return head
-    if isinstance(box, SideAware):
-        return _side_aware_head(run, num_classes)
-    # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
-    for key, value in _localisation(box, head.bbox_coder).items():
-        head[key] = value
-    return head
-
-
-def _localisation(box: Box, coder: ConfigDict) -> dict[str, Any]:
-    """What a spec changes of a box head: its type, coder and box loss."""
+    sizes = run.sizes
     deltas = dict(
         target_means=[0.0, 0.0, 0.0, 0.0],
-        target_stds=list(coder.target_stds),
-        legacy=coder.type == LEGACY_CODER,
+        target_stds=list(stds),
+        legacy=base.bbox_coder.type == LEGACY_CODER,
     )
-    if isinstance(box, OffsetBin):
-        return _offset_bin_head(box, deltas)
-    if isinstance(box, Distribution):
-        points = dict(max_offset=box.max_offset, num_intervals=box.num_intervals)
-        return dict(
-            type="DistributionHead",
-            reg_class_agnostic=True,
-            bbox_coder=dict(type="IntegralBBoxCoder", **points, **deltas),
-            loss_bbox=dict(type="DistributionFocalLoss", loss_weight=box.loss_weight),
-        )
-    head = dict(loss_bbox=_regression_loss(box))
-    if box.reg_class_agnostic is not None:
-        head["reg_class_agnostic"] = box.reg_class_agnostic
-    if isinstance(box, BoxIoU):
-        head["reg_decoded_bbox"] = True
-    if isinstance(box, Variance):
-        head |= dict(type="VarianceHead", bbox_coder=dict(type="VarianceBBoxCoder", **deltas))
+    shape = HeadShape(
+        num_classes, sizes.neck_channels, sizes.fc_channels, run.spec.cascade is not None
+    )
+    changed = run.spec.box.head(deltas, shape)
+    if "_base_" in changed:
+        base = Config.fromfile(BASE_CONFIGS / changed.pop("_base_")).model.roi_head.bbox_head
+        head = ConfigDict(base.to_dict())
+    else:
+        head = ConfigDict(base.to_dict())
+        head.num_classes = num_classes
+        head.in_channels = sizes.neck_channels
+        head.fc_out_channels = sizes.fc_channels
+        head.bbox_coder.target_stds = list(stds)
+    # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+    for key, value in changed.items():
+        head[key] = value
     return head
-
-
-def _regression_loss(box: SmoothL1 | L2 | BalancedL1 | BoxIoU | Variance) -> dict[str, Any]:
-    weight = dict(loss_weight=box.loss_weight)
-    if isinstance(box, SmoothL1):
-        return dict(type="SmoothL1Loss", beta=box.beta, **weight)
-    if isinstance(box, Variance):
-        return dict(type="SmoothL1Loss", beta=1.0, **weight)
-    if isinstance(box, L2):
-        return dict(type="MSELoss", loss_weight=box.factor * box.loss_weight)
-    names = {"balanced_l1": "BalancedL1Loss", "iou": "IoULoss", "giou": "GIoULoss"}
-    return dict(type=names[box.loss], **weight)
-
-
-def _side_aware_head(run: ResolvedRun, num_classes: int) -> ConfigDict:
-    """The head of MMDetection's own SABL config, at this run's widths."""
-    head = Config.fromfile(BASE_CONFIGS / "sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py")
-    head = ConfigDict(head.model.roi_head.bbox_head.to_dict())
-    width = run.sizes.neck_channels
-    head.update(
-        num_classes=num_classes,
-        cls_in_channels=width,
-        reg_in_channels=width,
-        cls_out_channels=run.sizes.fc_channels,
-        reg_offset_out_channels=width,
-        reg_cls_out_channels=width,
-    )
-    return head
-
-
-def _offset_bin_head(box: OffsetBin, deltas: dict[str, Any]) -> dict[str, Any]:
-    bins = dict(
-        num_bins=box.num_bins,
-        max_offset=box.max_offset,
-        num_stages=box.num_stages,
-        stage_ranges=box.stage_ranges,
-        bins_include_overflow=box.bins_include_overflow,
-        out_of_range=box.out_of_range,
-        later_out_of_range=box.later_out_of_range,
-        spacing=box.spacing,
-    )
-    return dict(
-        type="OBCHead",
-        reg_class_agnostic=box.reg_class_agnostic,
-        stage_features=box.stage_features,
-        stage_fcs=box.stage_fcs,
-        residual=box.residual,
-        stage_loss_weights=box.stage_loss_weights,
-        class_scores=box.class_scores,
-        bin_norm=box.bin_norm,
-        coord_reduction=box.coord_reduction,
-        bbox_coder=dict(
-            type="OffsetBinBBoxCoder", bins=bins, composition=box.composition, **deltas
-        ),
-        loss_bbox=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=box.loss_weight),
-    )
 
 
 def _rcnn(base: ConfigDict, run: ResolvedRun, iou: float) -> ConfigDict:

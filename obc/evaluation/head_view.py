@@ -20,7 +20,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from obc.bins import IGNORED, DecodeMode, OffsetBins
-from obc.config.box_losses import OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.detector.trained import load_trained_run
 from obc.head.coders import OffsetBinBBoxCoder

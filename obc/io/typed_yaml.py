@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -28,10 +29,10 @@ def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
     """
     lines = []
     for problem in error.errors(include_url=False):
-        location = tuple(part for part in problem["loc"] if not _is_union_tag(part, problem))
-        key = _dotted(location)
+        written, models = _at(model, problem["loc"][:-1])
+        key = _dotted((*written, *problem["loc"][-1:]))
         if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, problem["loc"][:-1])
+            known = sorted({name for one in models for name in one.model_fields})
             hint = did_you_mean(str(problem["loc"][-1]), known)
             lines.append(f"{path}: {key}: unknown key{hint}; allowed: {', '.join(known)}")
         elif problem["type"] == "missing":
@@ -48,45 +49,56 @@ def _dotted(location: tuple[Any, ...]) -> str:
     return text.lstrip(".").replace(".run.", ".") or "(whole file)"
 
 
-_TAGS = {
-    "offset_bin", "smooth_l1", "l2", "balanced_l1", "iou", "giou", "kl", "dfl", "sabl", "none",
-    "shapes", "higher", "not_higher", "close", "peak",
-}  # fmt: skip
+def _at(model: Any, location: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[type[BaseModel]]]:
+    """A location as the file has it, and the models that lie there.
 
-
-def _is_union_tag(part: Any, problem: Any) -> bool:
-    """Pydantic puts the discriminator's value into the location; no such key is in the file."""
-    return part in _TAGS and part != problem["loc"][-1]
-
-
-def _fields_at(model: Any, location: tuple[Any, ...]) -> list[str]:
-    """Names of the fields of the model that lies at a location."""
-    candidates = [model]
+    Pydantic puts the tag that chooses a model of a union into the location; no such key is in the
+    file.
+    """
+    written: list[Any] = []
+    places = [model]
     for part in location:
-        found = []
-        for candidate in candidates:
-            if part in getattr(candidate, "model_fields", {}):
-                found += _models_in(candidate.model_fields[part].annotation)
-        candidates = (
-            found
-            or [candidate for candidate in candidates if _has_tag(candidate, part)]
-            or candidates
-        )
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+        parts = [one for place in places for one in _alternatives(place)]
+        inside = [found for one in parts for found in _inside(one, part)]
+        chosen = [] if inside else [one for model in parts for one in _tagged(model, part)]
+        written += [] if chosen else [part]
+        places = inside or chosen or places
+    parts = [one for place in places for one in _alternatives(place)]
+    return tuple(written), [one for one in parts if _is_model(one)]
 
 
-def _has_tag(candidate: Any, tag: Any) -> bool:
-    return any(
-        tag in get_args(field.annotation)
-        for field in getattr(candidate, "model_fields", {}).values()
-    )
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, or what is annotated; else the annotation itself."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [one for part in get_args(annotation) for one in _alternatives(part)]
+    return [annotation]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Every model named anywhere inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
+def _inside(annotation: Any, part: Any) -> list[Any]:
+    """What lies at a field of a model, a key of a mapping or an index of a list."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(part)
+        return [] if field is None else [field.annotation]
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return [inner[1]]
+    return [one for one in inner if one is not ...] if isinstance(part, int) else []
+
+
+def _tagged(annotation: Any, tag: Any) -> list[type[BaseModel]]:
+    """The model, or those derived from it, with a field that has a tag among its literals."""
+    if not _is_model(annotation):
+        return []
+    has_tag = any(tag in get_args(one.annotation) for one in annotation.model_fields.values())
+    derived = [one for model in annotation.__subclasses__() for one in _tagged(model, tag)]
+    return [annotation, *derived] if has_tag else derived
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -8,15 +8,12 @@ FlopCounterMode counts; not RoIAlign, NMS, losses and the other small operations
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil, floor
-from typing import Literal
 
-from obc.config.box_losses import Distribution, NoBox, OffsetBin, SideAware, Variance
+from obc.config.box_losses.layers import HeadShape, Layer, Part, convolution, linear
 from obc.config.run import ResolvedRun
 from obc.config.scale import Network, Sizes
 
-Part = Literal["stem", "stage1", "stage2", "stage3", "stage4", "neck", "rpn", "box"]
 BLOCKS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -26,7 +23,6 @@ BLOCKS = {
 }
 LEVELS = 5
 ANCHORS = 3
-ROI_SIDE = 7
 PAD = 32
 
 
@@ -36,15 +32,6 @@ PHOTOGRAPH = 4 / 3
 
 # Where a scale leaves the number to the protocol: what MMDetection's base config tests with.
 TEST_PROPOSALS = 1000
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer with what normalises it: its part, operations, weights."""
-
-    part: Part
-    flops: int
-    parameters: int
 
 
 def image_size(scale: tuple[int, int], photographs: bool) -> tuple[int, int]:
@@ -97,7 +84,7 @@ def layers(run: ResolvedRun, num_classes: int, size: tuple[int, int], rois: int)
 def _backbone(network: Network, detector: str, size: tuple[int, int]) -> Iterator[Layer]:
     base, bottleneck = network.base_channels, network.depth >= 50
     groups = network.groups[detector] if network.groups else 1
-    yield _convolution("stem", 3, base, 7, _halved(size, 1))
+    yield convolution("stem", 3, base, 7, _halved(size, 1))
     channels = base
     for index, blocks in enumerate(BLOCKS[network.depth]):
         part: Part = ("stage1", "stage2", "stage3", "stage4")[index]
@@ -108,14 +95,14 @@ def _backbone(network: Network, detector: str, size: tuple[int, int]) -> Iterato
         for block in range(blocks):
             before = _halved(size, 2 + index - (index > 0 and block == 0))
             if bottleneck:
-                yield _convolution(part, channels, width, 1, before)
-                yield _convolution(part, width, width, 3, after, groups)
-                yield _convolution(part, width, out, 1, after)
+                yield convolution(part, channels, width, 1, before)
+                yield convolution(part, width, width, 3, after, groups)
+                yield convolution(part, width, out, 1, after)
             else:
-                yield _convolution(part, channels, planes, 3, after)
-                yield _convolution(part, planes, planes, 3, after)
+                yield convolution(part, channels, planes, 3, after)
+                yield convolution(part, planes, planes, 3, after)
             if block == 0 and (index > 0 or channels != out):
-                yield _convolution(part, channels, out, 1, after)
+                yield convolution(part, channels, out, 1, after)
             channels = out
 
 
@@ -124,94 +111,25 @@ def _neck(network: Network, sizes: Sizes, size: tuple[int, int]) -> Iterator[Lay
     for level in range(4):
         channels = network.base_channels * expansion * 2**level
         after = _halved(size, 2 + level)
-        yield _convolution("neck", channels, sizes.neck_channels, 1, after, bias=True)
-        yield _convolution("neck", sizes.neck_channels, sizes.neck_channels, 3, after, bias=True)
+        yield convolution("neck", channels, sizes.neck_channels, 1, after, bias=True)
+        yield convolution("neck", sizes.neck_channels, sizes.neck_channels, 3, after, bias=True)
 
 
 def _rpn(sizes: Sizes, size: tuple[int, int]) -> Iterator[Layer]:
     channels = sizes.neck_channels
     for level in range(LEVELS):
         for out, kernel in ((channels, 3), (ANCHORS, 1), (4 * ANCHORS, 1)):
-            layer = _convolution("rpn", channels, out, kernel, _halved(size, 2 + level), bias=True)
+            layer = convolution("rpn", channels, out, kernel, _halved(size, 2 + level), bias=True)
             yield Layer(layer.part, layer.flops, layer.parameters if level == 0 else 0)
 
 
 def _box_head(run: ResolvedRun, num_classes: int, rois: int) -> Iterator[Layer]:
-    box, width = run.spec.box, run.sizes.fc_channels
-    yield _linear(run.sizes.neck_channels * ROI_SIDE**2, width, rois)
-    yield _linear(width, num_classes + 1, rois)
-    if isinstance(box, SideAware):
-        yield from _side_aware_branch(run.sizes.neck_channels, rois)
-        return
-    yield _linear(width, width, rois)
-    if isinstance(box, NoBox):
-        return
-    # MMDetection's Faster R-CNN regresses by class, its Cascade R-CNN does not.
-    agnostic, numbers = run.spec.cascade is not None, 4
-    if isinstance(box, Distribution):
-        agnostic, numbers = True, 4 * (box.num_intervals + 1)
-    elif not isinstance(box, OffsetBin):
-        agnostic = agnostic if box.reg_class_agnostic is None else box.reg_class_agnostic
-        numbers = 8 if isinstance(box, Variance) else 4
-    else:
-        logits = box.num_bins + (0 if box.bins_include_overflow else 2)
-        agnostic, numbers = box.reg_class_agnostic, 4 * box.num_stages * logits
-        if box.looks_again:
-            numbers = 4 * logits
-            yield from _later_stages(run, num_classes, numbers, rois)
-        else:
-            for _ in range(box.stage_fcs * (box.num_stages - 1)):
-                yield _linear(width, width, rois)
-    yield _linear(width, numbers * (1 if agnostic else num_classes), rois)
-
-
-def _later_stages(run: ResolvedRun, num_classes: int, numbers: int, rois: int) -> Iterator[Layer]:
-    """Stages with RoI features of their own, counted for all RoIs, as in evaluation.
-
-    Training looks again at positive RoIs alone, a quarter of the sampled ones at most.
-    """
-    box, width = run.spec.box, run.sizes.fc_channels
-    region = run.sizes.neck_channels * ROI_SIDE**2
-    for _ in range(box.num_stages - 1):
-        for channels in (region, width):
-            layer = _linear(channels, width, rois)
-            # Without layers of its own a stage takes stage 1's again.
-            yield Layer("box", layer.flops, layer.parameters if box.stage_fcs else 0)
-        yield _linear(width, numbers * (1 if box.reg_class_agnostic else num_classes), rois)
-        if box.class_scores == "mean":
-            yield _linear(width, num_classes + 1, rois)
-
-
-def _side_aware_branch(channels: int, rois: int) -> Iterator[Layer]:
-    """SABL's box branch: convolutions, attention along each axis, a doubled row and column."""
-    side = (ROI_SIDE * rois, ROI_SIDE)
-    for _ in range(2):
-        yield _convolution("box", channels, channels, 3, side, bias=True)
-    for _ in ("x", "y"):
-        yield _convolution("box", channels, 1, 1, side, bias=True)
-        for taps in (3, 2):  # after the attention, and the transposed one that doubles
-            weights = channels * channels * taps
-            yield Layer("box", 2 * weights * ROI_SIDE * rois, weights + channels)
-    for _ in ("bucket", "offset"):
-        yield _linear(channels, 1, 2 * 2 * ROI_SIDE * rois)
-
-
-def _convolution(
-    part: Part,
-    channels: int,
-    out: int,
-    kernel: int,
-    after: tuple[int, int],
-    groups: int = 1,
-    bias: bool = False,
-) -> Layer:
-    """A convolution whose output is `after` (height, width); without bias it has a batch norm."""
-    weights = out * channels // groups * kernel**2
-    return Layer(part, 2 * weights * after[0] * after[1], weights + out * (1 if bias else 2))
-
-
-def _linear(channels: int, out: int, rois: int) -> Layer:
-    return Layer("box", 2 * channels * out * rois, channels * out + out)
+    shape = HeadShape(
+        num_classes, run.sizes.neck_channels, run.sizes.fc_channels, run.spec.cascade is not None
+    )
+    yield linear(shape.region, shape.width, rois)
+    yield linear(shape.width, num_classes + 1, rois)
+    yield from run.spec.box.layers(shape, rois)
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:

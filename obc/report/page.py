@@ -200,7 +200,7 @@ def _warnings(plan: Plan, found: Provenance) -> list[str]:
 def _not_trained_on(plan: Plan) -> Iterator[str]:
     """What MMDetection leaves out of the training images of each data set, as its index counts."""
     for name in dict.fromkeys(table.dataset for table in plan.tables.values()):
-        manifest = read_record(plan.index_folder(name) / "manifest.json") or {}
+        manifest = read_record(plan.index_folder(name).manifest) or {}
         counts = manifest.get("splits", {}).get("train", {})
         if "trained_images" not in counts:
             continue  # not indexed yet, or by a version that did not count

@@ -15,7 +15,7 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent
 # Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
 # its modules, those of its subpackages included.
-MODEL_CODE = ("bins", "head", "detector", "config.protocols")
+MODEL_CODE = ("bins", "head", "detector", "config.box_losses", "config.protocols")
 # The weights of a run, given its spec.
 TRAINING_CODE = (*MODEL_CODE, "training.exact_resume", "training.mmdet_config")
 # The metrics of a run, given its weights.

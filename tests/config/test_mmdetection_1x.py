@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from obc.config.box_losses import SmoothL1
+from obc.config.box_losses.smooth_l1 import SmoothL1
 from obc.config.load_plan import load_plan
 from obc.datasets.index_folder import DataFiles
 from obc.training.mmdet_config import build_config

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import edit
 
-from obc.config.box_losses import L2, OffsetBin, SmoothL1
+from obc.config.box_losses.l2 import L2
+from obc.config.box_losses.offset_bin import OffsetBin
+from obc.config.box_losses.smooth_l1 import SmoothL1
 from obc.config.comparable import NOT_COMPARABLE
 from obc.config.load_plan import load_plan
 from obc.config.run import RUN_ID_VERSION, Cascade, RunSpec

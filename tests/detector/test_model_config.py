@@ -12,7 +12,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from obc.config.box_losses import L2, OffsetBin
+from obc.config.box_losses.l2 import L2
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.run import ResolvedRun

@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from obc.config.box_losses import L2, OffsetBin, SmoothL1
+from obc.config.box_losses.l2 import L2
+from obc.config.box_losses.offset_bin import OffsetBin
+from obc.config.box_losses.smooth_l1 import SmoothL1
 from obc.report.figures import style
 
 COLOURS = ("REGRESSION", "SQUARED", "BINS", "HIERARCHY", "EXPECTATION", "ARGMAX", "TRUTH")

@@ -18,7 +18,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from obc.config.box_losses import Box, OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
+from obc.config.box_losses.registry import Box
 from obc.config.run import Decode
 from obc.io.files import atomic_path, write_text
 

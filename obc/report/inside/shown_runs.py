@@ -5,7 +5,7 @@ Apart from the figures, so that the workflow can ask without importing what draw
 
 from __future__ import annotations
 
-from obc.config.box_losses import OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.io.errors import SuiteError
 from obc.runs.status import run_status

@@ -1,81 +1,21 @@
-"""The box losses that a table row can name under `box:`, with their settings.
-
-The paper's own are regression and offset bins; the others are what the suite compares them with.
-"""
+"""Offset bin classification, the paper's method."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from obc.io.typed_yaml import Strict
+from obc.config.box_losses.layers import HeadShape, Layer, linear
+from obc.config.box_losses.registry import BoxLoss, Decode, register_box
 
 
-class _Regression(Strict):
-    """What every loss of a regressed offset or box has."""
-
-    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
-    reg_class_agnostic: bool | None = Field(
-        None,
-        description="one box for all classes; null: as MMDetection, which has one a class in "
-        "Faster and one for all in Cascade R-CNN",
-    )
-
-
-class SmoothL1(_Regression):
-    """Box regression with smooth L1 (equation 3)."""
-
-    loss: Literal["smooth_l1"]
-    beta: PositiveFloat = Field(1.0, description="where the quadratic part ends (equation 3)")
-
-
-class L2(_Regression):
-    """Box regression with the squared error (MMDetection's MSELoss times a factor)."""
-
-    loss: Literal["l2"]
-    factor: PositiveFloat = Field(
-        0.5, description="of the squared error: 1/2, as of smooth L1's quadratic part, or 1"
-    )
-
-
-class BalancedL1(_Regression):
-    """Box regression with the balanced L1 loss of Libra R-CNN, its alpha, gamma and beta."""
-
-    loss: Literal["balanced_l1"]
-
-
-class BoxIoU(_Regression):
-    """Box regression with a loss of the decoded box, weighted as in MMDetection's configs."""
-
-    loss: Literal["iou", "giou"]
-    loss_weight: PositiveFloat = Field(10.0, description="of the box loss")
-
-
-class Variance(_Regression):
-    """Box regression that predicts a variance too (KL loss): `obc.detector.other_heads`."""
-
-    loss: Literal["kl"]
-
-
-class Distribution(Strict):
-    """A distribution over points and its integral (GFL): `obc.detector.other_heads`."""
-
-    loss: Literal["dfl"]
-    max_offset: PositiveFloat = Field(3.0, description="the points are from -a to a")
-    num_intervals: int = Field(20, ge=1, le=1000, strict=True, description="between the points")
-    loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
-
-
-class SideAware(Strict):
-    """Side-aware boundary localisation: MMDetection's SABLHead with the settings of its config."""
-
-    loss: Literal["sabl"]
-
-
-class OffsetBin(Strict):
+@register_box
+class OffsetBin(BoxLoss):
     """Offset bin classification (section 3.2) and every switch the paper leaves open."""
 
+    default_decode: ClassVar[Decode] = "expectation"
     loss: Literal["offset_bin"]
     max_offset: PositiveFloat = Field(3.0, description="a: half width of the first stage's range")
     num_bins: int = Field(20, ge=3, le=1000, strict=True, description="n of the paper")
@@ -183,14 +123,84 @@ class OffsetBin(Strict):
             )
         return self
 
+    @property
+    def slug(self) -> str:
+        """With a, n and K."""
+        return f"obc-a{self.max_offset:g}-n{self.num_bins}-k{self.num_stages}"
 
-class NoBox(Strict):
-    """No box loss: the box head only classifies. For initialisations, which favour no method."""
+    @property
+    def decodes(self) -> tuple[Decode, ...]:
+        """Expectation and argmax, and with several stages what only they have."""
+        of_stages: tuple[Decode, ...] = ("argmax_expectation", "first_stage")
+        return ("expectation", "argmax", *(of_stages if self.num_stages > 1 else ()))
 
-    loss: Literal["none"]
+    @property
+    def roi_head(self) -> str | None:
+        """One that extracts RoI features again, where later stages have their own."""
+        return "OBCRoIHead" if self.looks_again else None
 
+    def check_detector(self, cascade: bool, own_stds: bool) -> None:
+        """The stages of a cascade extract RoI features again; those of a head there may not."""
+        if cascade and self.looks_again:
+            raise ValueError(
+                f"num_stages {self.num_stages} with stage_features {self.stage_features} "
+                "in a cascade, allowed there: num_stages 1 (section 4.2), or stage_features shared"
+            )
 
-Box = Annotated[
-    SmoothL1 | L2 | OffsetBin | BalancedL1 | BoxIoU | Variance | Distribution | SideAware | NoBox,
-    Field(discriminator="loss"),
-]
+    def head(self, deltas: dict[str, Any], shape: HeadShape) -> dict[str, Any]:
+        """An OBCHead with its coder and loss."""
+        bins = dict(
+            num_bins=self.num_bins,
+            max_offset=self.max_offset,
+            num_stages=self.num_stages,
+            stage_ranges=self.stage_ranges,
+            bins_include_overflow=self.bins_include_overflow,
+            out_of_range=self.out_of_range,
+            later_out_of_range=self.later_out_of_range,
+            spacing=self.spacing,
+        )
+        return dict(
+            type="OBCHead",
+            reg_class_agnostic=self.reg_class_agnostic,
+            stage_features=self.stage_features,
+            stage_fcs=self.stage_fcs,
+            residual=self.residual,
+            stage_loss_weights=self.stage_loss_weights,
+            class_scores=self.class_scores,
+            bin_norm=self.bin_norm,
+            coord_reduction=self.coord_reduction,
+            bbox_coder=dict(
+                type="OffsetBinBBoxCoder", bins=bins, composition=self.composition, **deltas
+            ),
+            loss_bbox=dict(
+                type="CrossEntropyLoss", use_sigmoid=False, loss_weight=self.loss_weight
+            ),
+        )
+
+    def layers(self, shape: HeadShape, rois: int) -> Iterator[Layer]:
+        """The second shared layer, the logits of all stages, and the layers of later stages."""
+        width = shape.width
+        yield linear(width, width, rois)
+        logits = 4 * (self.num_bins + (0 if self.bins_include_overflow else 2))
+        logits *= 1 if self.reg_class_agnostic else shape.num_classes
+        if self.looks_again:
+            yield from self._later_stages(shape, logits, rois)
+            yield linear(width, logits, rois)
+            return
+        for _ in range(self.stage_fcs * (self.num_stages - 1)):
+            yield linear(width, width, rois)
+        yield linear(width, self.num_stages * logits, rois)
+
+    def _later_stages(self, shape: HeadShape, logits: int, rois: int) -> Iterator[Layer]:
+        """Stages with RoI features of their own, counted for all RoIs, as in evaluation.
+
+        Training looks again at positive RoIs alone, a quarter of the sampled ones at most.
+        """
+        for _ in range(self.num_stages - 1):
+            for channels in (shape.region, shape.width):
+                layer = linear(channels, shape.width, rois)
+                # Without layers of its own a stage takes stage 1's again.
+                yield Layer("box", layer.flops, layer.parameters if self.stage_fcs else 0)
+            yield linear(shape.width, logits, rois)
+            if self.class_scores == "mean":
+                yield linear(shape.width, shape.num_classes + 1, rois)
