@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from obc.config.box_losses import OffsetBin
+from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.claims import read_claims
 from obc.config.downloads import needed
 from obc.config.plan import Plan, PlannedRun

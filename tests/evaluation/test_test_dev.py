@@ -61,7 +61,7 @@ def trained(tmp_path: Path) -> tuple[Plan, str]:
     register_all_modules(init_default_scope=True)
     torch.manual_seed(0)
     model = MODELS.build(model_config(plan.runs[run_id].resolved, len(CATEGORIES)))
-    folder = plan.run_folder(run_id, 0)
+    folder = plan.run_folder(run_id, 0).path
     folder.mkdir(parents=True)
     torch.save(model.state_dict(), folder / "final.pth")
     return plan, run_id

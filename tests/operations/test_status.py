@@ -253,7 +253,7 @@ def finish(plan: Plan) -> None:
     for row in range(3):
         measure(plan, "loss_table", row, {"AP": 1.0, "AP_S": 1.0})
     for run_id in plan.initial_runs:
-        folder = plan.run_folder(run_id, 0)
+        folder = plan.run_folder(run_id, 0).path
         folder.mkdir(parents=True)
         for name in ("final.pth", "run.json"):
             (folder / name).touch()

@@ -134,7 +134,7 @@ def test_a_training_on_two_gpus_that_finds_its_run_finished_asks_for_none(
 ) -> None:
     plan.save(tmp_path / "plan.json")
     folder = plan.run_folder(initial(plan), 0)
-    with training_lock(folder):
+    with training_lock(RunFolder(folder)):
         process = subprocess.Popen(
             [sys.executable, "-m", "obc", "train", tmp_path / "plan.json", initial(plan),
              "--again", "--wait", str(PATIENCE)],

@@ -15,11 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obc.config.run_folder import WorkFolder
+from obc.config.run_folder import WorkFolder, iteration_of
 from obc.training.checkpoints import (
     CheckpointNotWritten,
     drop_damaged,
-    iteration_of,
     newest_checkpoint,
     read_checkpoint,
     write_checkpoint,

@@ -22,11 +22,11 @@ from ranks import fail_on_rank_1, loss_curve
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
-from obc.config.run_folder import RunFolder
+from obc.config.run_folder import RunFolder, WorkFolder
 from obc.datasets.index_folder import DataFiles
 from obc.io.typed_yaml import ConfigError
 from obc.runs.status import run_status
-from obc.training.distributed import RankFailed, launch, rank_log
+from obc.training.distributed import RankFailed, launch
 from obc.training.mmdet_config import build_config
 
 pytestmark = pytest.mark.xdist_group("train")
@@ -208,7 +208,7 @@ def test_processes_that_cannot_share_a_batch_equally_are_refused(gpus: int) -> N
 
 def test_a_rank_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    log = rank_log(tmp_path, 1)
+    log = WorkFolder(tmp_path).rank_log(1)
     with pytest.raises(RankFailed, match=rf"rank 1 of 2: ValueError: cannot go on \(log: {log}\)"):
         launch(fail_on_rank_1, (), 2, tmp_path)
     assert "what rank 1 had to say" in log.read_text()

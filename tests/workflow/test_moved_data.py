@@ -10,7 +10,7 @@ import foreign_fixtures as foreign
 import pytest
 from conftest import PROJECT, Workspace
 
-from obc.datasets.index import data_files
+from obc.datasets.index_folder import IndexFolder
 from obc.training.mmdet_config import build_config
 
 
@@ -40,7 +40,7 @@ def test_a_moved_folder_is_indexed_anew_and_trained_from_its_new_place(tmp_path:
 
     plan = suite.plan(coco_root=str(new))
     run_id = next(iter(plan.runs))
-    files, _ = data_files(suite.folder / plan.index_folder("coco"))
+    files = IndexFolder(suite.folder / plan.index_folder("coco")).files()
     run = plan.runs[run_id].resolved
     text = build_config(run, 0, files, plan.scale.runtime).pretty_text
     assert str(new) in text and str(data.root) not in text
