@@ -122,7 +122,9 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
     files, _ = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
     weights = starting_weights(plan, run_id)
-    config = build_config(run, seed, files, plan.scale.runtime, weights, get_world_size())
+    config = build_config(
+        run, seed, files, plan.scale.runtime, weights, get_world_size(), plan.config.plugins
+    )
     config.work_dir = str(plan.run_folder(run_id, seed) / "work")
     return config
 
