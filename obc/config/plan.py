@@ -100,7 +100,7 @@ class RowEvaluation:
 class Plan(Strict):
     """Everything that a call of the suite will do, resolved; see `load_plan`."""
 
-    config: SuiteConfig
+    config: SuiteConfig  # first: it imports the plugins that tables and runs need
     scale: Scale
     identities: dict[DatasetName, dict[str, Any]]
     locations: dict[DatasetName, str] = Field(

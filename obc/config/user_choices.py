@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from obc.config.paper_setting import scaled_lr
+from obc.config.plugins import import_plugins
 from obc.config.protocols import Protocol
 from obc.config.scale import Scale, Seed, check_seeds
 from obc.datasets.identity import fingerprint, location, place, text_digest
@@ -78,6 +79,11 @@ class SuiteConfig(Strict):
         description="GPUs that train one run together, each on its share of every batch; 0: the "
         "CPU; never part of a run id; null: the scale's runtime.gpus",
     )
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="modules of your own that are imported before tables are read, from the "
+        "project's folder, see docs/extending.md; one or a list; never part of a run id",
+    )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
     detail_table: str = Field(
         "table1",
@@ -118,10 +124,17 @@ class SuiteConfig(Strict):
         "AP too high; a note under every table says so",
     )
 
-    @field_validator("seeds", "voc_train", "voc_val", "voc_classes", mode="before")
+    @field_validator("plugins", "seeds", "voc_train", "voc_val", "voc_classes", mode="before")
     @classmethod
     def _one_stands_for_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else value
+
+    @field_validator("plugins")
+    @classmethod
+    def _imported(cls, plugins: tuple[str, ...]) -> tuple[str, ...]:
+        """Here, because a plan that is read back is validated without `load_plan`."""
+        import_plugins(plugins)
+        return plugins
 
     @field_validator("change")
     @classmethod

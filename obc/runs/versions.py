@@ -7,10 +7,13 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from obc.config.box_losses.registry import BOX_LOSSES
 
 PACKAGE = Path(__file__).parent.parent
 # Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
@@ -56,7 +59,7 @@ def code_digest(modules: Iterable[str]) -> str:
     """8 hex digits of what modules and packages of this package *do*.
 
     Comments, docstrings and imports within this package do not count: moving a module changes
-    nothing that it does.
+    nothing that it does. With the box losses come the modules of plugins that define one.
 
     Args:
         modules: dotted names without `obc.`, e.g. `bins` or `training.exact_resume`.
@@ -65,7 +68,7 @@ def code_digest(modules: Iterable[str]) -> str:
         FileNotFoundError: there is no such module.
     """
     digest = hashlib.sha256()
-    for path in (path for module in modules for path in _files(module)):
+    for path in (path for module in modules for path in (*_files(module), *_own_files(module))):
         digest.update(ast.dump(_Code().visit(_without_docstrings(_parsed(path)))).encode())
     return digest.hexdigest()[:8]
 
@@ -110,6 +113,16 @@ def _files(module: str) -> list[Path]:
     """The file of a module, or all files of a package in order of their paths."""
     path = _path(module)
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def _own_files(module: str) -> list[Path]:
+    """Files outside of this package that define what belongs to a package of it: box losses."""
+    if module != "config.box_losses":
+        return []
+    modules = {model.__module__ for model in BOX_LOSSES.values()}
+    outside = sorted(name for name in modules if not _is_of_this_package(name))
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in outside)
+    return [Path(file) for file in files if file is not None]
 
 
 def _path(module: str) -> Path:

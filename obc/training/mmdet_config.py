@@ -33,6 +33,7 @@ def build_config(
     runtime: Runtime,
     initial_weights: Path | None = None,
     processes: int = 1,
+    plugins: tuple[str, ...] = (),
 ) -> Config:
     """The whole MMDetection config of one training, `tools/train.py`-ready.
 
@@ -43,6 +44,7 @@ def build_config(
         runtime: how this machine loads data and how often it saves.
         initial_weights: what backbone, neck and RPN start from, written by the run's initial_run.
         processes: that train together, each on its share of every batch; divides the batch size.
+        plugins: modules of the user that the config imports.
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
     config.custom_imports = dict(
@@ -53,6 +55,7 @@ def build_config(
             "obc.training.hooks",
             "obc.training.exact_resume",
             "obc.detector.whole_pixels",
+            *plugins,
         ],
         allow_failed_imports=False,
     )
