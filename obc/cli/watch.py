@@ -93,7 +93,8 @@ def screen(plan: Plan, found: Sequence[RunState], height: int) -> RenderableType
         note = f" ({state.note})" if state.note else ""
         bars.add_row("", Text(f"{epoch}{left}{note}", "dim"))
     more = len(running) - room
-    parts: list[RenderableType] = [Text(f"{plan.results}", "bold"), Text(""), bars]
+    title = Text(f"{plan.results}", "bold", no_wrap=True, overflow="ellipsis")
+    parts: list[RenderableType] = [title, Text(""), bars]
     parts += [Text(f"and {more} more that are running")] if more > 0 else []
     parts += [_error(state) for state in errors]
     return Group(*parts, Text(""), Text(summary(found)))
@@ -116,6 +117,8 @@ def _print_changes(
     for state in changed:
         note = f" ({state.note})" if state.note else ""
         print(f"{clock} {state.run_id} seed {state.seed}: {state.state}{note}", file=stream)
+    if changed:
+        print(f"{clock} {summary(found)}", file=stream, flush=True)
 
 
 COMMANDS = (

@@ -97,13 +97,9 @@ def import_weights(
     folder = run.folder
     if not again:
         _refuse_to_replace(folder)  # before the model is built, which takes seconds
-<<<<<<< HEAD
-    config = build_config(run.resolved, seed, run.index.files(), plan.scale.runtime)
-=======
-    run = plan.runs[run_id].resolved
-    files, manifest = data_files(plan.index_folder(run.spec.dataset))
-    config = build_config(run, seed, files, plan.scale.runtime, plugins=plan.config.plugins)
->>>>>>> h-boxes2
+    config = build_config(
+        run.resolved, seed, run.index.files(), plan.scale.runtime, plugins=plan.config.plugins
+    )
     register_all_modules(init_default_scope=True)
     model = MODELS.build(config.model)
     load(model, read_state_dict(checkpoint), checkpoint)

@@ -120,15 +120,16 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
     resolved = with_fetched_weights(run.resolved, plan.published)
     require_weights_source(resolved.network.pretrained)
     weights = starting_weights(plan, run_id)
-<<<<<<< HEAD
-    config = build_config(resolved, seed, files, plan.scale.runtime, weights, get_world_size())
-    config.work_dir = str(run.folder.work)
-=======
     config = build_config(
-        run, seed, files, plan.scale.runtime, weights, get_world_size(), plan.config.plugins
+        resolved,
+        seed,
+        files,
+        plan.scale.runtime,
+        weights,
+        get_world_size(),
+        plan.config.plugins,
     )
-    config.work_dir = str(plan.run_folder(run_id, seed) / "work")
->>>>>>> h-boxes2
+    config.work_dir = str(run.folder.work)
     return config
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from obc.config.run_folder import RunFolder
 from obc.datasets.published.fetch import _alone
 from obc.io.locks import NoFileLocks, lock
 from obc.operations.doctor import check_locks, check_user
@@ -39,7 +40,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["training", "fetch"])
 @pytest.mark.usefixtures("without_locks")
 def test_a_step_on_a_file_system_without_locks_says_what_to_do(tmp_path: Path, step: str) -> None:
-    held: Any = training_lock(tmp_path) if step == "training" else _alone(
+    held: Any = training_lock(RunFolder(tmp_path)) if step == "training" else _alone(
         tmp_path / "lock", "voc", stderr
     )  # fmt: skip
     with (

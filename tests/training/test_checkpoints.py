@@ -177,7 +177,7 @@ def test_checkpoints_without_a_record_are_not_gone_on_from(tmp_path: Path) -> No
 
 def test_checkpoints_of_a_training_per_epoch_are_of_other_code(tmp_path: Path) -> None:
     old = {"started": "2026", **VERSION, "training_code": "old", "seconds": 9.0, "images": 48}
-    save_sessions(tmp_path, [old])
+    save_sessions(WorkFolder(tmp_path), [old])
     (tmp_path / "epoch_1.pth").touch()
     (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
     assert [session["resumed_from"] for session in begin(tmp_path)] == [0]

@@ -50,7 +50,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     (tmp_path / "1").mkdir()
     with DefaultScope.overwrite_default_scope("mmdet"):
         loss_curve(plan, run, tmp_path / "1")
-    launch(loss_curve, (plan, run, tmp_path / "2"), 2, tmp_path / "2")
+    launch(loss_curve, (plan, run, tmp_path / "2"), 2, WorkFolder(tmp_path / "2"))
     one, first, second = (
         json.loads((tmp_path / name).read_text())
         for name in ("1/rank0.json", "2/rank0.json", "2/rank1.json")
@@ -210,7 +210,7 @@ def test_a_rank_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     log = WorkFolder(tmp_path).rank_log(1)
     with pytest.raises(RankFailed, match=rf"rank 1 of 2: ValueError: cannot go on \(log: {log}\)"):
-        launch(fail_on_rank_1, (), 2, tmp_path)
+        launch(fail_on_rank_1, (), 2, WorkFolder(tmp_path))
     assert "what rank 1 had to say" in log.read_text()
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -220,7 +220,8 @@ import sys
 from pathlib import Path
 from obc.training.distributed import launch
 from ranks import stop_when_told
-launch(stop_when_told, (Path(sys.argv[1]),), 2, Path(sys.argv[1]))
+from obc.config.run_folder import WorkFolder
+launch(stop_when_told, (Path(sys.argv[1]),), 2, WorkFolder(Path(sys.argv[1])))
 """
 
 
