@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks stops nothing
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
-    words = _plan_first(list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words:
             parser.print_help()
@@ -98,7 +98,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """As argparse's; an unknown option is compared with those of its command."""
-        options, unknown = self.parse_known_args(args, namespace)
+        words = _plan_first(list(sys.argv[1:] if args is None else args))
+        options, unknown = self.parse_known_args(words, namespace)
         if unknown:
             step = self._subparsers._group_actions[0].choices[options.command]  # type: ignore[union-attr]
             hint = did_you_mean(unknown[0], step._option_string_actions)

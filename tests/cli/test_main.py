@@ -98,12 +98,11 @@ def test_a_wrong_name_gets_a_suggestion(
 
 
 def test_a_plan_may_stand_first() -> None:
-    first = ["trace", "results/x/plan.json", "table1"]
-    named = ["trace", "--plan", "results/x/plan.json", "table1"]
-    from obc.cli.main import _plan_first
-
-    assert _plan_first(first) == _plan_first(named) == named
-    assert build_parser().parse_args(named).plan == Path("results/x/plan.json")
+    parser = build_parser()
+    first = parser.parse_args(["trace", "results/x/plan.json", "table1"])
+    named = parser.parse_args(["trace", "--plan", "results/x/plan.json", "table1"])
+    assert first == named
+    assert (named.plan, named.table) == (Path("results/x/plan.json"), "table1")
 
 
 def test_without_a_plan_the_newest_is_read(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
