@@ -294,6 +294,14 @@ def check_user() -> Check:
         )  # fmt: skip
 
 
+def name_user_without_passwd_entry() -> None:
+    """Set USER for a user id that has no entry in /etc/passwd: Snakemake asks for a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
+
+
 def check_data(plan: Plan, name: DatasetName) -> Check:
     """Whether a data set of the plan is there, and its index as it was written."""
     data, folder = plan.scale.data[name], plan.data_folder(name)

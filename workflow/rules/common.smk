@@ -1,6 +1,4 @@
-import getpass
 import json
-import os
 import re
 import shlex
 import sys
@@ -31,6 +29,7 @@ from obc.runs.records import is_imported
 from obc.report.inside.shown_runs import shown_runs
 from obc.datasets.settings import ShapesData
 from obc.operations.plan_page import summary
+from obc.operations.doctor import name_user_without_passwd_entry
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
@@ -42,11 +41,7 @@ shell.prefix(
     + "; "
 )
 
-# Snakemake asks for the user's name, which a user id without an entry in /etc/passwd lacks.
-try:
-    getpass.getuser()
-except (KeyError, OSError):
-    os.environ["USER"] = str(os.getuid())
+name_user_without_passwd_entry()
 
 for folder in (Path.cwd(), Path(workflow.basedir)):
     if re.search("[{}\n]", str(folder)):
