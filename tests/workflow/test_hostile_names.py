@@ -136,7 +136,7 @@ def test_a_folder_alone_plans_without_a_word_of_other_tables(
     if kind == "coco":
         options = [f"coco_root={folder_of_data(tmp_path / 'mine').root}"]
     else:
-        from test_voc import CAT, make_year
+        from voc_folders import CAT, make_year
 
         root = make_year(tmp_path / "VOC2007", {"train": {"1": [CAT]}, "val": {"2": [CAT]}})
         options = [f"voc_root={root}", "voc_classes=cat"]
