@@ -25,7 +25,7 @@ from obc.datasets.settings import DatasetName, Difficult, ShapesData
 from obc.io.files import write_text
 from obc.io.typed_yaml import ConfigError, Strict, explain
 
-# Shared weights stand in for ImageNet's, of which there is one set too.
+# Of shared starting weights: they stand in for ImageNet's, of which there is one set too.
 INITIAL_SEED = 0
 
 
@@ -93,11 +93,27 @@ class Plan(Strict):
         changes how much `all` trains.
         """
         if run_id in self.initial_runs:
-            return (INITIAL_SEED,)
+            return self._initial_seeds(run_id)
         tables = self.runs[run_id].tables
         if not self.is_beyond(run_id):
             tables = tuple(table for table in tables if not self.tables[table].beyond)
         return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
+
+    def _initial_seeds(self, initial_run: str) -> tuple[int, ...]:
+        """The seeds that starting weights are trained with: what the runs of `seeds_of` need."""
+        users = [run for run, one in self.runs.items() if one.resolved.initial_run == initial_run]
+        of_paper = [run_id for run_id in users if not self.is_beyond(run_id)]
+        needed = {
+            self.initial_seed(run_id, seed)
+            for run_id in of_paper or users
+            for seed in self.seeds_of(run_id)
+        }
+        return tuple(sorted(needed))
+
+    def initial_seed(self, run_id: str, seed: int) -> int:
+        """The seed of the starting weights of a training."""
+        per_seed = self.trainings[run_id].resolved.starting_weights_per_seed
+        return seed if per_seed else INITIAL_SEED
 
     def seeds_of_table(self, table: str) -> tuple[int, ...]:
         """The seeds that a table asks for; its runs have more where they are in others too."""
@@ -113,10 +129,12 @@ class Plan(Strict):
         """How objects marked difficult are read in a data set; published COCO marks none."""
         return self.scale.data[dataset].difficult or "gt"
 
-    def initial_weights(self, run_id: str) -> Path | None:
-        """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
+    def initial_weights(self, run_id: str, seed: int) -> Path | None:
+        """What backbone, neck and RPN of a training start from; None: `pretrained` weights."""
         initial = self.trainings[run_id].resolved.initial_run
-        return self.run_folder(initial, INITIAL_SEED) / "final.pth" if initial else None
+        if initial is None:
+            return None
+        return self.run_folder(initial, self.initial_seed(run_id, seed)) / "final.pth"
 
     def run_folder(self, run_id: str, seed: int) -> Path:
         """Where a run's files lie: results/<scale>/runs/<run id>/seed<k>."""
@@ -195,7 +213,8 @@ class Plan(Strict):
         runs = self.paper_runs
         counts = [len(self.seeds_of(run_id)) for run_id in runs] or [0]
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-        shared = f" after {len(self.initial_runs)} of shared weights" if self.initial_runs else ""
+        starts = sum(len(self.seeds_of(run_id)) for run_id in self.initial_runs)
+        shared = f" after {starts} of shared weights" if starts else ""
         return (
             f"scale {self.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
             f"seed{'' if seeds == '1' else 's'} each){shared}, results in {self.results}/",

@@ -188,6 +188,11 @@ class Scale(Strict):
         description="trains the weights, once a backbone and on data.init, that the backbone, neck "
         "and RPN of every run start from; null: each network's own `pretrained`",
     )
+    starting_weights_per_seed: bool = Field(
+        False,
+        description="each seed starts from weights that were trained with that seed, so that the "
+        "spread between seeds covers starting weights; needs `initialisation`",
+    )
     seeds: dict[str, tuple[Seed, ...]] = Field(
         {"default": (0,)}, description="by table or figure; default: the others"
     )
@@ -224,6 +229,8 @@ class Scale(Strict):
                 raise ValueError(f"sizes.image_scale has no entry for {name}")
         if self.initialisation is not None and "init" not in self.data:
             raise ValueError("initialisation needs data.init, what it is trained on")
+        if self.starting_weights_per_seed and self.initialisation is None:
+            raise ValueError("starting_weights_per_seed: true needs an initialisation")
         return self
 
     @field_validator("seeds")

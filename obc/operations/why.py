@@ -58,7 +58,7 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     (state,) = (s for s in states(plan) if (s.run_id, s.seed) == (run_id, seed))
     tables = plan.trainings[run_id].tables
     use = f"for {', '.join(tables)}" if tables else "starting weights of other runs"
-    reasons, spoilt = _reasons(plan, run_id, folder, state)
+    reasons, spoilt = _reasons(plan, run_id, seed, folder, state)
     facts = {
         **reasons,
         "folder": str(folder),
@@ -75,15 +75,15 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
 
 
 def _reasons(
-    plan: Plan, run_id: str, folder: Path, state: RunState
+    plan: Plan, run_id: str, seed: int, folder: Path, state: RunState
 ) -> tuple[dict[str, str], list[str]]:
     """Why the run is in its state, in a few sentences; the files that are there and of no use."""
     if run_status(folder) == "trained":
-        return _of_finished(plan, run_id, folder, state)
-    return {"why": _why_not_finished(plan, run_id, folder, state)}, []
+        return _of_finished(plan, run_id, seed, folder, state)
+    return {"why": _why_not_finished(plan, run_id, seed, folder, state)}, []
 
 
-def _why_not_finished(plan: Plan, run_id: str, folder: Path, state: RunState) -> str:
+def _why_not_finished(plan: Plan, run_id: str, seed: int, folder: Path, state: RunState) -> str:
     if state.state == "failed":
         failure = read_record(folder / "work" / "failed.json") or {}
         at = failure.get("time")
@@ -98,11 +98,11 @@ def _why_not_finished(plan: Plan, run_id: str, folder: Path, state: RunState) ->
         )
     if state.state == "running":
         return f"it is being trained{f': {state.note}' if state.note else ''}"
-    return f"never started; {_waits_for(plan, run_id)}"
+    return f"never started; {_waits_for(plan, run_id, seed)}"
 
 
 def _of_finished(
-    plan: Plan, run_id: str, folder: Path, state: RunState
+    plan: Plan, run_id: str, seed: int, folder: Path, state: RunState
 ) -> tuple[dict[str, str], list[str]]:
     record = read_record(folder / "run.json")
     if record is None:
@@ -111,7 +111,7 @@ def _of_finished(
     reasons, useless = {"why": state.note or "nothing is missing"}, []
     if record.get("imported"):
         reasons["weights"] = f"imported from {record['imported'].get('path')}"
-    others = other_versions(plan, run_id, record, code_digest(TRAINING_CODE))
+    others = other_versions(plan, run_id, seed, record, code_digest(TRAINING_CODE))
     if others:
         kept = "; the scale keeps weights" if plan.scale.runtime.keep_weights else ""
         reasons["stale"] = f"made with other {' and other '.join(others)}{kept}"
@@ -128,7 +128,7 @@ def _of_finished(
     return reasons, useless + spoilt
 
 
-def _waits_for(plan: Plan, run_id: str) -> str:
+def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
     """What has to be there before the run can start."""
     run = plan.trainings[run_id].resolved
     missing = [
@@ -139,7 +139,7 @@ def _waits_for(plan: Plan, run_id: str) -> str:
     index = plan.index_folder(run.spec.dataset)
     if not (index / "manifest.json").exists():
         missing.append(f"data {run.spec.dataset} (not checked and indexed yet: {index})")
-    weights = plan.initial_weights(run_id)
+    weights = plan.initial_weights(run_id, seed)
     if weights is not None and not weights.exists():
         initial = run_status(weights.parent)
         missing.append(f"starting weights {run.initial_run} ({initial})")

@@ -23,12 +23,12 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
         DamagedRecord: a record that tells is not whole.
     """
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
-    records = [(run_id, record) for run_id in run_ids for record in _records(plan, run_id)]
+    records = [found for run_id in run_ids for found in _records(plan, run_id)]
     if not records:
         return []
     code = code_digest(TRAINING_CODE)
-    differences = [other_versions(plan, run_id, record, code) for run_id, record in records]
-    imported = [run_id for run_id, record in records if record.get("imported")]
+    differences = [other_versions(plan, *found, code) for found in records]
+    imported = [run_id for run_id, _, record in records if record.get("imported")]
     notes = [
         f"{sum(what in found for found in differences)} of {len(records)} trainings were made with "
         f"other {what}; their run.json says which."
@@ -43,7 +43,9 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
     return notes
 
 
-def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -> tuple[str, ...]:
+def other_versions(
+    plan: Plan, run_id: str, seed: int, record: dict[str, Any], code: str
+) -> tuple[str, ...]:
     """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
 
     Imported weights were trained by none of this, so they cannot be of another version of it.
@@ -74,14 +76,14 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
         or record.get("processes", processes) != processes,
         "switches of precision than the plan's": record.get("numerics", precision) != precision
         or mixed("numerics", json.dumps(precision)),
-        "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
+        "starting weights than the present ones": _starts_elsewhere(plan, run_id, seed, record),
     }
     return tuple(what for what, other in others.items() if other)
 
 
-def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
+def _starts_elsewhere(plan: Plan, run_id: str, seed: int, record: dict[str, Any]) -> bool:
     """Whether the weights that a training started from have been trained again since."""
-    path = plan.initial_weights(run_id)
+    path = plan.initial_weights(run_id, seed)
     initial = path and path.with_name("run.json")
     if not initial or not initial.exists():
         return False
@@ -89,9 +91,10 @@ def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
     return record.get("initial_weights_sha256") != now
 
 
-def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
-    paths = [plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)]
-    return [require_record(path) for path in paths if path.exists()]
+def _records(plan: Plan, run_id: str) -> list[tuple[str, int, dict[str, Any]]]:
+    """Run id, seed and record of each training that has one."""
+    paths = {seed: plan.run_folder(run_id, seed) / "run.json" for seed in plan.seeds_of(run_id)}
+    return [(run_id, seed, require_record(path)) for seed, path in paths.items() if path.exists()]
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:

@@ -121,7 +121,7 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
     run = with_fetched_weights(plan.trainings[run_id].resolved, plan.published)
     files, _ = data_files(plan.index_folder(run.spec.dataset))
     require_weights_source(run.network.pretrained)
-    weights = starting_weights(plan, run_id)
+    weights = starting_weights(plan, run_id, seed)
     config = build_config(run, seed, files, plan.scale.runtime, weights, get_world_size())
     config.work_dir = str(plan.run_folder(run_id, seed) / "work")
     return config
@@ -133,7 +133,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
     config = _config(plan, run_id, seed)
     manifest = read_manifest(plan.index_folder(plan.dataset_of(run_id)))
     code = code_version()
-    version = training_version(plan, run_id, get_world_size())
+    version = training_version(plan, run_id, seed, get_world_size())
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
     for name in FINAL_FILES:
         remove_leftovers(folder / name)

@@ -159,7 +159,7 @@ def _method(plan: Plan) -> dict[str, Any]:
         "enough": ENOUGH_SEEDS,
         "smallest": claims.smallest_effect,
         "learnt": claims.learnt,
-        "starting_weights": STARTING_WEIGHTS[False],
+        "starting_weights": STARTING_WEIGHTS[plan.scale.starting_weights_per_seed],
     }
 
 
