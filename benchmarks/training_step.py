@@ -113,7 +113,8 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
         update={"sizes": run.resolved.sizes.model_copy(update=sizes)}
     )
     files = plan.index_folder(resolved.spec.dataset).files()
-    config = build_config(resolved, 0, files, plan.scale.runtime, plan.initial_weights(run.run_id))
+    weights = plan.initial_weights(run.run_id, 0)
+    config = build_config(resolved, 0, files, plan.scale.runtime, weights)
     config.work_dir = str(plan.results / "work" / "training_step")
     config.log_level = "ERROR"
     layout = {"channels_last": variant["channels_last"]}

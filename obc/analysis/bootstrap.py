@@ -122,9 +122,7 @@ def difference_interval(
 ) -> Interval:
     """Confidence interval of a difference, over test images and trainings.
 
-    `difference` +- q * standard error, its square the bootstrap's variance plus the seeds'. q is
-    Student's t quantile with Satterthwaite's degrees of freedom for that sum,
-    (v_boot + v_seed)^2 / (v_seed^2 / seed_degrees), the bootstrap's own being unlimited.
+    `difference` +- `half_width` of the bootstrap's variance and the seeds'.
 
     Args:
         bootstrap_differences: (B,) the difference in each resample, B >= 2.
@@ -150,13 +148,35 @@ def difference_interval(
         raise ValueError(f"seed variance {seed_variance} with 0 degrees of freedom: must be 0")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: must lie between 0 and 1")
-    variance = float(np.var(bootstrap_differences, ddof=1)) + seed_variance
-    degrees = math.inf
-    if seed_variance > 0:
-        degrees = seed_degrees * (variance / seed_variance) ** 2
-    standard_error = math.sqrt(variance)
-    margin = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
-    return Interval(difference - margin, difference + margin, standard_error)
+    images = float(np.var(bootstrap_differences, ddof=1))
+    margin = float(half_width(images, seed_variance, seed_degrees, confidence))
+    return Interval(difference - margin, difference + margin, math.sqrt(images + seed_variance))
+
+
+def half_width(
+    image_variance: np.ndarray | float,
+    seed_variance: np.ndarray | float,
+    seed_degrees: np.ndarray | float,
+    confidence: float,
+) -> np.ndarray:
+    """Half the width of the interval of a difference with two independent sources of noise.
+
+    The margins of the two sources by themselves are added as standard errors are: the root of
+    z^2 * image_variance + t^2 * seed_variance, z the normal quantile and t Student's with
+    `seed_degrees`. Student's quantile with Satterthwaite's degrees for the sum is narrower, and too
+    narrow where few seeds happen to lie close together: with 2 degrees its 95 % intervals leave
+    out the truth in up to 8 % of cases, with 1 degree in 13 %. These do in at most 5 %.
+
+    Args:
+        image_variance, seed_variance, seed_degrees: arrays of one shape, or numbers; with 0
+            degrees the seeds' variance is not known and must be 0.
+        confidence: in (0, 1).
+    """
+    quantile = (1 + confidence) / 2
+    degrees = np.asarray(seed_degrees, dtype=float)
+    student = stdtrit(np.where(degrees > 0, degrees, np.inf), quantile)
+    normal = stdtrit(np.inf, quantile)
+    return np.sqrt(normal**2 * image_variance + student**2 * seed_variance)
 
 
 def _class_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:

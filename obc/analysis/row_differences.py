@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 from obc.analysis.bootstrap import RESAMPLED_METRICS
 from obc.analysis.verdicts import JudgedContrast, judge
-from obc.config.claims import Claims, Higher, Topic
+from obc.config.claims import Claims, Finding, Higher, Topic
 from obc.config.plan import Plan
 from obc.config.table import Row, TableSpec, row_label
 
 RESAMPLES, SEED, CONFIDENCE = 2000, 2020, 0.95
 
 
-# What `Higher` says of a row against another, in words that claim nothing of the paper.
-WORDS = {
-    "reproduced": "higher",
-    "not reproduced": "lower",
-    "within noise": "not told apart",
-    "not run": "not run",
+# What an interval says of a row against another, in words that claim nothing of the paper.
+WORDS: dict[Finding, str] = {
+    "agrees": "higher",
+    "contradicts": "lower",
+    "undecided": "not told apart",
 }
 
 
@@ -39,8 +38,9 @@ class Compared:
 
     @property
     def found(self) -> str:
-        """`higher`, `lower`, `not told apart` or `not run`."""
-        return WORDS[self.judged.verdict]
+        """`higher`, `lower`, `not told apart`, `not judged` or `not run`."""
+        finding = self.judged.finding
+        return self.judged.status if finding is None else WORDS[finding]
 
 
 def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tuple[Compared, ...]:
@@ -58,7 +58,6 @@ def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tup
         for metric in table.metrics
         if metric in RESAMPLED_METRICS
     ]
-    # One claim a metric: a claim of several would correct its verdict for their number.
     questions = tuple(
         Higher(
             id=f"{row.key}_{metric}",

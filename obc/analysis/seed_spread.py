@@ -6,6 +6,7 @@ Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measur
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,38 +24,67 @@ Spread = Literal["own", "data set", "none"]
 ENOUGH_SEEDS = 3
 
 
-def training_variance(
-    plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
-) -> tuple[float, float]:
-    """Variance of a contrast from training to training, and its degrees of freedom.
+@dataclass(frozen=True)
+class TrainingSpread:
+    """How much a contrast varies from training to training.
 
-    Of the contrast's own runs where each has enough seeds, by Satterthwaite's degrees; otherwise
-    pooled over the data set. (0, 0) when no run of the data set has several seeds.
+    Attributes:
+        one_seed: by run id, the variance of the run's part of the contrast if it had one seed; the
+            parts are independent. Empty when nothing is known of the spread.
+        signs: by run id, 1 or -1: which way the contrast moves with the run.
+        seeds: by run id, how many seeds the contrast is a mean over.
+        degrees: degrees of freedom behind `variance`; 0 when nothing is known.
+    """
+
+    one_seed: dict[str, float]
+    signs: dict[str, float]
+    seeds: dict[str, int]
+    degrees: float
+
+    @property
+    def variance(self) -> float:
+        """Of the contrast as measured, i.e. of the mean over the seeds of each run."""
+        return sum(variance / self.seeds[run] for run, variance in self.one_seed.items())
+
+
+def training_spread(
+    plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
+) -> TrainingSpread:
+    """The spread of a contrast from training to training.
+
+    Of the contrast's own runs where each has enough seeds, by Welch's degrees of freedom;
+    otherwise pooled over the data set. Unknown when no run of the data set has several seeds.
     """
     own: dict[str, dict[Cell, float]] = {}
     for cell, weight in cells.items():
         own.setdefault(cell[0], {})[cell] = weight
-    measured = [_by_seed(part, metrics, samples) for part in own.values()]
-    if any(len(values) < ENOUGH_SEEDS for values in measured):
-        return _pooled_variance(plan, own, metrics, samples)
-    sizes = np.array([len(values) for values in measured])
-    variances = np.array([values.var(ddof=1) for values in measured]) / sizes
-    total = float(variances.sum())
-    if total == 0:
-        return 0.0, float((sizes - 1).sum())
-    return total, total**2 / float((variances**2 / (sizes - 1)).sum())
+    measured = {run: _by_seed(part, metrics, samples) for run, part in own.items()}
+    if any(len(values) < ENOUGH_SEEDS for values in measured.values()):
+        return _pooled_spread(plan, own, metrics, samples)
+    sizes = {run: len(values) for run, values in measured.items()}
+    one_seed = {run: float(values.var(ddof=1)) for run, values in measured.items()}
+    return TrainingSpread(one_seed, _signs(own), sizes, _welch_degrees(one_seed, sizes))
+
+
+def _welch_degrees(one_seed: dict[str, float], sizes: dict[str, int]) -> float:
+    """Welch-Satterthwaite degrees of freedom of a sum of means over seeds."""
+    parts = np.array([variance / sizes[run] for run, variance in one_seed.items()])
+    degrees = np.array([sizes[run] - 1 for run in one_seed])
+    if not parts.any():
+        return float(degrees.sum())
+    return float(parts.sum() ** 2 / (parts**2 / degrees).sum())
 
 
 def spread_of(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
-    """Whose spread `training_variance` gave for cells: of their own runs, the data set's, none."""
+    """Whose spread `training_spread` gave for cells: of their own runs, the data set's, none."""
     if all(len(plan.seeds_of(run_id)) > 1 for run_id, _ in cells):
         return "own"
     return "data set" if degrees else "none"
 
 
-def _pooled_variance(
+def _pooled_spread(
     plan: Plan, own: dict[str, dict[Cell, float]], metrics: dict[str, float], samples: Samples
-) -> tuple[float, float]:
+) -> TrainingSpread:
     """The same by the runs of the data set with several seeds, taken to spread alike.
 
     For a contrast between decodings of one training, where what the trainings have in common
@@ -69,20 +99,28 @@ def _pooled_variance(
     cells = {cell: weight for part in own.values() for cell, weight in part.items()}
     if len(own) == 1 and len(cells) > 1:
         pool = [{(run, decode): weight for (_, decode), weight in cells.items()} for run in runs]
-        scale = 1 / len(plan.seeds_of(next(iter(own))))
+        scales = dict.fromkeys(own, 1.0)
     else:
         pool = [{_pooled_cell(plan, run, cells, samples): 1.0} for run in runs]
         # Decodings of a training are taken to vary as one, which is the worst case.
-        scale = sum(
-            sum(abs(weight) for weight in part.values()) ** 2 / len(plan.seeds_of(run))
-            for run, part in own.items()
-        )
+        scales = {
+            run: sum(abs(weight) for weight in part.values()) ** 2 for run, part in own.items()
+        }
     spreads = [values for each in pool if len(values := _by_seed(each, metrics, samples)) > 1]
     if not spreads:
-        return 0.0, 0.0
+        return TrainingSpread({}, {}, {}, 0.0)
     degrees = sum(len(values) - 1 for values in spreads)
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in spreads)
-    return squares / degrees * scale, float(degrees)
+    return TrainingSpread(
+        {run: squares / degrees * scale for run, scale in scales.items()},
+        _signs(own),
+        {run: len(plan.seeds_of(run)) for run in own},
+        float(degrees),
+    )
+
+
+def _signs(own: dict[str, dict[Cell, float]]) -> dict[str, float]:
+    return {run: 1.0 if sum(part.values()) >= 0 else -1.0 for run, part in own.items()}
 
 
 def _pooled_cell(plan: Plan, run_id: str, cells: dict[Cell, float], samples: Samples) -> Cell:

@@ -5,6 +5,11 @@ widen its interval: the test images, measured by a bootstrap that draws the same
 evaluation of a data set (`bootstrap`), and the trainings, measured by the spread between
 seeds (`seed_spread`).
 
+Each comparison (contrast) is decided by the interval that is printed. A claim of several is
+reproduced where all agree, which needs no correction, and not reproduced where one contradicts it,
+which is corrected for their number. Without a measure of the spread between trainings, or where the
+detectors have learnt nothing, there is no verdict.
+
 Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
 """
 
@@ -15,12 +20,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from obc.analysis.bootstrap import difference_interval, image_weights, resampled_ap
+from obc.analysis.bootstrap import Interval, difference_interval, image_weights, resampled_ap
 from obc.analysis.collect import require_complete
 from obc.analysis.evaluations import Evaluation, evaluations, load, measured, require_same
 from obc.analysis.seed_spread import (
@@ -28,21 +33,23 @@ from obc.analysis.seed_spread import (
     Sampled,
     Samples,
     Spread,
+    TrainingSpread,
     spread_of,
-    training_variance,
+    training_spread,
     weighted_sum,
 )
-from obc.config.claims import Claim, Contrast, Topic, Verdict
+from obc.config.claims import Claim, Claims, Contrast, Finding, NotJudged, Topic, Verdict
 from obc.config.comparable import is_comparable
 from obc.config.plan import Plan
-from obc.config.table import TableSpec
+from obc.config.table import TableSpec, row_label
 from obc.datasets.settings import DatasetName
 from obc.evaluation.matching import match
 from obc.io.typed_yaml import ConfigError
 
-Position = Literal["below", "inside", "above"]
+Status = Literal["judged", "not judged", "not run"]
+PaperSize = Literal["not excluded", "excluded, ours is lower", "excluded, ours is higher"]
+ONE_TRAINING, NOTHING_LEARNT, FORBIDDEN, NO_OBJECTS = get_args(NotJudged)
 _LINE_EVERY = 10
-_NO_OBJECTS = "too few test images with objects: some resamples have none, so no interval"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,40 @@ class Resampling:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A contrast as measured, with both sources of its noise.
+
+    Attributes:
+        sampled: (1 + B,) as measured, then on each resample of the test images; in AP points. Not
+            finite where a resample has no objects.
+        training: how much it varies from training to training.
+        spread: whose spread that is.
+    """
+
+    sampled: np.ndarray
+    training: TrainingSpread
+    spread: Spread
+
+    @property
+    def difference(self) -> float:
+        """As measured, in AP points."""
+        return float(self.sampled[0])
+
+    def interval(self, level: float) -> Interval:
+        """The interval of the difference over test images and trainings; `level` in (0, 1)."""
+        return difference_interval(
+            self.sampled[1:], self.difference, self.training.variance, self.training.degrees, level
+        )
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A contrast that cannot be measured yet, or not at this scale, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class JudgedContrast:
     """One contrast of a claim, ours beside the paper's; all numbers in AP points.
 
@@ -62,44 +103,82 @@ class JudgedContrast:
         compared: which rows and metrics, see `obc.config.claims.Contrast.label`.
         paper: from the paper's tables; None where they do not print the numbers.
         stated: as the paper's sentence prints it; None where it prints none.
+        status: `not judged` has a difference but no finding; `not run` has neither.
+        reason: why it is not judged or not run; None when judged.
         difference: ours; None unless measured.
-        low, high, standard_error: of our interval; None without one.
-        paper_position: where the paper's difference lies relative to our interval.
-        verdict: what the interval says; see `obc.report.tables.claims.METHOD`.
-        spread: what the interval knows of the spread between trainings: each of the contrast's own
-            runs has several seeds, or one has not and it is of other runs of the data set, or no
-            run there has, and the interval covers the test images only. None without interval.
+        low, high, standard_error: of our interval; None without a measure of its noise.
+        level: confidence level of the interval.
+        finding: what the interval says of the claim; None unless judged.
+        words: where the interval lies, see `obc.config.claims`; None unless judged.
+        contradicts: whether the interval corrected for the number of the claim's contrasts
+            contradicts the claim too.
+        paper_size: whether the interval leaves out a difference of the paper's size; None without
+            the paper's, or unless judged.
+        too_wide: whether an interval of this width would not decide about the expected difference
+            (`obc.config.claims`) itself; None unless judged.
+        spread: whose spread between trainings the interval has: of the contrast's own runs, each
+            with several seeds; of other runs of the data set, because one has a single seed; of
+            none, because no run of the data set has several. None where not run.
         seed_degrees: degrees of freedom behind that spread.
-        reason: why there is no interval; None when there is.
     """
 
     compared: str
     paper: float | None
     stated: float | None
+    status: Status = "not run"
+    reason: str | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     standard_error: float | None = None
-    paper_position: Position | None = None
-    verdict: Verdict = "not run"
+    level: float | None = None
+    finding: Finding | None = None
+    words: str | None = None
+    contradicts: bool = False
+    paper_size: PaperSize | None = None
+    too_wide: bool | None = None
     spread: Spread | None = None
     seed_degrees: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim, its contrasts and what they say together."""
+    """A claim, its contrasts and what they say together.
+
+    Attributes:
+        estimates: what the contrasts are judged by, in their order; None where not run.
+    """
 
     claim: Claim
     contrasts: tuple[JudgedContrast, ...]
+    estimates: tuple[Estimate | None, ...]
 
     @property
     def verdict(self) -> Verdict:
-        """Of all contrasts: the first of not run, not reproduced, within noise that one has."""
-        found = {contrast.verdict for contrast in self.contrasts}
-        order: tuple[Verdict, ...] = ("not run", "not reproduced", "within noise")
-        return next((verdict for verdict in order if verdict in found), "reproduced")
+        """Of all contrasts together, see the module's docstring."""
+        statuses = {contrast.status for contrast in self.contrasts}
+        if "not run" in statuses:
+            return "not run"
+        if any(contrast.contradicts for contrast in self.contrasts):
+            return "not reproduced"
+        if "not judged" in statuses:
+            return "not judged"
+        agree = all(contrast.finding == "agrees" for contrast in self.contrasts)
+        return "reproduced" if agree else "inconclusive"
+
+    @property
+    def reason(self) -> str | None:
+        """Why a claim is not judged or not run: the reason of the first such contrast."""
+        if self.verdict not in ("not judged", "not run"):
+            return None
+        return next(each.reason for each in self.contrasts if each.status == self.verdict)
+
+    @property
+    def by_being_worse(self) -> bool:
+        """Whether the claim is that something does not gain, and it does lose."""
+        return self.verdict == "reproduced" and all(
+            contrast.words == "below 0" for contrast in self.contrasts
+        )
 
 
 @dataclass(frozen=True)
@@ -144,7 +223,9 @@ def judge(
         require_complete(plan, frame)
     samples = _samples(plan, frame, workers, resample)
     return tuple(
-        JudgedTopic(topic, tuple(_judged(plan, topic, claim, samples) for claim in topic.claims))
+        JudgedTopic(
+            topic, tuple(judge_claim(plan, topic, claim, samples) for claim in topic.claims)
+        )
         for topic in plan.claims.topics
     )
 
@@ -195,73 +276,135 @@ def _mapped(
 # --- judging -----------------------------------------------------------------------------------
 
 
-def _judged(plan: Plan, topic: Topic, claim: Claim, samples: Samples) -> JudgedClaim:
+def judge_claim(plan: Plan, topic: Topic, claim: Claim, samples: Samples) -> JudgedClaim:
+    """Judge one claim by the sampled metrics of every evaluation that there is."""
     table = plan.tables[topic.table]
-    contrasts = claim.contrasts()
+    contrasts = claim.contrasts(row_names(topic, table))
     stated = claim.stated or (None,) * len(contrasts)
+    estimates = [measure_contrast(plan, table, contrast, samples) for contrast in contrasts]
     return JudgedClaim(
         claim,
         tuple(
-            _judged_contrast(plan, table, claim, contrast, size, samples)
-            for contrast, size in zip(contrasts, stated, strict=True)
+            _judged(plan, table, claim, contrast, size, estimate, samples)
+            for contrast, size, estimate in zip(contrasts, stated, estimates, strict=True)
         ),
+        tuple(each if isinstance(each, Estimate) else None for each in estimates),
     )
 
 
-def _judged_contrast(
-    plan: Plan,
-    table: TableSpec,
-    claim: Claim,
-    contrast: Contrast,
-    stated: float | None,
-    samples: Samples,
-) -> JudgedContrast:
-    paper = contrast.published(table)
-    unjudged = JudgedContrast(contrast.label, paper, stated)
+def row_names(topic: Topic, table: TableSpec) -> dict[str, str]:
+    """What the pages call each row that has a key."""
+    return {key: topic.names.get(key, row_label(row)) for key, row in table.keyed_rows.items()}
+
+
+def measure_contrast(
+    plan: Plan, table: TableSpec, contrast: Contrast, samples: Samples
+) -> Estimate | NotRun:
+    """A contrast by the sampled metrics of the evaluations of its rows; no claim is needed."""
     cells, cited = _parts(plan, table, contrast)
-    literature = cited.published(table)
+    literature = _published(table, cited, contrast.metrics)
     if literature is None:
-        return replace(unjudged, reason="the literature has no such number")
-    if cited.rows and not is_comparable(plan, table):
-        reason = "only the paper's own setting compares with the literature"
-        return replace(unjudged, reason=reason)
+        return NotRun("the literature has no such number")
+    if cited and not is_comparable(plan, table):
+        return NotRun("only the paper's own setting compares with the literature")
     wanted = [(cell, seed) for cell in cells for seed in plan.seeds_of(cell[0])]
     missing = sum(seed not in samples.get(cell, {}) for cell, seed in wanted)
     if missing:
-        return replace(unjudged, reason=f"{missing} of {len(wanted)} evaluations missing")
+        return NotRun(f"{missing} of {len(wanted)} evaluations missing")
     sampled = literature + sum(
         weighted_sum({cell: cells[cell]}, contrast.metrics, samples, seed)
         / len(plan.seeds_of(cell[0]))
         for cell, seed in wanted
     )
-    difference = float(sampled[0])
-    if not np.isfinite(sampled).all():
-        return replace(unjudged, difference=difference, verdict="within noise", reason=_NO_OBJECTS)
-    variance, degrees = training_variance(plan, cells, contrast.metrics, samples)
-    confidence = plan.claims.confidence
-    interval, wide = (
-        difference_interval(sampled[1:], difference, variance, degrees, level)
-        for level in (confidence, 1 - (1 - confidence) / len(claim.contrasts()))
+    training = training_spread(plan, cells, contrast.metrics, samples)
+    return Estimate(sampled, training, spread_of(plan, cells, training.degrees))
+
+
+def why_not_judged(
+    plan: Plan,
+    table: TableSpec,
+    contrast: Contrast,
+    estimate: Estimate,
+    samples: Samples,
+    learnt: float,
+) -> NotJudged | None:
+    """Why a measured contrast allows no verdict; None where it does.
+
+    Args:
+        learnt: AP that the reference must have, and one of both sides at each metric.
+    """
+    if not plan.scale.judges:
+        return FORBIDDEN
+    if not np.isfinite(estimate.sampled).all():
+        return NO_OBJECTS
+    if estimate.spread == "none":
+        return ONE_TRAINING
+    reference = _level(plan, table, contrast.second, "AP", samples)
+    best = min(
+        max(
+            _level(plan, table, side, metric, samples) for side in (contrast.first, contrast.second)
+        )
+        for metric in contrast.metrics
     )
-    verdict = claim.verdict(interval.low, interval.high)
-    if verdict == "not reproduced":
-        # One contradiction refutes the claim, and each further contrast is a chance of a false one.
-        verdict = claim.verdict(wide.low, wide.high)
-    return replace(
+    return NOTHING_LEARNT if min(reference, best) < learnt else None
+
+
+def _judged(
+    plan: Plan,
+    table: TableSpec,
+    claim: Claim,
+    contrast: Contrast,
+    stated: float | None,
+    estimate: Estimate | NotRun,
+    samples: Samples,
+) -> JudgedContrast:
+    claims: Claims = plan.claims
+    paper = contrast.published(table)
+    unjudged = JudgedContrast(contrast.label, paper, stated)
+    if isinstance(estimate, NotRun):
+        return replace(unjudged, reason=estimate.reason)
+    reason = why_not_judged(plan, table, contrast, estimate, samples, claims.learnt)
+    unjudged = replace(
         unjudged,
-        difference=difference,
+        status="not judged",
+        reason=reason,
+        difference=estimate.difference,
+        spread=estimate.spread,
+        seed_degrees=estimate.training.degrees,
+    )
+    if reason in (NO_OBJECTS, ONE_TRAINING) or not np.isfinite(estimate.sampled).all():
+        return unjudged
+    level = claim.level(claims.confidence)
+    interval = estimate.interval(level)
+    unjudged = replace(
+        unjudged,
         low=interval.low,
         high=interval.high,
         standard_error=interval.standard_error,
-        paper_position=_position(paper, interval.low, interval.high),
-        verdict=verdict,
-        spread=spread_of(plan, cells, degrees),
-        seed_degrees=degrees,
+        level=level,
+    )
+    if reason is not None:
+        return unjudged
+    finding = claim.finding(interval.low, interval.high)
+    # One contradiction refutes the claim, and each further contrast is a chance of a false one.
+    corrected = estimate.interval(claim.level(claims.confidence, len(claim.contrasts())))
+    half = (interval.high - interval.low) / 2
+    expected = claim.expected(paper, claims.smallest_effect)
+    return replace(
+        unjudged,
+        status="judged",
+        finding=finding,
+        words=claim.words(finding, interval.high),
+        contradicts=bool(claim.contradicts(corrected.low, corrected.high)),
+        paper_size=_paper_size(paper, interval),
+        too_wide=claim.finding(expected - half, expected + half) == "undecided",
     )
 
 
-def _parts(plan: Plan, table: TableSpec, contrast: Contrast) -> tuple[dict[Cell, float], Contrast]:
-    """A contrast's weight of each cell that we measure, and its part from the literature."""
+def _parts(
+    plan: Plan, table: TableSpec, contrast: Contrast
+) -> tuple[dict[Cell, float], dict[str, float]]:
+    """A contrast's weight of each cell that we measure, and of each row from the literature."""
     cells: dict[Cell, float] = {}
     cited = {}
     for key, weight in contrast.rows.items():
@@ -271,12 +414,29 @@ def _parts(plan: Plan, table: TableSpec, contrast: Contrast) -> tuple[dict[Cell,
         else:
             cell = (plan.run_of(row).run_id, row.decode)
             cells[cell] = cells.get(cell, 0.0) + weight
-    return cells, replace(contrast, rows=cited)
+    return cells, cited
 
 
-def _position(paper: float | None, low: float, high: float) -> Position | None:
+def _published(table: TableSpec, rows: dict[str, float], metrics: dict[str, float]) -> float | None:
+    """The weighted sum of published cells; None unless all of them are published."""
+    return Contrast(rows, {}, metrics, "").published(table)
+
+
+def _level(
+    plan: Plan, table: TableSpec, side: dict[str, float], metric: str, samples: Samples
+) -> float:
+    """A metric of one side of a contrast, the mean over its rows and their seeds."""
+    cells, cited = _parts(plan, table, Contrast(side, {}, {}, ""))
+    ours = sum(
+        weight * float(np.mean([values[metric][0] for values in samples[cell].values()]))
+        for cell, weight in cells.items()
+    )
+    return ours + (_published(table, cited, {metric: 1.0}) or 0.0)
+
+
+def _paper_size(paper: float | None, interval: Interval) -> PaperSize | None:
     if paper is None:
         return None
-    if paper < low:
-        return "below"
-    return "above" if paper > high else "inside"
+    if interval.high < paper:
+        return "excluded, ours is lower"
+    return "excluded, ours is higher" if interval.low > paper else "not excluded"

@@ -1,23 +1,30 @@
 """The paper's checkable statements as inequalities between rows of its tables (config/claims.yaml).
 
-A statement is one or more *contrasts*, weighted sums of table cells, and a rule that turns the
-confidence interval of a contrast into a verdict. The paper's own size of a contrast is computed
-from the `paper:` columns of the same rows, so that no number of the paper is typed twice.
+A statement is one or more *contrasts*, weighted sums of table cells, and a rule for what the
+confidence interval of a contrast says of the statement. The paper's own size of a contrast is
+computed from the `paper:` columns of the same rows, so that no number of the paper is typed twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from obc.config.table import FigureSpec, TableSpec
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
-Verdict = Literal["reproduced", "not reproduced", "within noise", "not run"]
+Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not judged", "not run"]
+NotJudged = Literal[
+    "one training each",
+    "nothing was learnt",
+    "the scale forbids verdicts",
+    "some resamples of the test images have no objects",
+]
+Finding = Literal["agrees", "contradicts", "undecided"]
 ClaimMetric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 Side = Annotated[
     tuple[str, ...],
@@ -31,14 +38,22 @@ class Contrast:
     """The sum of `rows[r] * metrics[m] * cell(r, m)` over row keys r and metrics m, in AP points.
 
     Attributes:
-        rows: weight of each row key of one table.
+        first, second: weight of each row key of a side, which add up to 1; the second is the
+            reference, subtracted from the first.
         metrics: weight of each metric; the same for every row.
-        label: what is subtracted from what, in row keys and metrics.
+        label: what is subtracted from what, in names of rows and metrics.
     """
 
-    rows: dict[str, float]
+    first: dict[str, float]
+    second: dict[str, float]
     metrics: dict[str, float]
     label: str
+
+    @property
+    def rows(self) -> dict[str, float]:
+        """Weight of each row key of one table; a row of both sides has the sum of its two."""
+        keys = dict.fromkeys((*self.first, *self.second))
+        return {key: self.first.get(key, 0.0) - self.second.get(key, 0.0) for key in keys}
 
     def published(self, table: TableSpec) -> float | None:
         """The paper's own value of the contrast; None unless it prints every number of it."""
@@ -59,26 +74,43 @@ class _Claim(Strict):
     id: str = Field(pattern=r"^[a-z]\w*$", description="its name")
     section: str = Field(description="where the paper says it, e.g. 4.1 or abstract")
     statement: str = Field(description="the claim in a sentence of its own")
+    whose: Literal["paper", "ours"] = Field(
+        "paper",
+        description="paper: the paper says it; ours: our reading of its tables, counted apart",
+    )
+    gain: bool = Field(
+        False, description="a gain of the method over the paper's baseline; these are counted first"
+    )
     pairs: tuple[tuple[Side, Side], ...] = Field(
         min_length=1,
         description="row keys, the first minus the second; a list stands for the mean of its rows",
+    )
+    compared: tuple[str, ...] | None = Field(
+        None, description="how the page calls each pair; null: by the names of its rows"
     )
     stated: tuple[float, ...] | None = Field(
         None, description="the gains as the sentence prints them, one a contrast"
     )
 
     @model_validator(mode="after")
-    def _pairs_differ(self) -> _Claim:
+    def _consistent(self) -> _Claim:
         for first, second in self.pairs:
-            keys = [*first, *second]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
+            twice = sorted({k for side in (first, second) for k in side if side.count(k) > 1})
             if twice:
-                raise ValueError(f"pairs: {', '.join(twice)} stands twice in one pair")
+                raise ValueError(f"pairs: {', '.join(twice)} is twice on one side of a pair")
+            if set(first) == set(second):
+                raise ValueError(f"pairs: {', '.join(first)} is compared with itself")
+        if self.compared is not None and len(self.compared) != len(self.pairs):
+            raise ValueError(
+                f"compared has {len(self.compared)} names, allowed: one a pair = {len(self.pairs)}"
+            )
         contrasts = len(self.contrasts())
         if self.stated is not None and len(self.stated) != contrasts:
             raise ValueError(
                 f"stated has {len(self.stated)} numbers, allowed: one a contrast = {contrasts}"
             )
+        if self.gain and self.whose != "paper":
+            raise ValueError("gain: true with whose: ours, allowed: with whose: paper")
         return self
 
     @property
@@ -90,17 +122,58 @@ class _Claim(Strict):
         """The metrics of each contrast of a pair, with their weights."""
         raise NotImplementedError
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Judge one contrast by the interval [low, high] of its value, in AP points."""
-        raise NotImplementedError
+    def contrasts(self, names: Mapping[str, str] | None = None) -> tuple[Contrast, ...]:
+        """What is measured: for each pair, one contrast for each entry of `metric_weights`.
 
-    def contrasts(self) -> tuple[Contrast, ...]:
-        """What is measured: for each pair, one contrast for each entry of `metric_weights`."""
+        Args:
+            names: what the labels call each row key; a key that is not there is its own name.
+        """
+        compared = self.compared or tuple(_compared(pair, names or {}) for pair in self.pairs)
         return tuple(
-            Contrast(_row_weights(pair), weights, _label(pair, weights))
-            for pair in self.pairs
+            Contrast(_mean(first), _mean(second), weights, f"{' − '.join(weights)}: {name}")
+            for (first, second), name in zip(self.pairs, compared, strict=True)
             for weights in self.metric_weights()
         )
+
+    # --- what an interval says; bounds are numbers or arrays, in AP points ---------------------
+
+    def agrees(self, low: Any, high: Any) -> Any:
+        """Whether every difference in [low, high] is as the claim has it."""
+        raise NotImplementedError
+
+    def contradicts(self, low: Any, high: Any) -> Any:
+        """Whether no difference in [low, high] is as the claim has it."""
+        raise NotImplementedError
+
+    def finding(self, low: float, high: float) -> Finding:
+        """What the interval [low, high] of one contrast says of the claim."""
+        if self.agrees(low, high):
+            return "agrees"
+        return "contradicts" if self.contradicts(low, high) else "undecided"
+
+    def words(self, finding: Finding, high: float) -> str:
+        """Where the interval of one contrast lies, in words that are alike for both signs."""
+        return {"agrees": "above 0", "contradicts": "below 0", "undecided": "not told from 0"}[
+            finding
+        ]
+
+    def expected(self, paper: float | None, smallest_effect: float) -> float:
+        """The difference to be expected if the claim is true, in AP points.
+
+        Args:
+            paper: the paper's own; None where it prints none.
+            smallest_effect: the size looked for where a claimed gain has none.
+        """
+        return smallest_effect if paper is None else paper
+
+    def level(self, confidence: float, comparisons: int = 1) -> float:
+        """Confidence level of the interval that decides about one contrast.
+
+        Args:
+            confidence: of `Claims`.
+            comparisons: the number of contrasts that the level is corrected for (Bonferroni).
+        """
+        return 1 - (1 - confidence) / comparisons
 
 
 class _PerMetric(_Claim):
@@ -118,43 +191,81 @@ class Higher(_PerMetric):
 
     kind: Literal["higher"]
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Reproduced above zero, not reproduced below."""
-        return _above_zero(low, high)
+    def agrees(self, low: Any, high: Any) -> Any:
+        """Wholly above zero."""
+        return low > 0
+
+    def contradicts(self, low: Any, high: Any) -> Any:
+        """Wholly below zero."""
+        return high < 0
 
 
-class NotHigher(_PerMetric):
+class _WithMargin(_PerMetric):
+    margin: PositiveFloat = Field(description="AP points that do not count as a difference")
+    margin_reason: str = Field(description="why the margin is of this size, in a sentence")
+
+    def expected(self, paper: float | None, smallest_effect: float) -> float:
+        """The paper's difference; none where it prints none."""
+        return 0.0 if paper is None else paper
+
+
+class NotHigher(_WithMargin):
     """The first of each pair is not above the second by more than a margin."""
 
     kind: Literal["not_higher"]
-    margin: PositiveFloat = Field(description="AP points that do not count as a gain")
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Reproduced up to the margin, not reproduced beyond it."""
-        if high <= self.margin:
-            return "reproduced"
-        return "not reproduced" if low > self.margin else "within noise"
+    def agrees(self, low: Any, high: Any) -> Any:
+        """Wholly up to the margin."""
+        return high <= self.margin
+
+    def contradicts(self, low: Any, high: Any) -> Any:
+        """Wholly beyond the margin."""
+        return low > self.margin
+
+    def words(self, finding: Finding, high: float) -> str:
+        """A claim that is true because the first is worse says so."""
+        if high < 0:
+            return "below 0"
+        return {
+            "agrees": f"at most +{self.margin:g}",
+            "contradicts": f"more than +{self.margin:g}",
+            "undecided": f"not told from +{self.margin:g}",
+        }[finding]
 
 
-class Close(_PerMetric):
-    """The two of each pair differ by no more than a margin."""
+class Close(_WithMargin):
+    """The two of each pair differ by no more than a margin (two one-sided tests)."""
 
     kind: Literal["close"]
-    margin: PositiveFloat = Field(description="AP points that do not count as a difference")
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Reproduced wholly within the margins, not reproduced wholly outside of them."""
-        if -self.margin <= low and high <= self.margin:
-            return "reproduced"
-        outside = low > self.margin or high < -self.margin
-        return "not reproduced" if outside else "within noise"
+    def agrees(self, low: Any, high: Any) -> Any:
+        """Wholly within the margins."""
+        return (-self.margin <= low) & (high <= self.margin)
+
+    def contradicts(self, low: Any, high: Any) -> Any:
+        """Wholly outside of them."""
+        return (low > self.margin) | (high < -self.margin)
+
+    def words(self, finding: Finding, high: float) -> str:
+        """The side does not matter."""
+        return {
+            "agrees": f"within ±{self.margin:g}",
+            "contradicts": f"beyond ±{self.margin:g}",
+            "undecided": f"not told from ±{self.margin:g}",
+        }[finding]
+
+    def level(self, confidence: float, comparisons: int = 1) -> float:
+        """Each bound is a one-sided test at 1 - confidence, so 95 % makes an interval of 90 %."""
+        return 1 - 2 * (1 - confidence) / comparisons
 
 
 class Peak(_Claim):
     """The gain of the first over the second of each pair is larger at one metric than at others."""
 
     kind: Literal["peak"]
-    at: ClaimMetric = Field(description="the metric where the gain is largest")
+    at: ClaimMetric = Field(
+        description="the metric where the gain is largest; there must be one, too"
+    )
     over: tuple[ClaimMetric, ...] = Field(
         min_length=1, description="the metrics with smaller gains"
     )
@@ -166,12 +277,19 @@ class Peak(_Claim):
         return self
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
-        """The metric of the peak less each of the others."""
-        return tuple({self.at: 1.0, metric: -1.0} for metric in self.over)
+        """The metric of the peak, then the same less each of the others.
 
-    def verdict(self, low: float, high: float) -> Verdict:
-        """Reproduced above zero, not reproduced below."""
-        return _above_zero(low, high)
+        The first keeps a claim from being true because the others get worse.
+        """
+        return ({self.at: 1.0}, *({self.at: 1.0, metric: -1.0} for metric in self.over))
+
+    def agrees(self, low: Any, high: Any) -> Any:
+        """Wholly above zero."""
+        return low > 0
+
+    def contradicts(self, low: Any, high: Any) -> Any:
+        """Wholly below zero."""
+        return high < 0
 
 
 Claim = Annotated[Higher | NotHigher | Close | Peak, Field(discriminator="kind")]
@@ -182,6 +300,9 @@ class Topic(Strict):
 
     table: str = Field(description="name of the table or figure")
     title: str = Field(description="heading on the page")
+    names: dict[str, str] = Field(
+        {}, description="what the page calls rows, by key; others by label and columns"
+    )
     claims: tuple[Claim, ...] = Field(min_length=1, description="each of one of the kinds below")
 
 
@@ -190,7 +311,17 @@ class Claims(Strict):
 
     resamples: int = Field(ge=100, le=100_000, strict=True, description="of the test images")
     seed: int = Field(ge=0, strict=True, description="of the resampling")
-    confidence: float = Field(gt=0, lt=1, description="of the intervals")
+    confidence: float = Field(
+        gt=0.5, lt=1, description="of the intervals; of each one-sided test of `close`"
+    )
+    smallest_effect: PositiveFloat = Field(
+        0.8, description="AP points; the gain looked for where the paper prints none"
+    )
+    learnt: PositiveFloat = Field(
+        4.0,
+        description="AP; a comparison is judged only if its reference has at least this AP, and "
+        "one of its sides this much at each metric compared",
+    )
     topics: tuple[Topic, ...] = Field(min_length=1, description="in the order of the page")
 
     @model_validator(mode="after")
@@ -221,6 +352,7 @@ def read_claims(path: Path, tables: dict[str, FigureSpec | TableSpec]) -> Claims
                 f"{path}: no table or figure {topic.table!r}; allowed: {', '.join(tables)}"
             )
         table = tables[topic.table]
+        _check_names(f"{path}: names of {topic.table}", "row key", topic.names, table.keyed_rows)
         for claim in topic.claims:
             place = f"{path}: {claim.id}"
             _check_names(place, "row key", claim.row_keys, table.keyed_rows)
@@ -241,21 +373,14 @@ def _check_names(place: str, what: str, used: Iterable[str], known: Iterable[str
         raise ConfigError(f"{place}: no {what} {', '.join(unknown)}; allowed: {', '.join(known)}")
 
 
-def _row_weights(pair: tuple[Side, Side]) -> dict[str, float]:
-    first, second = pair
-    return {
-        **dict.fromkeys(first, 1 / len(first)),
-        **dict.fromkeys(second, -1 / len(second)),
-    }
+def _mean(side: Side) -> dict[str, float]:
+    return dict.fromkeys(side, 1 / len(side))
 
 
-def _label(pair: tuple[Side, Side], weights: dict[str, float]) -> str:
-    """What is subtracted from what, e.g. `AP: k2 − k1` or `AP90 − AP50: k2 − k1`."""
-    first, second = (side[0] if len(side) == 1 else f"mean({', '.join(side)})" for side in pair)
-    return f"{' − '.join(weights)}: {first} − {second}"
-
-
-def _above_zero(low: float, high: float) -> Verdict:
-    if low > 0:
-        return "reproduced"
-    return "not reproduced" if high < 0 else "within noise"
+def _compared(pair: tuple[Side, Side], names: Mapping[str, str]) -> str:
+    """What is subtracted from what, e.g. `two stages less one stage`."""
+    first, second = (
+        named[0] if len(named) == 1 else f"mean({'; '.join(named)})"
+        for named in ([names.get(key, key) for key in side] for side in pair)
+    )
+    return f"{first} less {second}"

@@ -27,7 +27,7 @@ from obc.datasets.settings import DatasetName, Difficult, ShapesData
 from obc.io.files import write_text
 from obc.io.typed_yaml import ConfigError, Strict, explain
 
-# Shared weights stand in for ImageNet's, of which there is one set too.
+# Of shared starting weights: they stand in for ImageNet's, of which there is one set too.
 INITIAL_SEED = 0
 
 
@@ -152,11 +152,27 @@ class Plan(Strict):
         changes how much `all` trains.
         """
         if run_id in self.initial_runs:
-            return (INITIAL_SEED,)
+            return self._initial_seeds(run_id)
         tables = self.runs[run_id].tables
         if not self.is_beyond(run_id):
             tables = tuple(table for table in tables if not self.tables[table].beyond)
         return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
+
+    def _initial_seeds(self, initial_run: str) -> tuple[int, ...]:
+        """The seeds that starting weights are trained with: what the runs of `seeds_of` need."""
+        users = [run for run, one in self.runs.items() if one.resolved.initial_run == initial_run]
+        of_paper = [run_id for run_id in users if not self.is_beyond(run_id)]
+        needed = {
+            self.initial_seed(run_id, seed)
+            for run_id in of_paper or users
+            for seed in self.seeds_of(run_id)
+        }
+        return tuple(sorted(needed))
+
+    def initial_seed(self, run_id: str, seed: int) -> int:
+        """The seed of the starting weights of a training."""
+        per_seed = self.trainings[run_id].resolved.starting_weights_per_seed
+        return seed if per_seed else INITIAL_SEED
 
     def seeds_of_table(self, table: str) -> tuple[int, ...]:
         """The seeds that a table asks for; its runs have more where they are in others too."""
@@ -180,7 +196,7 @@ class Plan(Strict):
             resolved=self.trainings[run_id].resolved,
             folder=self.run_folder(run_id, seed),
             index=self.index_folder(self.dataset_of(run_id)),
-            starts_from=self.initial_weights(run_id),
+            starts_from=self.initial_weights(run_id, seed),
         )
 
     def seeded(self, run_id: str) -> tuple[Run, ...]:
@@ -201,10 +217,12 @@ class Plan(Strict):
         runs = self.seeded(self.run_of(row).run_id)
         return tuple(RowEvaluation(index, row, run) for run in runs)
 
-    def initial_weights(self, run_id: str) -> Path | None:
-        """What backbone, neck and RPN of a run start from; None: the network's `pretrained`."""
+    def initial_weights(self, run_id: str, seed: int) -> Path | None:
+        """What backbone, neck and RPN of a training start from; None: `pretrained` weights."""
         initial = self.trainings[run_id].resolved.initial_run
-        return self.run_folder(initial, INITIAL_SEED).weights if initial else None
+        if initial is None:
+            return None
+        return self.run_folder(initial, self.initial_seed(run_id, seed)).weights
 
     def run_folder(self, run_id: str, seed: int) -> RunFolder:
         """Where a run's files lie."""

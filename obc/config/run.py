@@ -104,6 +104,9 @@ class ResolvedRun(Strict):
     initial_run: str | None = Field(
         None, description="run id of the training that backbone, neck and RPN start from"
     )
+    starting_weights_per_seed: bool = Field(
+        False, description="each seed starts from the training of `initial_run` with that seed"
+    )
 
     @property
     def run_id(self) -> str:
@@ -145,6 +148,7 @@ def resolve(
         sizes=scale.sizes.model_copy(update={"image_scale": image_scale}),
         data=identity,
         initial_run=initial_run,
+        starting_weights_per_seed=initial_run is not None and scale.starting_weights_per_seed,
     )
 
 

@@ -193,12 +193,22 @@ class Scale(Strict):
         description="trains the weights, once a backbone and on data.init, that the backbone, neck "
         "and RPN of every run start from; null: each network's own `pretrained`",
     )
+    starting_weights_per_seed: bool = Field(
+        False,
+        description="each seed starts from weights that were trained with that seed, so that the "
+        "spread between seeds covers starting weights; needs `initialisation`",
+    )
     seeds: dict[str, tuple[Seed, ...]] = Field(
         {"default": (0,)}, description="by table or figure; default: the others"
     )
     sizes: Sizes = Field(description="of the detector")
     own_data: OwnData = Field(
         OwnData(), description="how much is used of folders that a user names"
+    )
+    judges: bool = Field(
+        True,
+        description="whether the paper's claims are judged by the scale's numbers; no part of a "
+        "run id",
     )
     runtime: Runtime = Field(
         Runtime(), description="how a job uses its machine; never part of a run id"
@@ -224,6 +234,8 @@ class Scale(Strict):
                 raise ValueError(f"sizes.image_scale has no entry for {name}")
         if self.initialisation is not None and "init" not in self.data:
             raise ValueError("initialisation needs data.init, what it is trained on")
+        if self.starting_weights_per_seed and self.initialisation is None:
+            raise ValueError("starting_weights_per_seed: true needs an initialisation")
         return self
 
     @field_validator("seeds")

@@ -15,7 +15,7 @@ import pandas as pd
 from obc.config.plan import Plan
 from obc.config.run import method_of
 from obc.io.errors import SuiteError
-from obc.report.captions import signed
+from obc.report.captions import bound, signed
 
 # How a table's CSV calls what is no metric and no label, and what it has of each metric.
 _ABOUT_A_ROW = ("row", "run_id", "decode", "status", "seeds", "scale")
@@ -240,7 +240,9 @@ def _contrast(contrasts: list[dict]) -> tuple[str, str]:
     paper = "" if first["paper"] is None else signed(first["paper"])
     if first["difference"] is None:
         return paper, first["reason"] or "not run"
-    ours = f"{signed(first['difference'])} [{signed(first['low'])}, {signed(first['high'])}]"
+    if first["low"] is None:
+        return paper, f"{first['reason']}: {signed(first['difference'])}"
+    ours = f"{signed(first['difference'])} [{bound(first['low'])}, {bound(first['high'])}]"
     return paper, ours + (f" and {more} more" if more else "")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from obc.config.comparable import deviation_notes
-from obc.config.plan import INITIAL_SEED, Plan
+from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
 from obc.operations.costs import DEVICES, Cost, costs, device_of
 
@@ -63,7 +63,10 @@ def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
         )
     by_table = {name: _trainings(plan, name) for name in names}
     wanted = {key for keys in by_table.values() for key in keys}
-    starts = {(plan.trainings[run_id].resolved.initial_run, INITIAL_SEED) for run_id, _ in wanted}
+    starts = {
+        (plan.trainings[run_id].resolved.initial_run, plan.initial_seed(run_id, seed))
+        for run_id, seed in wanted
+    }
     known = {(cost.run_id, cost.seed): cost for cost in costs(plan, gpu)}
     wanted |= {key for key in starts if key[0] is not None}
     chosen = [cost for key, cost in known.items() if key in wanted]

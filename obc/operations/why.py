@@ -61,7 +61,7 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     (state,) = (s for s in states(plan) if (s.run_id, s.seed) == (run_id, seed))
     tables = plan.trainings[run_id].tables
     use = f"for {', '.join(tables)}" if tables else "starting weights of other runs"
-    reasons, spoilt = _reasons(plan, run_id, folder, state)
+    reasons, spoilt = _reasons(plan, run_id, seed, folder, state)
     facts = {
         **reasons,
         "folder": str(folder),
@@ -78,15 +78,17 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
 
 
 def _reasons(
-    plan: Plan, run_id: str, folder: RunFolder, state: RunState
+    plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
 ) -> tuple[dict[str, str], list[Path]]:
     """Why the run is in its state, in a few sentences; the files that are there and of no use."""
     if run_status(folder) == "trained":
-        return _of_finished(plan, run_id, folder, state)
-    return {"why": _why_not_finished(plan, run_id, folder, state)}, []
+        return _of_finished(plan, run_id, seed, folder, state)
+    return {"why": _why_not_finished(plan, run_id, seed, folder, state)}, []
 
 
-def _why_not_finished(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> str:
+def _why_not_finished(
+    plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
+) -> str:
     if state.state == "failed":
         failure = read_record(folder.work.failed) or {}
         at = failure.get("time")
@@ -101,11 +103,11 @@ def _why_not_finished(plan: Plan, run_id: str, folder: RunFolder, state: RunStat
         )
     if state.state == "running":
         return f"it is being trained{f': {state.note}' if state.note else ''}"
-    return f"never started; {_waits_for(plan, run_id)}"
+    return f"never started; {_waits_for(plan, run_id, seed)}"
 
 
 def _of_finished(
-    plan: Plan, run_id: str, folder: RunFolder, state: RunState
+    plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
 ) -> tuple[dict[str, str], list[Path]]:
     record = read_record(folder.record)
     if record is None:
@@ -114,7 +116,7 @@ def _of_finished(
     reasons, useless = {"why": state.note or "nothing is missing"}, []
     if record.get("imported"):
         reasons["weights"] = f"imported from {record['imported'].get('path')}"
-    others = other_versions(plan, run_id, record, code_digest(TRAINING_CODE))
+    others = other_versions(plan, run_id, seed, record, code_digest(TRAINING_CODE))
     if others:
         kept = "; the scale keeps weights" if plan.scale.runtime.keep_weights else ""
         reasons["stale"] = f"made with other {' and other '.join(others)}{kept}"
@@ -133,7 +135,7 @@ def _of_finished(
     return reasons, useless + spoilt
 
 
-def _waits_for(plan: Plan, run_id: str) -> str:
+def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
     """What has to be there before the run can start."""
     run = plan.trainings[run_id].resolved
     missing = [
@@ -144,9 +146,10 @@ def _waits_for(plan: Plan, run_id: str) -> str:
     index = plan.index_folder(run.spec.dataset)
     if not index.manifest.exists():
         missing.append(f"data {run.spec.dataset} (not checked and indexed yet: {index})")
-    for initial in plan.seeded(run.initial_run) if run.initial_run else ():
-        if not initial.folder.weights.exists():
-            missing.append(f"starting weights {initial.run_id} ({run_status(initial.folder)})")
+    if run.initial_run is not None:
+        initial = plan.run_folder(run.initial_run, plan.initial_seed(run_id, seed))
+        if not initial.weights.exists():
+            missing.append(f"starting weights {run.initial_run} ({run_status(initial)})")
     return f"it waits for {' and '.join(missing)}" if missing else "all that it needs is there"
 
 

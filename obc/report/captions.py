@@ -42,11 +42,18 @@ def heading(table: TableSpec) -> str:
 
 
 def signed(number: float) -> str:
-    """A difference as it is printed: one decimal, a typographic minus.
+    """A difference as it is printed: one decimal, a typographic minus, 0.0 without a sign."""
+    text = f"{number:+.1f}".replace("-", "−")
+    return text if re.search("[1-9]", text) else "0.0"
 
-    A sign for 0.0 too: it tells on which side of 0 the bound of an interval is.
+
+def bound(number: float) -> str:
+    """A bound of an interval as it is printed: `signed`, or with two decimals where that is 0.0.
+
+    So that the page shows on which side of 0 the bound is.
     """
-    return f"{number:+.1f}".replace("-", "−")
+    text = f"{number:+.2f}".replace("-", "−")
+    return text if signed(number) == "0.0" and re.search("[1-9]", text) else signed(number)
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:

@@ -28,7 +28,20 @@ from obc.io.files import read_record, write_text
 from obc.report.captions import number, sentence, stamp, title
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
-from obc.report.tables.claims import HEADER, LEGEND, SYMBOLS, claim_lines
+from obc.report.tables.claims import (
+    DETAILS,
+    LEGEND,
+    NEEDED,
+    NEEDED_TEXT,
+    OVERVIEW,
+    RULES,
+    SYMBOLS,
+    detail_lines,
+    margins,
+    needed_lines,
+    overview,
+    spreads,
+)
 from obc.report.tables.paper_tables import Cell, printed_cells, table_notes
 from obc.runs.records import last_lines
 from obc.runs.status import RunStatus, shown_tables
@@ -37,7 +50,6 @@ LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them 
 
 
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
-CLAIM_COLUMNS = ("Claim", "Verdict", "Compared", "Ours", "Paper", "Paper's value", "Section")
 # Counts of an index that are reasons why something is not trained on.
 LEFT_OUT = (
     ("without_objects", "images without objects"),
@@ -46,6 +58,8 @@ LEFT_OUT = (
     ("ignored_boxes", "objects marked to be left out"),
     ("crowd", "crowds"),
 )
+CLAIM_COLUMNS = ("Claim", "Verdict", *OVERVIEW[2:])
+COMPARISON_COLUMNS = tuple(name for name in DETAILS if name != "Verdict")
 MANY = 12  # lines of a further table; more are folded away
 RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
 MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -99,13 +113,21 @@ class FurtherView:
 
 
 @dataclass(frozen=True)
+class ClaimGroup:
+    """Claims that are counted together; a line is as CLAIM_COLUMNS, with its verdict as a style."""
+
+    title: str
+    lines: list[tuple[list[str], str]]
+
+
+@dataclass(frozen=True)
 class Topic:
-    """The claims about one table; a line is as CLAIM_COLUMNS, with its verdict as a style."""
+    """The comparisons of the claims about one table; a line is as COMPARISON_COLUMNS."""
 
     title: str
     source: str
-    lines: list[tuple[list[str], str]]
-    rows: str
+    lines: list[list[str]]
+    margins: list[str]
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,7 @@ def render(plan: Plan, captions: Path) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    claims = _first(plan, "claims.json")
+    claims = _claims(_first(plan, "claims.json"))
     figures = _figures(plan, captions)
     further = _further(plan, captions, figures)
     diagnosed = [view.figure for view in further]
@@ -161,9 +183,10 @@ def render(plan: Plan, captions: Path) -> str:
         progress=_progress(found),
         period=_period(found.runs),
         tables=[_table(plan, plan.tables[name], frame, captions) for name in names],
-        claims=claims and _claims(claims),
+        claims=claims,
         claims_caption=_caption(captions, "claims"),
         claim_columns=CLAIM_COLUMNS,
+        comparison_columns=COMPARISON_COLUMNS,
         figures=[figure for figure in figures if figure not in diagnosed],
         missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
         further=further,
@@ -297,30 +320,40 @@ def _first(plan: Plan, name: str) -> Path | None:
     return next((path for path in places if path.exists()), None)
 
 
-def _claims(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    marks = {
-        contrast["spread"]
-        for topic in content["topics"]
-        for claim in topic["claims"]
-        for contrast in claim["contrasts"]
-    }
+def _claims(path: Path | None) -> dict[str, Any] | None:
+    """The verdicts; None where there are none, or none by the present rules."""
+    content = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    if path is None or content.get("rules") != RULES:
+        return None
     return {
         "partial": path.parent.name == "partial",
-        "counts": [(verdict, SYMBOLS[verdict], n) for verdict, n in content["verdicts"].items()],
+        "headline": content["headline"],
         "method": content["method"],
-        "legend": [text for spread, text in LEGEND.items() if spread in marks],
+        "legend": [text for spread, text in LEGEND.items() if spread in spreads(content)],
+        "groups": [
+            ClaimGroup(
+                heading,
+                [
+                    ([cells[name] for name in CLAIM_COLUMNS], verdict.replace(" ", "-"))
+                    for verdict, line in lines
+                    for cells in [dict(zip(OVERVIEW, line, strict=True))]
+                ],
+            )
+            for heading, lines in overview(content)
+        ],
+        "needed_text": NEEDED_TEXT,
+        "needed_columns": NEEDED,
+        "needed": needed_lines(content),
         "topics": [
             Topic(
                 title=topic["title"],
                 source=f"{topic['source']} {topic['stamp']}",
                 lines=[
-                    ([cells[name] for name in CLAIM_COLUMNS], verdict.replace(" ", "-"))
+                    [text for name, text in zip(DETAILS, line, strict=True) if name != "Verdict"]
                     for claim in topic["claims"]
-                    for line, verdict in zip(claim_lines(claim), _verdicts(claim), strict=True)
-                    for cells in [dict(zip(HEADER, line, strict=True))]
+                    for line in detail_lines(claim)
                 ],
-                rows="; ".join(f"{key} = {label}" for key, label in topic["rows"].items()),
+                margins=margins(topic),
             )
             for topic in content["topics"]
         ],
@@ -330,12 +363,6 @@ def _claims(path: Path) -> dict[str, Any]:
         ],
         "symbols": SYMBOLS,
     }
-
-
-def _verdicts(claim: dict[str, Any]) -> list[str]:
-    """The verdict of each line that `claim_lines` prints of a claim."""
-    of_contrasts = [contrast["verdict"] for contrast in claim["contrasts"]]
-    return of_contrasts if len(of_contrasts) == 1 else [claim["verdict"], *of_contrasts]
 
 
 def _figures(plan: Plan, captions: Path) -> list[FigureView]:

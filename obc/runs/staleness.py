@@ -24,12 +24,12 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
         DamagedRecord: a record that tells is not whole.
     """
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
-    records = [(run_id, record) for run_id in run_ids for record in _records(plan, run_id)]
+    records = [found for run_id in run_ids for found in _records(plan, run_id)]
     if not records:
         return []
     code = code_digest(TRAINING_CODE)
-    differences = [other_versions(plan, run_id, record, code) for run_id, record in records]
-    imported = [run_id for run_id, record in records if record.get("imported")]
+    differences = [other_versions(plan, *found, code) for found in records]
+    imported = [run_id for run_id, _, record in records if record.get("imported")]
     notes = [
         f"{sum(what in found for found in differences)} of {len(records)} trainings were made with "
         f"other {what}; their {RECORD} says which."
@@ -44,7 +44,9 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
     return notes
 
 
-def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -> tuple[str, ...]:
+def other_versions(
+    plan: Plan, run_id: str, seed: int, record: dict[str, Any], code: str
+) -> tuple[str, ...]:
     """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
 
     Imported weights were trained by none of this, so they cannot be of another version of it.
@@ -75,21 +77,26 @@ def other_versions(plan: Plan, run_id: str, record: dict[str, Any], code: str) -
         or record.get("processes", processes) != processes,
         "switches of precision than the plan's": record.get("numerics", precision) != precision
         or mixed("numerics", json.dumps(precision)),
-        "starting weights than the present ones": _starts_elsewhere(plan, run_id, record),
+        "starting weights than the present ones": _starts_elsewhere(plan, run_id, seed, record),
     }
     return tuple(what for what, other in others.items() if other)
 
 
-def _starts_elsewhere(plan: Plan, run_id: str, record: dict[str, Any]) -> bool:
+def _starts_elsewhere(plan: Plan, run_id: str, seed: int, record: dict[str, Any]) -> bool:
     """Whether the weights that a training started from have been trained again since."""
     initial = plan.trainings[run_id].resolved.initial_run
-    found = _records(plan, initial) if initial else []
-    return any(record.get("initial_weights_sha256") != one["weights_sha256"] for one in found)
+    if initial is None:
+        return False
+    found = plan.run_folder(initial, plan.initial_seed(run_id, seed)).record
+    if not found.exists():
+        return False
+    return record.get("initial_weights_sha256") != require_record(found)["weights_sha256"]
 
 
-def _records(plan: Plan, run_id: str) -> list[dict[str, Any]]:
-    paths = [run.folder.record for run in plan.seeded(run_id)]
-    return [require_record(path) for path in paths if path.exists()]
+def _records(plan: Plan, run_id: str) -> list[tuple[str, int, dict[str, Any]]]:
+    """Run id, seed and record of each training that has one."""
+    paths = {run.seed: run.folder.record for run in plan.seeded(run_id)}
+    return [(run_id, seed, require_record(path)) for seed, path in paths.items() if path.exists()]
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:

@@ -65,7 +65,7 @@ def claimed(
     with training_lock(folder, patience) as lock:
         now = read_record(folder.record)
         if now is not None and now != before:
-            version = training_version(plan, run_id, processes)
+            version = training_version(plan, run_id, seed, processes)
             # Imported weights have no sessions.
             if _fit(now.get("sessions") or [], version, plan.scale.runtime.keep_weights):
                 shutil.rmtree(folder.work, ignore_errors=True)
@@ -78,7 +78,7 @@ def claimed(
         yield lock
 
 
-def training_version(plan: Plan, run_id: str, processes: int) -> Version:
+def training_version(plan: Plan, run_id: str, seed: int, processes: int) -> Version:
     """What decides a run's weights besides its spec and its seed, which its folder is named after.
 
     Args:
@@ -92,7 +92,7 @@ def training_version(plan: Plan, run_id: str, processes: int) -> Version:
         NotIndexed: the data set was not checked yet.
         NoInitialWeights: the run that this one starts from is not trained.
     """
-    initial_weights = starting_weights(plan, run_id)
+    initial_weights = starting_weights(plan, run_id, seed)
     return {
         "training_code": code_digest(TRAINING_CODE),
         "data_sha256": plan.index_folder(plan.dataset_of(run_id)).read_manifest()["sha256"],
@@ -102,16 +102,16 @@ def training_version(plan: Plan, run_id: str, processes: int) -> Version:
     }
 
 
-def starting_weights(plan: Plan, run_id: str) -> Path | None:
+def starting_weights(plan: Plan, run_id: str, seed: int) -> Path | None:
     """The trained weights that a run starts from; None for a run that starts from none.
 
     Raises:
         NoInitialWeights: they are not there.
     """
-    path = plan.initial_weights(run_id)
+    path = plan.initial_weights(run_id, seed)
     if path is not None and not path.exists():
         raise NoInitialWeights(
-            f"{path}: not there; {run_id} starts from the weights of "
+            f"{path}: not there; {run_id} seed {seed} starts from the weights of "
             f"{plan.trainings[run_id].resolved.initial_run}, train that one first (`obc train`)"
         )
     return path

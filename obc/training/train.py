@@ -119,7 +119,7 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
     files = run.index.files()
     resolved = with_fetched_weights(run.resolved, plan.published)
     require_weights_source(resolved.network.pretrained)
-    weights = starting_weights(plan, run_id)
+    weights = starting_weights(plan, run_id, seed)
     config = build_config(
         resolved,
         seed,
@@ -139,7 +139,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
     config = _config(plan, run_id, seed)
     manifest = run.index.read_manifest()
     code = code_version()
-    version = training_version(plan, run_id, get_world_size())
+    version = training_version(plan, run_id, seed, get_world_size())
     sessions = begin_session(work, version, plan.scale.runtime.keep_weights, terminal)
     for path in (folder.weights, folder.config, folder.record):
         remove_leftovers(path)

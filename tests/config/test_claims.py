@@ -10,7 +10,7 @@ from conftest import edit
 from pydantic import TypeAdapter
 from report_fixtures import FIGURE, TABLE, plan_of
 
-from obc.config.claims import Claim, Contrast, Verdict
+from obc.config.claims import Claim, Contrast, Finding
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
@@ -58,48 +58,74 @@ def test_each_pair_and_metric_is_a_contrast_of_first_minus_second() -> None:
 def test_several_rows_on_a_side_are_their_mean() -> None:
     (found,) = claim(kind="higher", pairs=[[["a", "b"], "c"]]).contrasts()
     assert found.rows == {"a": 0.5, "b": 0.5, "c": -1.0}
-    assert found.label == "AP: mean(a, b) − c"
+    assert found.label == "AP: mean(a; b) less c"
 
 
-def test_a_peak_is_a_gain_less_the_gain_elsewhere() -> None:
+def test_a_row_of_both_sides_has_the_sum_of_its_weights() -> None:
+    (found,) = claim(kind="higher", pairs=[["a", ["a", "b"]]]).contrasts()
+    assert found.rows == {"a": 0.5, "b": -0.5}
+
+
+def test_labels_have_the_names_of_rows_or_what_a_pair_is_called() -> None:
+    names = {"a": "bins", "b": "box regression"}
+    plain, named = (claim(kind="higher", **own) for own in ({}, {"compared": ["new less old"]}))
+    assert plain.contrasts(names)[0].label == "AP: bins less box regression"
+    assert named.contrasts(names)[0].label == "AP: new less old"
+
+
+def test_a_peak_is_a_gain_and_that_less_the_gain_elsewhere() -> None:
     found = claim(kind="peak", at="AP90", over=["AP50", "AP70"]).contrasts()
     assert [contrast.metrics for contrast in found] == [
+        {"AP90": 1.0},
         {"AP90": 1.0, "AP50": -1.0},
         {"AP90": 1.0, "AP70": -1.0},
     ]
-    assert found[0].label == "AP90 − AP50: a − b"
+    assert found[1].label == "AP90 − AP50: a less b"
 
 
-# --- verdicts ----------------------------------------------------------------------------------
+# --- what an interval says ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "low", "high", "expected"),
+    ("kind", "low", "high", "expected", "words"),
     [
-        ("higher", 0.1, 2.0, "reproduced"),
-        ("higher", -0.1, 2.0, "within noise"),
-        ("higher", 0.0, 2.0, "within noise"),
-        ("higher", -2.0, -0.1, "not reproduced"),
-        ("peak", 0.1, 2.0, "reproduced"),
-        ("peak", -2.0, -0.1, "not reproduced"),
-        ("not_higher", -3.0, 0.5, "reproduced"),
-        ("not_higher", 0.1, 0.4, "reproduced"),
-        ("not_higher", -1.0, 0.6, "within noise"),
-        ("not_higher", 0.1, 0.6, "within noise"),
-        ("not_higher", 0.6, 0.9, "not reproduced"),
-        ("close", -0.5, 0.5, "reproduced"),
-        ("close", -0.6, 0.4, "within noise"),
-        ("close", -2.0, 2.0, "within noise"),
-        ("close", 0.6, 2.0, "not reproduced"),
-        ("close", -2.0, -0.6, "not reproduced"),
+        ("higher", 0.1, 2.0, "agrees", "above 0"),
+        ("higher", -0.1, 2.0, "undecided", "not told from 0"),
+        ("higher", 0.0, 2.0, "undecided", "not told from 0"),
+        ("higher", -2.0, -0.1, "contradicts", "below 0"),
+        ("peak", 0.1, 2.0, "agrees", "above 0"),
+        ("peak", -2.0, -0.1, "contradicts", "below 0"),
+        ("not_higher", -3.0, 0.5, "agrees", "at most +0.5"),
+        ("not_higher", 0.1, 0.4, "agrees", "at most +0.5"),
+        ("not_higher", -3.0, -0.1, "agrees", "below 0"),
+        ("not_higher", -1.0, 0.6, "undecided", "not told from +0.5"),
+        ("not_higher", 0.1, 0.6, "undecided", "not told from +0.5"),
+        ("not_higher", 0.6, 0.9, "contradicts", "more than +0.5"),
+        ("close", -0.5, 0.5, "agrees", "within ±0.5"),
+        ("close", -0.6, 0.4, "undecided", "not told from ±0.5"),
+        ("close", -2.0, 2.0, "undecided", "not told from ±0.5"),
+        ("close", 0.6, 2.0, "contradicts", "beyond ±0.5"),
+        ("close", -2.0, -0.6, "contradicts", "beyond ±0.5"),
     ],
 )
-def test_the_interval_decides_the_verdict(
-    kind: str, low: float, high: float, expected: Verdict
+def test_the_interval_decides_alike_for_both_signs(
+    kind: str, low: float, high: float, expected: Finding, words: str
 ) -> None:
-    own = {"margin": 0.5} if kind in ("not_higher", "close") else {}
+    own = {"margin": 0.5, "margin_reason": "x"} if kind in ("not_higher", "close") else {}
     own |= {"at": "AP90", "over": ["AP50"]} if kind == "peak" else {}
-    assert claim(kind=kind, **own).verdict(low, high) == expected
+    found = claim(kind=kind, **own)
+    assert found.finding(low, high) == expected
+    assert found.words(expected, high) == words
+
+
+@pytest.mark.parametrize(("comparisons", "higher", "close"), [(1, 0.95, 0.90), (5, 0.99, 0.98)])
+def test_each_bound_of_closeness_is_a_test_at_5_percent_and_more_comparisons_share_it(
+    comparisons: int, higher: float, close: float
+) -> None:
+    found = claim(kind="higher").level(0.95, comparisons)
+    assert found == pytest.approx(higher)
+    found = claim(kind="close", margin=1.0, margin_reason="x").level(0.95, comparisons)
+    assert found == pytest.approx(close)
 
 
 # --- the project's own claims ------------------------------------------------------------------
@@ -109,7 +135,7 @@ def test_the_papers_tables_bear_out_every_claim(plan: Plan) -> None:
     """A pair the wrong way round, or a row key mistaken, would contradict the paper itself."""
     for found, contrast, paper, _ in contrasts(plan):
         if paper is not None:
-            assert found.verdict(paper, paper) == "reproduced", (found.id, contrast.label)
+            assert found.finding(paper, paper) == "agrees", (found.id, contrast.label)
 
 
 def test_the_papers_size_is_computed_from_its_tables(plan: Plan) -> None:
@@ -135,6 +161,42 @@ def test_figure_5_is_printed_as_a_plot_so_its_claims_have_no_size(plan: Plan) ->
     figure = next(topic for topic in plan.claims.topics if topic.table == "figure5")
     sizes = [c.published(plan.tables["figure5"]) for x in figure.claims for c in x.contrasts()]
     assert set(sizes) == {None}
+
+
+def test_the_papers_gains_over_its_baseline_are_those_of_tables_1_4_and_5(plan: Plan) -> None:
+    found = {
+        (topic.table, *pair[0], *pair[1])
+        for topic in plan.claims.topics
+        for claim in topic.claims
+        for pair in claim.pairs
+        if claim.gain
+    }
+    methods = ("bins_argmax", "bins", "hierarchy_argmax", "full")
+    expected = {("table1", method, "regression") for method in methods}
+    expected |= {
+        (table, key, key.removesuffix("_obc"))
+        for table in ("table4", "table5")
+        for key in plan.tables[table].keyed_rows
+        if key.endswith("_obc")
+    }
+    assert found == expected
+
+
+def test_every_margin_is_the_smallest_gain_of_the_text_or_says_why_not(plan: Plan) -> None:
+    margins = {found.margin for found, *_ in contrasts(plan) if found.kind == "close"}
+    (smallest,) = {
+        min(found.stated) for found, *_ in contrasts(plan) if found.id == "bins_beat_regression"
+    }
+    assert margins == {smallest} == {plan.claims.smallest_effect}
+    assert plan.claims.learnt >= 3 * smallest
+
+
+def test_the_number_of_bins_is_one_claim_of_each_n_against_their_mean(plan: Plan) -> None:
+    (found,) = (f for t in plan.claims.topics for f in t.claims if f.id.startswith("number_of"))
+    for contrast, n in zip(found.contrasts(), (20, 30, 40, 50), strict=True):
+        weights = {3 / 8 if key.endswith(str(n)) else -1 / 8 for key in contrast.rows}
+        assert {contrast.rows[f"a{a}_n{n}"] for a in (3, 5)} == {3 / 8}
+        assert set(contrast.rows.values()) == weights
 
 
 def test_every_row_is_in_a_claim(plan: Plan) -> None:
@@ -176,8 +238,25 @@ def first(content: dict) -> dict:
         (lambda c: first(c).update(kind="lower"), "topics[0].claims[0]: Input tag 'lower'"),
         (lambda c: first(c).update(margin=1.0), "claims[0].margin: unknown key"),
         (
-            lambda c: first(c).update(pairs=[["bins", ["regression", "bins"]]]),
-            "bins stands twice in one pair",
+            lambda c: first(c).update(pairs=[["bins", ["regression", "regression"]]]),
+            "regression is twice on one side of a pair",
+        ),
+        (
+            lambda c: first(c).update(pairs=[["bins", "bins"]]),
+            "bins is compared with itself",
+        ),
+        (
+            lambda c: first(c).update(compared=["bins", "boxes"]),
+            "compared has 2 names, allowed: one a pair = 1",
+        ),
+        (lambda c: first(c).update(whose="ours"), "gain: true with whose: ours"),
+        (
+            lambda c: c["topics"][0]["names"].update(box="boxes"),
+            "names of table1: no row key box; allowed: regression",
+        ),
+        (
+            lambda c: c["topics"][2]["claims"][1].pop("margin_reason"),
+            "claims[1].margin_reason",
         ),
         (
             lambda c: first(c).update(stated=[0.8, 0.9]),

@@ -218,6 +218,25 @@ def test_all_losses_of_a_backbone_start_from_the_same_weights() -> None:
     assert set.union(*by_backbone.values()) == set(plan.initial_runs)
 
 
+def test_a_scale_can_start_each_seed_from_weights_of_that_seed() -> None:
+    per_seed = {"starting_weights_per_seed": True}
+    config = {"scale": "mini", "seeds": [0, 3], "label": "own"}
+    shared, own = load_plan(config), load_plan({**config, "change": per_seed})
+    assert set(shared.initial_runs) == set(own.initial_runs)
+    assert not set(shared.runs) & set(own.runs)
+    for plan, starts in ((shared, (0,)), (own, (0, 3))):
+        (initial, *_), (run_id, *_) = plan.initial_runs, plan.runs
+        assert plan.seeds_of(initial) == starts
+        initial = plan.runs[run_id].resolved.initial_run
+        folders = [plan.run_folder(initial, min(seed, starts[-1])) for seed in (0, 3)]
+        assert [plan.initial_weights(run_id, seed).parent for seed in (0, 3)] == folders
+
+
+def test_weights_of_each_seed_need_something_to_train_them() -> None:
+    with pytest.raises(ConfigError, match="starting_weights_per_seed: true needs an init"):
+        load_plan({"scale": "paper", "label": "own", "change": {"starting_weights_per_seed": True}})
+
+
 def test_starting_weights_have_seen_no_box_loss_and_none_of_the_experiments_data() -> None:
     plan = load_plan({"scale": "mini"})
     for initial in plan.initial_runs.values():
@@ -251,7 +270,7 @@ def test_longer_trained_starting_weights_rename_the_runs_that_start_from_them(
 def test_paper_scale_starts_from_published_weights() -> None:
     plan = load_plan({"scale": "paper"})
     assert not plan.initial_runs
-    assert all(plan.initial_weights(run_id) is None for run_id in plan.runs)
+    assert all(plan.initial_weights(run_id, 0) is None for run_id in plan.runs)
 
 
 def test_initialisation_without_data_of_its_own_is_refused(config_folder: Path) -> None:

@@ -54,6 +54,8 @@ topics:
 
 NOISE = np.random.default_rng(0).normal(size=100)
 
+REASON = "margin_reason: As small."
+
 # Student's t at 0.975, from printed tables.
 T = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645}
 
@@ -71,7 +73,9 @@ def plan_with(folder: Path, *claims: str, seeds: Any = (0,), **tables: str) -> P
     (folder / "config").mkdir(exist_ok=True)
     (folder / "config" / "claims.yaml").write_text(claims_text(*claims))
     chosen = list(seeds) if isinstance(seeds, tuple) else seeds
-    return plan_of(folder, {"table7": TABLE, **tables}, seeds=chosen)
+    plan = plan_of(folder, {"table7": TABLE, **tables}, seeds=chosen)
+    # Scale smoke, which is as small as a test wants it, but allows verdicts.
+    return plan.model_copy(update={"scale": plan.scale.model_copy(update={"judges": True})})
 
 
 def evaluated(plan: Plan, table: str = "table7", **aps: list[float]) -> None:

@@ -36,7 +36,7 @@ def loss_curve(plan: Plan, run: str, work: Path) -> None:
 
     resolved = plan.runs[run].resolved
     files = plan.index_folder("voc").files()
-    weights = plan.initial_weights(run)
+    weights = plan.initial_weights(run, 0)
     config = build_config(resolved, 0, files, plan.scale.runtime, weights, get_world_size())
     config.work_dir = str(work)
     config.model.backbone.norm_eval = True

@@ -68,7 +68,7 @@ def test_a_run_names_what_is_to_be_fetched_for_it(tmp_path: Path) -> None:
 def test_a_run_that_could_start_says_so(plan: Plan) -> None:
     for path in (
         plan.index_folder("voc") / "manifest.json",
-        plan.initial_weights(next(iter(plan.runs))),
+        plan.initial_weights(next(iter(plan.runs)), 0),
     ):
         path.parent.mkdir(parents=True)
         path.touch()

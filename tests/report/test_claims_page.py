@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from claim_fixtures import evaluated, plan_with, resampler, several
+from claim_fixtures import REASON, evaluated, plan_with, resampler, several
 
 from obc.analysis.verdicts import judge
 from obc.cli.main import main
 from obc.config.plan import Plan
+from obc.report.captions import bound, signed
 from obc.report.tables.claims import markdown, report
 
 
@@ -21,67 +22,178 @@ def page(plan: Plan, **options: Any) -> str:
     return markdown(report(plan, judge(plan, resample=resampler(), **options), []))
 
 
-def test_a_line_has_the_sentence_the_section_both_differences_and_the_verdict(
-    tmp_path: Path,
-) -> None:
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace(r"\|", "or").split("|")[1:-1]]
+
+
+def lines(text: str) -> list[list[str]]:
+    """The lines of the page's tables, those with the sentence of the claim."""
+    return [cells(line) for line in text.splitlines() if "beats the other" in line]
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_one_line_on_top_and_its_comparison_has_one_below(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]], stated: [4.9]", seeds=(0, 1))
     evaluated(plan, l1=[45.0, 45.0], l2=[46.0, 46.0])
-    line = next(line for line in page(plan).splitlines() if "One" in line)
-    assert [cell.strip() for cell in line.replace(r"\|", "or").split("|")[1:-1]] == [
+    top, below = lines(page(plan))
+    assert top == [
+        "✗ not reproduced",
+        "One or beats the other.",
+        "−1.0 [−1.0, −1.0]",
+        "+5.0 (text: +4.9)",
+        "excluded, ours is lower",
+        "narrow enough",
+    ]
+    assert below == [
         "One or beats the other.",
         "4.1",
-        "AP: l1 − l2",
-        "+5.0 (text: +4.9)",
+        "AP: Smooth L1 less L2 or squared",
         "−1.0 [−1.0, −1.0]",
-        "above our interval",
+        "below 0",
+        "+5.0 (text: +4.9)",
+        "excluded, ours is lower",
+        "narrow enough",
         "✗ not reproduced",
     ]
 
 
-def test_several_comparisons_are_lines_below_the_claims_own(tmp_path: Path) -> None:
-    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2], [bins, l2]]")
-    evaluated(plan, l1=[45.0], l2=[46.0], bins=[50.0])
-    lines = [line for line in page(plan).splitlines() if line.startswith("|")]
-    assert "all 2 below" in lines[2] and "✗ not reproduced" in lines[2]
-    assert "AP: l1 − l2" in lines[3] and "✗ not reproduced" in lines[3]
-    assert "AP: bins − l2" in lines[4] and "✓ reproduced" in lines[4]
+def test_several_comparisons_are_counted_on_top_and_listed_below(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2], [bins, l2]]", seeds=(0, 1))
+    evaluated(plan, l1=[45.0] * 2, l2=[46.0] * 2, bins=[50.0] * 2)
+    text = page(plan)
+    assert lines(text)[0][2:] == [
+        "2 comparisons: −1.0 to +4.0, 1 agrees, 1 contradicts",
+        "+5.0 to +7.5",
+        "excluded in 2 of 2",
+        "too wide in 0 of 2",
+    ]
+    assert "| AP: Bins less L2 \\| squared" in text
 
 
-def test_smoke_says_that_its_numbers_mean_nothing(tmp_path: Path) -> None:
+def test_names_of_the_claims_file_come_before_the_table_s(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
-    text = page(plan, strict=False)
+    (topic,) = plan.claims.topics
+    topics = (topic.model_copy(update={"names": {"l2": "squared error"}}),)
+    claims = plan.claims.model_copy(update={"topics": topics})
+    text = page(plan.model_copy(update={"claims": claims}), strict=False)
+    assert "AP: Smooth L1 less squared error" in text
+
+
+def test_the_level_of_closeness_and_the_reason_of_its_margin_are_there(tmp_path: Path) -> None:
+    plan = plan_with(
+        tmp_path, f"kind: close, pairs: [[l1, l2]], margin: 0.5, {REASON}", seeds=(0, 1)
+    )
+    evaluated(plan, l1=[45.0] * 2, l2=[45.0] * 2)
+    text = page(plan)
+    assert lines(text)[0][2] == "0.0 [0.0, 0.0] (90 %)"
+    assert "- Margin of 0.5 AP: As small." in text
+
+
+def test_a_bound_near_0_shows_its_side_and_no_0_has_a_sign() -> None:
+    assert [signed(number) for number in (-0.04, 0.04, -0.0, 0.06)] == ["0.0", "0.0", "0.0", "+0.1"]
+    texts = [bound(number) for number in (-0.04, 0.04, -0.004, 0.06, -1.26)]
+    assert texts == ["−0.04", "+0.04", "0.0", "+0.1", "−1.3"]
+
+
+def test_what_would_decide_an_undecided_claim_is_said(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1, 2))
+    evaluated(plan, l1=[44.0, 46.0, 48.0], l2=[43.0, 45.0, 47.0])
+    text = page(plan)
+    assert "~ inconclusive" in text
+    (line,) = (found for found in lines(text) if len(found) == 4)
+    assert line[1] == "+5.0"
+    # Standard deviation 2 in both: with S seeds 5 is 5 / sqrt(8 / S) standard errors.
+    assert int(line[2]) in (4, 5, 6)
+
+
+# --- the top -----------------------------------------------------------------------------------
+
+
+def test_the_papers_gains_are_counted_first_and_our_readings_apart(tmp_path: Path) -> None:
+    plan = plan_with(
+        tmp_path,
+        "kind: higher, pairs: [[l1, l2]], whose: ours",
+        "kind: higher, pairs: [[bins, l2]]",
+        "kind: higher, pairs: [[bins, l1]], gain: true",
+        "kind: higher, pairs: [[l2, l1]], gain: true",
+        seeds=(0, 1),
+    )
+    evaluated(plan, l1=[45.0] * 2, l2=[44.0] * 2, bins=[50.0] * 2)
+    text = page(plan)
+    listed = [line for line in text.splitlines() if line.startswith("- ")][:4]
+    assert listed == [
+        "- The paper's gains over its baseline: 1 reproduced, 1 not reproduced.",
+        "- Other statements of the paper: 1 reproduced.",
+        "- Our readings of its tables, which the text does not say: 1 reproduced.",
+        "- 4 claims are judged, each with a chance of at most 5 % of a false decision: expect "
+        "less than one among them.",
+    ]
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings[:3] == [
+        "## The paper's gains over its baseline",
+        "## Other statements of the paper",
+        "## Our readings of its tables, which the text does not say",
+    ]
+
+
+def test_a_claim_that_is_won_by_being_worse_has_no_tick(tmp_path: Path) -> None:
+    claim = f"kind: not_higher, pairs: [[l1, l2]], margin: 0.5, {REASON}"
+    plan = plan_with(tmp_path, claim, seeds=(0, 1))
+    evaluated(plan, l1=[40.0] * 2, l2=[45.0] * 2)
+    text = page(plan)
+    assert "↓ reproduced, by being worse" in text and "✓" not in text
+
+
+def test_about_one_false_decision_is_expected_among_twenty_claims(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, *["kind: higher, pairs: [[l1, l2]]"] * 20, seeds=(0, 1))
+    evaluated(plan, l1=[45.0] * 2, l2=[40.0] * 2)
+    assert "20 claims are judged" in page(plan)
+    assert "expect about 1 false decision among them" in page(plan)
+
+
+def test_smoke_says_that_its_numbers_mean_nothing_and_judges_nothing(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1))
+    forbidden = plan.scale.model_copy(update={"judges": False})
+    plan = plan.model_copy(update={"scale": forbidden})
+    evaluated(plan, l1=[45.0] * 2, l2=[40.0] * 2)
+    text = page(plan)
     assert "SMOKE scale" in text.splitlines()[2]
     assert "the numbers mean nothing. Not comparable" in text.splitlines()[2]
-    assert "Claims: 0 reproduced, 0 not reproduced, 0 within noise, 1 not run." in text
+    assert "Other statements of the paper: 1 not judged." in text
+    assert "No claim is judged." in text
+    assert lines(text)[0][:1] == ["○ not judged: the scale forbids verdicts"]
 
 
-def test_intervals_without_training_noise_are_marked_and_the_mark_explained(
-    tmp_path: Path,
-) -> None:
+# --- the spread between trainings --------------------------------------------------------------
+
+
+def test_one_training_each_is_reported_without_interval_or_verdict(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     evaluated(plan, l1=[45.0], l2=[40.0])
-    assert "✓ reproduced (images only) |" in page(plan)
-    assert "**(images only): no run of the data set has several seeds" in page(plan)
+    assert lines(page(plan))[0][0] == "○ not judged: one training each"
+    assert lines(page(plan))[0][2] == "one pair of trainings: +5.0"
+    assert "**One training each: no run of the data set has several seeds" in page(plan)
 
 
 def test_the_spread_of_other_runs_is_marked_and_the_mark_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claims = ("kind: higher, pairs: [[l1, l2], [l1, bins]]", "kind: higher, pairs: [[bins, two]]")
+    claims = ("kind: higher, pairs: [[l1, l2]]", "kind: higher, pairs: [[bins, two]]")
     plan = plan_with(tmp_path, *claims)
     evaluated(plan, l1=[55.0], l2=[40.0], bins=[50.0, 50.0], two=[40.0, 40.0])
     several(monkeypatch, "obc")
-    found = [line.split("|")[-2].strip() for line in page(plan).splitlines() if "✓" in line]
-    assert found == ["✓ reproduced †"] * 3 + ["✓ reproduced"]
+    found = [line[2] for line in lines(page(plan)) if line[0].startswith("✓")]
+    assert found == ["+15.0 [+15.0, +15.0] †", "+10.0 [+10.0, +10.0]"]
     assert "**†: not each of the runs compared has several seeds;" in page(plan)
-    assert "images only" not in page(plan)
 
 
 def test_several_seeds_everywhere_need_no_mark(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1))
     evaluated(plan, l1=[45.0, 45.0], l2=[40.0, 40.0])
-    assert "images only" not in page(plan)
-    assert "†" not in page(plan)
+    assert "**†" not in page(plan)
+    assert "one pair" not in page(plan)
     assert "Seeds: 0, 1." in page(plan)
 
 
@@ -90,7 +202,7 @@ def test_analytic_claims_are_the_last_topic_and_not_among_the_counts(tmp_path: P
     proof = {"id": "g", "section": "3", "statement": "Bounded.", "paper": "|g| < 1", "ours": "0.9",
              "verdict": "reproduced"}  # fmt: skip
     content = report(plan, judge(plan, strict=False, resample=resampler()), [proof])
-    assert content["verdicts"]["reproduced"] == 0
+    assert content["verdicts"]["paper"]["reproduced"] == 0
     last = markdown(content).rsplit("## ", 1)[1]
     assert last.startswith("Analytic claims")
     assert r"\|g\| \< 1" in last and "✓ reproduced" in last
@@ -116,7 +228,7 @@ def test_the_partial_page_lies_apart_from_the_complete_one(
     plan.save(plan.results / "plan.json")
     assert main(["claims", str(plan.results / "plan.json"), "--partial"]) == 0
     written = json.loads((plan.results / "partial" / "claims.json").read_text())
-    assert written["verdicts"]["not run"] == 1
+    assert written["verdicts"]["paper"]["not run"] == 1
     assert written["topics"][0]["claims"][0]["contrasts"][0]["paper"] == 5.0
     assert (plan.results / "partial" / "claims.md").exists()
     assert not (plan.results / "claims.md").exists()

@@ -135,7 +135,20 @@ def test_a_drawing_is_taken_as_svg_unless_it_is_mostly_pixels(page: Page) -> Non
 
 def test_verdicts_are_shown_with_their_intervals(text: str) -> None:
     said = section(text, "claims")
-    assert "✓ 1 reproduced" in said and "AP: bins − l2" in said and "+20.5 [" in said
+    assert "Other statements of the paper: 1 reproduced." in said
+    assert "AP: Bins less L2 | squared" in said and "+20.5 [" in said
+    assert "not excluded" in said or "excluded, ours is" in said
+
+
+def test_verdicts_by_former_rules_are_not_shown(made: tuple[Plan, Path]) -> None:
+    plan, captions = made
+    path = plan.results / "claims.json"
+    now = path.read_text()
+    try:
+        path.write_text(now.replace('"rules": 2', '"rules": 1'))
+        assert "Not judged, or by other rules" in section(render(plan, captions), "claims")
+    finally:
+        path.write_text(now)
 
 
 def test_other_tables_of_the_folder_are_shown_with_the_figure_of_their_name(text: str) -> None:

@@ -102,7 +102,7 @@ def still_to_train(plan: Plan, meanwhile: Callable[[], object]) -> bool:
 
 
 def test_who_waited_for_a_run_does_not_train_it_again(plan: Plan) -> None:
-    version = training_version(plan, initial(plan), 2)
+    version = training_version(plan, initial(plan), 0, 2)
     assert not still_to_train(plan, lambda: write_record(plan, [version, version]))
     assert not (plan.run_folder(initial(plan), 0) / "work").exists()
 
@@ -118,14 +118,14 @@ def test_who_waited_for_a_run_does_not_train_it_again(plan: Plan) -> None:
     ids=["processes", "data", "begun by other code", "imported"],
 )
 def test_a_run_that_another_version_finished_is_trained(plan: Plan, sessions: list[dict]) -> None:
-    version = training_version(plan, initial(plan), 2)
+    version = training_version(plan, initial(plan), 0, 2)
     left = [version | other for other in sessions]
     assert still_to_train(plan, lambda: write_record(plan, left))
 
 
 def test_a_run_that_was_trained_before_is_trained_again_when_asked(plan: Plan) -> None:
     plan.run_folder(initial(plan), 0).path.mkdir(parents=True)
-    write_record(plan, [training_version(plan, initial(plan), 2)])
+    write_record(plan, [training_version(plan, initial(plan), 0, 2)])
     assert still_to_train(plan, lambda: None)
 
 
@@ -144,7 +144,7 @@ def test_a_training_on_two_gpus_that_finds_its_run_finished_asks_for_none(
         )  # fmt: skip
         while not open_by(process, folder / "work/lock"):
             time.sleep(0.05)
-        write_record(plan, [training_version(plan, initial(plan), 2)])
+        write_record(plan, [training_version(plan, initial(plan), 0, 2)])
     said = process.communicate(timeout=PATIENCE)[1]
     assert (process.returncode, said) == (
         0, f"{initial(plan)} seed 0: trained by another process meanwhile\n",

@@ -89,7 +89,7 @@ def test_a_record_that_is_cut_off_is_named_with_what_to_do(tmp_path: Path, spoil
     path = {
         "run": plan.run_folder(run_id, 0) / "run.json",
         "manifest": plan.index_folder("voc") / "manifest.json",
-        "starting weights": plan.initial_weights(run_id).with_name("run.json"),
+        "starting weights": plan.initial_weights(run_id, 0).with_name("run.json"),
     }[spoilt]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"sha256": "no')
@@ -120,7 +120,7 @@ def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path:
     plan = plan_of(tmp_path, {"table9": TABLE})
     table = plan.tables["table9"]
     runs = [plan.run_of(table.rows[index]).run_id for index in (0, 1)]
-    weights = plan.initial_weights(runs[0])
+    weights = plan.initial_weights(runs[0], 0)
     weights.parent.mkdir(parents=True)
     (weights.parent / "run.json").write_text(json.dumps({"weights_sha256": "now"}))
     trained(plan, "table9", 0, initial_weights_sha256="now")

@@ -149,8 +149,8 @@ def training_manifest(wildcards):
 
 
 def initial_weights(wildcards):
-    """The shared weights that a run starts from, if its scale has such."""
-    path = PLAN.initial_weights(wildcards.run_id)
+    """The trained weights that a run starts from, if its scale has such."""
+    path = PLAN.initial_weights(wildcards.run_id, int(wildcards.seed))
     if path is None:
         return []
     return ancient(path) if KEEP_WEIGHTS else path

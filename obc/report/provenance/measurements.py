@@ -202,7 +202,7 @@ def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
     return TracedRun(
         **facts,
         benchmark=_benchmark(folder.benchmark),
-        differs=other_versions(plan, run_id, record, code),
+        differs=other_versions(plan, run_id, seed, record, code),
         missing=tuple(name for name in RECORDED if facts.get(name) is None),
     )
 

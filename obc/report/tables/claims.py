@@ -1,67 +1,93 @@
 """The page of the paper's claims: `claims.md` for people, `claims.json` for programs.
 
-Readable without the paper: each claim as a plain sentence, the paper's difference, ours with its
-interval, and a verdict.
+Readable without the paper: how many of its claims were reproduced, a line for each claim, what it
+would take to decide the others, then each comparison with the paper's difference, ours with its
+interval, and what follows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
+from obc.analysis.power import CHANCE, IMAGES, SEEDS, needed
 from obc.analysis.seed_spread import ENOUGH_SEEDS
-from obc.analysis.verdicts import JudgedClaim, JudgedTopic, Spread, count_test_images, judge
-from obc.config.claims import Verdict
+from obc.analysis.verdicts import (
+    ONE_TRAINING,
+    JudgedClaim,
+    JudgedTopic,
+    Spread,
+    count_test_images,
+    judge,
+)
+from obc.config.claims import Claims, Verdict
 from obc.config.comparable import NOT_COMPARABLE, deviation_notes, is_comparable
 from obc.config.plan import Plan
-from obc.config.table import row_label
 from obc.io.files import write_json, write_text
-from obc.report.captions import sentence, signed, stamp, title
+from obc.report.captions import bound, sentence, signed, stamp, title
 from obc.report.escape import escape_markdown
 from obc.runs.staleness import weights_notes
 
+# Of claims.json: raise it when verdicts come about otherwise, or the file's keys change.
+RULES = 2
+Group = Literal["gains", "paper", "ours"]
+GROUPS: dict[Group, str] = {
+    "gains": "The paper's gains over its baseline",
+    "paper": "Other statements of the paper",
+    "ours": "Our readings of its tables, which the text does not say",
+}
 SYMBOLS: dict[Verdict, str] = {
     "reproduced": "✓",
     "not reproduced": "✗",
-    "within noise": "~",
+    "inconclusive": "~",
+    "not judged": "○",
     "not run": "–",
 }
+DECIDABLE: tuple[Verdict, ...] = ("reproduced", "not reproduced", "inconclusive")
 METHOD = (
-    "Each difference is between means over seeds, in AP points, with its {percent:g} % interval; "
-    "a difference smaller than half an interval's width could not have been told from 0.",
-    "The interval is for other test images (paired bootstrap: {resamples} resamples from seed "
-    "{seed}) and for other trainings (spread between seeds). It is for the one set of starting "
-    "weights that all trainings share: no seed varies it.",
-    "The spread between seeds is pooled over all runs of the data set that have several, one "
-    "decoding of each, as if all runs of a data set spread alike. No data set lends it to another. "
-    "Where each run of a comparison has {enough} or more seeds, their own variances are taken "
-    "instead (Welch–Satterthwaite).",
-    "A comparison is reproduced when its interval agrees with the claim, not reproduced when it "
-    "contradicts it, otherwise within noise, and not run when an evaluation is missing or there is "
-    "nothing to compare with.",
-    "A claim of several comparisons is not run if one of them is not; otherwise not reproduced if "
-    "one contradicts it; otherwise within noise if one is; reproduced if all are. As each of k "
-    "comparisons could contradict it by chance, that takes an interval of 100 − {error:g} / k % "
-    "(Bonferroni); those in the tables are of {percent:g} %.",
+    "A difference is the mean over seeds of one side less that of the other, in AP points. In "
+    "brackets is its {percent:g} % interval ({equivalence:g} % where a claim is that two are "
+    "close: each of its bounds is a one-sided test at {error:g} %). The interval covers other test "
+    "images (paired bootstrap: {resamples} resamples from seed {seed}) and other trainings (spread "
+    "between seeds). {starting_weights}",
+    "The spread between seeds is that of the runs compared where each has {enough} or more seeds "
+    "(Welch). Otherwise it is pooled over all runs of the data set that have several, one decoding "
+    "of each, and marked †.",
+    "The interval that is printed decides about a comparison. A claim of several comparisons is "
+    "reproduced if all of them agree with it. It is not reproduced if one contradicts it, and does "
+    "so by its interval of 100 − {error:g} / k % ({equivalence_error:g} / k for closeness) with k "
+    "comparisons too, since each of them could do so by chance (Bonferroni). Otherwise it is "
+    "inconclusive.",
+    "Inconclusive does not mean that there is no effect. An effect of the paper's size is excluded "
+    "if the interval leaves out the paper's difference. An interval is too wide to decide if one "
+    "of its width around the paper's difference would not decide either (where the paper prints "
+    "none: around {smallest:g} AP, or 0 for closeness): more seeds or test images are needed.",
+    "A comparison is not judged if no run of its data set has several seeds, because then nothing "
+    "is known of the spread between trainings; if its reference has less than {learnt:g} AP, or "
+    "both sides less than that at a metric compared, because then nothing was learnt; or if the "
+    "scale forbids verdicts.",
 )
-MARKS: dict[Spread | None, str] = {
-    "own": "",
-    "data set": " †",
-    "none": " (images only)",
-    None: "",
+STARTING_WEIGHTS = {
+    False: "It does not cover other starting weights: all trainings share one set.",
+    True: "It covers other starting weights too: each seed has its own.",
 }
+MARKS: dict[Spread | None, str] = {"own": "", "data set": " †", "none": "", None: ""}
 LEGEND: dict[Spread, str] = {
     "data set": "†: not each of the runs compared has several seeds; how far trainings spread is "
     "known from other runs of the data set only.",
-    "none": "(images only): no run of the data set has several seeds, so the interval covers test "
-    "images, not training noise.",
+    "none": "One training each: no run of the data set has several seeds, so how far trainings "
+    "spread is not known and nothing is decided.",
 }
-HEADER = ("Claim", "Section", "Compared", "Paper", "Ours", "Paper's value", "Verdict")
+OVERVIEW = ("Verdict", "Claim", "Ours", "Paper", "Effect of the paper's size", "Interval")
+DETAILS = (
+    "Claim", "Section", "Comparison", "Ours", "Lies", "Paper", "Effect of the paper's size",
+    "Interval", "Verdict",
+)  # fmt: skip
 
 
 def write(plan: Plan, folder: Path, strict: bool, workers: int = 1) -> None:
@@ -95,11 +121,12 @@ def report(
         analytic: claims that need no run: id, section, statement, paper, ours, verdict (texts).
     """
     claims = plan.claims
-    counts = Counter(claim.verdict for topic in judged for claim in topic.claims)
+    every = [claim for topic in judged for claim in topic.claims]
     tables = [plan.tables[topic.topic.table] for topic in judged]
     rows = [row for table in tables for row in table.rows if not row.cited]
     seeds = {seed for row in rows for seed in plan.seeds_of(plan.run_of(row).run_id)}
     return {
+        "rules": RULES,
         "scale": plan.scale.name,
         "description": plan.scale.description,
         "comparable": all(is_comparable(plan, table) for table in tables),
@@ -107,45 +134,230 @@ def report(
         "resamples": claims.resamples,
         "resampling_seed": claims.seed,
         "confidence": claims.confidence,
-        "method": [
-            text.format(
-                percent=100 * claims.confidence,
-                error=100 * (1 - claims.confidence),
-                resamples=claims.resamples,
-                seed=claims.seed,
-                enough=ENOUGH_SEEDS,
-            )
-            for text in METHOD
-        ],
+        "headline": _headline(every, claims.confidence),
+        "method": [text.format(**_method(plan)) for text in METHOD],
         "notes": list(plan.notes),
-        "verdicts": {verdict: counts[verdict] for verdict in SYMBOLS},
+        "verdicts": {
+            group: {verdict: counts[verdict] for verdict in SYMBOLS}
+            for group, counts in _counts(every).items()
+        },
         "topics": [_topic(plan, topic) for topic in judged],
         "analytic": analytic,
     }
 
 
+def _method(plan: Plan) -> dict[str, Any]:
+    claims = plan.claims
+    error = 100 * (1 - claims.confidence)
+    return {
+        "percent": 100 * claims.confidence,
+        "equivalence": 100 - 2 * error,
+        "error": error,
+        "equivalence_error": 2 * error,
+        "resamples": claims.resamples,
+        "seed": claims.seed,
+        "enough": ENOUGH_SEEDS,
+        "smallest": claims.smallest_effect,
+        "learnt": claims.learnt,
+        "starting_weights": STARTING_WEIGHTS[plan.scale.starting_weights_per_seed],
+    }
+
+
+def _group(whose: str, gain: bool) -> Group:
+    return "ours" if whose == "ours" else "gains" if gain else "paper"
+
+
+def _counts(judged: Iterable[JudgedClaim]) -> dict[Group, Counter[Verdict]]:
+    counts: dict[Group, Counter[Verdict]] = {group: Counter() for group in GROUPS}
+    for one in judged:
+        counts[_group(one.claim.whose, one.claim.gain)][one.verdict] += 1
+    return counts
+
+
+def _headline(judged: Sequence[JudgedClaim], confidence: float) -> list[str]:
+    """How many claims of each group came out how, and how many of these are false by chance."""
+    lines = []
+    for group, counts in _counts(judged).items():
+        parts = [f"{counts[verdict]} {verdict}" for verdict in SYMBOLS if counts[verdict]]
+        if parts:
+            lines.append(f"{GROUPS[group]}: {', '.join(parts)}.")
+    number = sum(claim.verdict in DECIDABLE for claim in judged)
+    error = 1 - confidence
+    if number == 0:
+        return [*lines, "No claim is judged."]
+    false = round(number * error)
+    about = f"about {false} false decision{'s' * (false > 1)}" if false else "less than one"
+    each = "claim is" if number == 1 else "claims are"
+    return [
+        *lines,
+        f"{number} {each} judged, each with a chance of at most {100 * error:.3g} % of a false "
+        f"decision: expect {about} among {'it' if number == 1 else 'them'}.",
+    ]
+
+
 def _topic(plan: Plan, judged: JudgedTopic) -> dict[str, Any]:
     topic, table = judged.topic, plan.tables[judged.topic.table]
-    used = {key for claim in topic.claims for key in claim.row_keys}
     return {
         "table": topic.table,
         "title": topic.title,
         "source": title(table),
         "stamp": stamp(plan, table),
         "test_images": count_test_images(plan, table.dataset),
-        "rows": {key: row_label(row) for key, row in table.keyed_rows.items() if key in used},
         "notes": [*deviation_notes(plan, table), *weights_notes(plan, table)],
-        "claims": [_claim(claim) for claim in judged.claims],
+        "claims": [_claim(plan.claims, claim) for claim in judged.claims],
     }
 
 
-def _claim(judged: JudgedClaim) -> dict[str, Any]:
+def _claim(claims: Claims, judged: JudgedClaim) -> dict[str, Any]:
     claim = judged.claim
+    fields = {"id", "section", "statement", "whose", "gain", "kind", "margin", "margin_reason"}
+    undecided = judged.verdict == "inconclusive" or claim.kind == "close"
+    wanted = None
+    if undecided and judged.verdict in DECIDABLE:
+        wanted = needed(judged, claims.confidence, claims.smallest_effect)
     return {
-        **claim.model_dump(mode="json", include={"id", "section", "statement", "kind", "margin"}),
+        **claim.model_dump(mode="json", include=fields),
         "verdict": judged.verdict,
+        "reason": judged.reason,
+        "by_being_worse": judged.by_being_worse,
+        "needed": wanted and asdict(wanted),
         "contrasts": [asdict(contrast) for contrast in judged.contrasts],
     }
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Verdict, tuple[str, ...]]]]]:
+    """By group of claims, its title, and of each claim its verdict and its line, as OVERVIEW."""
+    groups: dict[Group, list[tuple[Verdict, tuple[str, ...]]]] = {group: [] for group in GROUPS}
+    for topic in content["topics"]:
+        for claim in topic["claims"]:
+            line = (claim["verdict"], _overview_line(claim))
+            groups[_group(claim["whose"], claim["gain"])].append(line)
+    return [(GROUPS[group], lines) for group, lines in groups.items() if lines]
+
+
+def detail_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """As DETAILS, one for each comparison; the first has the claim and its verdict too."""
+    for index, contrast in enumerate(claim["contrasts"]):
+        first = index == 0
+        yield (
+            claim["statement"] if first else "",
+            claim["section"] if first else "",
+            contrast["compared"],
+            _ours(contrast, claim["kind"]),
+            contrast["words"] or "",
+            _paper(contrast),
+            contrast["paper_size"] or "",
+            _width(contrast),
+            verdict_text(claim) if first else "",
+        )
+
+
+def verdict_text(claim: dict[str, Any]) -> str:
+    """A claim's verdict with its symbol and, where it is not judged, the reason."""
+    if claim["by_being_worse"]:
+        return "↓ reproduced, by being worse"
+    text = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
+    return f"{text}: {claim['reason']}" if claim["verdict"] == "not judged" else text
+
+
+def needed_lines(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of each claim that is not decided: the claim, what is assumed, seeds for each of IMAGES."""
+    lines = []
+    for topic in content["topics"]:
+        for claim in topic["claims"]:
+            if claim["needed"]:
+                size = _range(claim["needed"]["expected"])
+                seeds = [str(n or f"more than {SEEDS[-1]}") for n in claim["needed"]["seeds"]]
+                lines.append((claim["statement"], size, *seeds))
+    return lines
+
+
+NEEDED = (
+    "Claim",
+    "If the true difference is",
+    "Seeds of each run",
+    *(f"Seeds with {times} times the test images" for times in IMAGES[1:]),
+)
+NEEDED_TEXT = (
+    "How many seeds every run would need for the claim to come out as reproduced with a chance of "
+    f"{100 * CHANCE:.0f} %, if it is true with the paper's difference (where the paper prints "
+    "none: with the least that counts). Simulated from the measured variances between seeds and "
+    "between resamples of the test images."
+)
+
+
+def _overview_line(claim: dict[str, Any]) -> tuple[str, ...]:
+    contrasts = claim["contrasts"]
+    verdict = verdict_text(claim)
+    if len(contrasts) == 1:
+        (one,) = contrasts
+        sizes = (_ours(one, claim["kind"]), _paper(one), one["paper_size"] or "", _width(one))
+        return (verdict, claim["statement"], *sizes)
+    sized = [one for one in contrasts if one["paper_size"]]
+    excluded = sum(one["paper_size"].startswith("excluded") for one in sized)
+    decided = [one for one in contrasts if one["too_wide"] is not None]
+    wide = sum(one["too_wide"] for one in decided)
+    return (
+        verdict,
+        claim["statement"],
+        _tally(contrasts),
+        _range([one["paper"] for one in contrasts]),
+        f"excluded in {excluded} of {len(sized)}" if sized else "",
+        f"too wide in {wide} of {len(decided)}" if decided else "",
+    )
+
+
+def _tally(contrasts: list[dict[str, Any]]) -> str:
+    """What comparisons say, e.g. `4 comparisons: 3 agree, 1 contradicts`."""
+    reasons = dict.fromkeys(one["reason"] for one in contrasts if one["status"] == "not run")
+    if reasons:
+        return f"{len(contrasts)} comparisons: {'; '.join(reasons)}"
+    words = {"agrees": ("agrees", "agree"), "contradicts": ("contradicts", "contradict"),
+             "undecided": ("undecided", "undecided")}  # fmt: skip
+    found = Counter(one["finding"] for one in contrasts)
+    parts = [f"{found[name]} {one if found[name] == 1 else many}"
+             for name, (one, many) in words.items() if found[name]]  # fmt: skip
+    differences = [one["difference"] for one in contrasts if one["difference"] is not None]
+    sizes = [_range(differences)] if differences else []
+    return f"{len(contrasts)} comparisons: {', '.join([*sizes, *parts])}"
+
+
+def _range(numbers: list[float | None]) -> str:
+    there = [number for number in numbers if number is not None]
+    if not there:
+        return "not published"
+    low, high = signed(min(there)), signed(max(there))
+    return low if low == high else f"{low} to {high}"
+
+
+def _paper(contrast: dict[str, Any]) -> str:
+    paper, stated = contrast["paper"], contrast["stated"]
+    published = "not published" if paper is None else signed(paper)
+    if stated is not None and (paper is None or round(stated - paper, 1)):
+        published += f" (text: {signed(stated)})"
+    return published
+
+
+def _ours(contrast: dict[str, Any], kind: str) -> str:
+    """The difference and its interval, or why there is none; the level of closeness is said."""
+    difference, low, high = (contrast[name] for name in ("difference", "low", "high"))
+    if difference is None:
+        return contrast["reason"]
+    if low is None:
+        alone = contrast["reason"] == ONE_TRAINING
+        return f"{'one pair of trainings: ' if alone else ''}{signed(difference)}"
+    level = f" ({100 * contrast['level']:.3g} %)" if kind == "close" else ""
+    text = f"{signed(difference)} [{bound(low)}, {bound(high)}]{level}"
+    return text + MARKS[contrast["spread"]]
+
+
+def _width(contrast: dict[str, Any]) -> str:
+    if contrast["too_wide"] is None:
+        return ""
+    return "too wide to decide" if contrast["too_wide"] else "narrow enough"
 
 
 # --- Markdown ----------------------------------------------------------------------------------
@@ -153,7 +365,6 @@ def _claim(judged: JudgedClaim) -> dict[str, Any]:
 
 def markdown(content: dict[str, Any]) -> str:
     """The page, from what `report` returns."""
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in content["verdicts"].items())
     seeds = content["seeds"]
     lines = [
         f"{content['scale'].upper()} scale: {content['description'].rstrip('.')}.",
@@ -163,24 +374,32 @@ def markdown(content: dict[str, Any]) -> str:
     paragraphs = [
         "# The paper's claims, judged",
         f"**{escape_markdown(' '.join(filter(None, lines)))}**",
-        f"Claims: {counts}.",
-        "\n".join(f"- {text}" for text in content["method"]),
-        *(f"**{LEGEND[spread]}**" for spread in LEGEND if spread in _spreads(content)),
+        "\n".join(f"- {escape_markdown(text)}" for text in content["headline"]),
+        *(f"**{LEGEND[spread]}**" for spread in LEGEND if spread in spreads(content)),
         *(escape_markdown(sentence(note)) for note in content["notes"]),
     ]
+    for heading, claims in overview(content):
+        paragraphs += [f"## {heading}", _table(OVERVIEW, [line for _, line in claims])]
+    if needed_lines(content):
+        paragraphs += ["## What it would take to decide", NEEDED_TEXT]
+        paragraphs += [_table(NEEDED, needed_lines(content))]
+    paragraphs += ["## How a verdict comes about"]
+    paragraphs += ["\n".join(f"- {escape_markdown(text)}" for text in content["method"])]
+    paragraphs += ["## Every comparison"]
     for topic in content["topics"]:
-        paragraphs += _topic_paragraphs(content, topic)
+        paragraphs += _topic_paragraphs(topic)
     if content["analytic"]:
         paragraphs += ["## Analytic claims", "About losses and gradients; they need no training."]
         paragraphs += [_table(("Claim", "Section", "Paper", "Ours", "Verdict"), [
             (claim["statement"], claim["section"], claim["paper"], claim["ours"],
-             _verdict(claim["verdict"]))
+             f"{SYMBOLS[claim['verdict']]} {claim['verdict']}")
             for claim in content["analytic"]
         ])]  # fmt: skip
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
-def _spreads(content: dict[str, Any]) -> set[Spread | None]:
+def spreads(content: dict[str, Any]) -> set[Spread | None]:
+    """Whose spreads between trainings the comparisons have."""
     return {
         contrast["spread"]
         for topic in content["topics"]
@@ -189,63 +408,26 @@ def _spreads(content: dict[str, Any]) -> set[Spread | None]:
     }
 
 
-def _topic_paragraphs(content: dict[str, Any], topic: dict[str, Any]) -> list[str]:
+def _topic_paragraphs(topic: dict[str, Any]) -> list[str]:
     images = topic["test_images"]
     tested = "" if images is None else f" {images} test images."
-    rows = "; ".join(f"{key} = {label}" for key, label in topic["rows"].items())
-    cells = [line for claim in topic["claims"] for line in claim_lines(claim)]
     return [
-        f"## {escape_markdown(topic['title'])}",
+        f"### {escape_markdown(topic['title'])}",
         escape_markdown(f"{topic['source']} {topic['stamp']}{tested}"),
         *(escape_markdown(sentence(note)) for note in topic["notes"]),
-        _table(HEADER, cells),
-        escape_markdown(f"Rows: {rows}."),
+        _table(DETAILS, [line for claim in topic["claims"] for line in detail_lines(claim)]),
+        "\n".join(f"- {escape_markdown(text)}" for text in margins(topic)),
     ]
 
 
-def claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """A line for the claim and, where it makes several comparisons, one for each of them."""
-    contrasts = claim["contrasts"]
-    named = (_statement(claim), claim["section"])
-    if len(contrasts) == 1:
-        yield (*named, *_comparison(contrasts[0]))
-        return
-    marks = dict.fromkeys(MARKS[contrast["spread"]] for contrast in contrasts)
-    verdict = _verdict(claim["verdict"]) + "".join(marks)
-    yield (*named, f"all {len(contrasts)} below", "", "", "", verdict)
-    for contrast in contrasts:
-        yield ("", "", *_comparison(contrast))
-
-
-def _statement(claim: dict[str, Any]) -> str:
-    margin = claim.get("margin")
-    return claim["statement"] + (f" (Margin {margin:g} AP.)" if margin is not None else "")
-
-
-def _comparison(contrast: dict[str, Any]) -> tuple[str, ...]:
-    """Compared, paper, ours, where the paper's value is, verdict."""
-    paper, stated = contrast["paper"], contrast["stated"]
-    published = "not published" if paper is None else signed(paper)
-    if stated is not None and (paper is None or round(stated - paper, 1)):
-        published += f" (text: {signed(stated)})"
-    position = contrast["paper_position"]
-    return (
-        contrast["compared"],
-        published,
-        _ours(contrast),
-        f"{position} our interval" if position else "",
-        _verdict(contrast["verdict"]) + MARKS[contrast["spread"]],
+def margins(topic: dict[str, Any]) -> list[str]:
+    """Each margin of a topic's claims with its reason."""
+    texts = (
+        f"Margin of {claim['margin']:g} AP: {claim['margin_reason']}"
+        for claim in topic["claims"]
+        if claim.get("margin") is not None
     )
-
-
-def _ours(contrast: dict[str, Any]) -> str:
-    """The difference and its interval, or why there is none."""
-    difference, low, high = (contrast[name] for name in ("difference", "low", "high"))
-    if difference is None:
-        return contrast["reason"]
-    if low is None:
-        return f"{signed(difference)}, {contrast['reason']}"
-    return f"{signed(difference)} [{signed(low)}, {signed(high)}]"
+    return list(dict.fromkeys(texts))
 
 
 def _table(header: Sequence[str], cells: list[tuple[str, ...]]) -> str:
@@ -253,7 +435,3 @@ def _table(header: Sequence[str], cells: list[tuple[str, ...]]) -> str:
     return pd.DataFrame(escaped, columns=list(header)).to_markdown(
         index=False, disable_numparse=True
     )
-
-
-def _verdict(verdict: Verdict) -> str:
-    return f"{SYMBOLS[verdict]} {verdict}"

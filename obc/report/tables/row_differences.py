@@ -19,12 +19,18 @@ from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
 from obc.io.files import write_text
 from obc.io.typed_yaml import ConfigError
-from obc.report.captions import number, signed, stamp, title
+from obc.report.captions import bound, number, signed, stamp, title
 from obc.report.escape import escape_markdown
 from obc.report.tables.claims import LEGEND, MARKS
 from obc.report.tables.paper_tables import table_notes
 
-SYMBOLS = {"higher": "▲", "lower": "▼", "not told apart": "~", "not run": "–"}
+SYMBOLS = {
+    "higher": "▲",
+    "lower": "▼",
+    "not told apart": "~",
+    "not judged": "○",
+    "not run": "–",
+}
 
 
 def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -> None:
@@ -104,7 +110,7 @@ def markdown(
     legend = (
         "Cells: the row less the one that it is compared with, in AP points, with the "
         f"{100 * confidence:g} % interval over test images and trainings that the claims have too. "
-        "▲: higher, ▼: lower, ~: the two cannot be told apart. Of "
+        "▲: higher, ▼: lower, ~: the two cannot be told apart, ○: not judged. Of "
         f"{1 / (1 - confidence):.3g} intervals one leaves out the truth by chance. "
         "Head: the box head with its classification, all stages of a cascade."
     )
@@ -146,9 +152,11 @@ def _said(table: TableSpec, group: list[Compared]) -> str:
 
 def _cell(one: Compared) -> str:
     judged = one.judged
-    if judged.difference is None or judged.low is None:
+    if judged.difference is None:
         return judged.reason or "not run"
-    interval = f"[{signed(judged.low)}, {signed(judged.high)}]"
+    if judged.low is None:
+        return f"{signed(judged.difference)}, {judged.reason} {SYMBOLS[one.found]}"
+    interval = f"[{bound(judged.low)}, {bound(judged.high)}]"
     mark = MARKS[judged.spread]
     return f"{signed(judged.difference)} {interval} {SYMBOLS[one.found]}{mark}"
 
