@@ -19,7 +19,7 @@ from obc.config.box_losses.registry import BOX_LOSSES, BoxLoss, register_box
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.scale import Runtime
-from obc.datasets.index import DataFiles
+from obc.datasets.index_folder import DataFiles
 from obc.detector.model_config import model_config
 from obc.io.typed_yaml import ConfigError
 from obc.operations.flops import parameters
