@@ -20,7 +20,8 @@ def summary(plan: Plan) -> tuple[str, ...]:
     runs = plan.paper_runs
     counts = [len(plan.seeds_of(run_id)) for run_id in runs] or [0]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    shared = f" after {len(plan.initial_runs)} of shared weights" if plan.initial_runs else ""
+    starts = sum(len(plan.seeds_of(run_id)) for run_id in plan.initial_runs)
+    shared = f" after {starts} of shared weights" if starts else ""
     return (
         f"scale {plan.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
         f"seed{'' if seeds == '1' else 's'} each){shared}, results in {plan.results}/",
