@@ -334,8 +334,8 @@ def _claims(path: Path | None) -> dict[str, Any] | None:
             ClaimGroup(
                 heading,
                 [
-                    ([cells[name] for name in CLAIM_COLUMNS], verdict.replace(" ", "-"))
-                    for verdict, line in lines
+                    ([cells[name] for name in CLAIM_COLUMNS], (counted or "").replace(" ", "-"))
+                    for counted, line in lines
                     for cells in [dict(zip(OVERVIEW, line, strict=True))]
                 ],
             )

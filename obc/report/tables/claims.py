@@ -36,6 +36,8 @@ from obc.runs.staleness import weights_notes
 # Of claims.json: raise it when verdicts come about otherwise, or the file's keys change.
 RULES = 2
 Group = Literal["gains", "paper", "ours"]
+# How a claim counts: a statement that came out by being worse counts as none.
+Counted = Verdict | None
 GROUPS: dict[Group, str] = {
     "gains": "The paper's gains over its baseline",
     "paper": "Other statements of the paper",
@@ -228,13 +230,14 @@ def _claim(claims: Claims, judged: JudgedClaim) -> dict[str, Any]:
 # --- lines -------------------------------------------------------------------------------------
 
 
-def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Verdict, tuple[str, ...]]]]]:
-    """By group of claims, its title, and of each claim its verdict and its line, as OVERVIEW."""
-    groups: dict[Group, list[tuple[Verdict, tuple[str, ...]]]] = {group: [] for group in GROUPS}
+def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Counted, tuple[str, ...]]]]]:
+    """By group of claims, its title, and of each claim how it counts and its line, as OVERVIEW."""
+    groups: dict[Group, list[tuple[Counted, tuple[str, ...]]]] = {group: [] for group in GROUPS}
     for topic in content["topics"]:
         for claim in topic["claims"]:
-            line = (claim["verdict"], _overview_line(claim))
-            groups[_group(claim["whose"], claim["gain"])].append(line)
+            counted = None if claim["by_being_worse"] else claim["verdict"]
+            line = _overview_line(claim)
+            groups[_group(claim["whose"], claim["gain"])].append((counted, line))
     return [(GROUPS[group], lines) for group, lines in groups.items() if lines]
 
 
