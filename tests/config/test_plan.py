@@ -228,7 +228,7 @@ def test_a_scale_can_start_each_seed_from_weights_of_that_seed() -> None:
         (initial, *_), (run_id, *_) = plan.initial_runs, plan.runs
         assert plan.seeds_of(initial) == starts
         initial = plan.runs[run_id].resolved.initial_run
-        folders = [plan.run_folder(initial, min(seed, starts[-1])) for seed in (0, 3)]
+        folders = [plan.run_folder(initial, min(seed, starts[-1])).path for seed in (0, 3)]
         assert [plan.initial_weights(run_id, seed).parent for seed in (0, 3)] == folders
 
 
