@@ -49,7 +49,6 @@ from obc.runs.status import RunStatus, shown_tables
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
 
 
-# Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 # Counts of an index that are reasons why something is not trained on.
 LEFT_OUT = (
     ("without_objects", "images without objects"),
@@ -58,6 +57,7 @@ LEFT_OUT = (
     ("ignored_boxes", "objects marked to be left out"),
     ("crowd", "crowds"),
 )
+# Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", *OVERVIEW[2:])
 COMPARISON_COLUMNS = tuple(name for name in DETAILS if name != "Verdict")
 MANY = 12  # lines of a further table; more are folded away
