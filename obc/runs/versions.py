@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def code_digest(modules: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     for path in (path for module in modules for path in (*_files(module), *_own_files(module))):
-        digest.update(ast.dump(_Code().visit(_without_docstrings(_parsed(path)))).encode())
+        digest.update(_code(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:8]
 
 
@@ -98,15 +99,12 @@ def _is_part(module: str, packages: tuple[str, ...]) -> bool:
 
 def _imports(module: str) -> list[str]:
     """Modules of this package that a module imports, also inside functions."""
-    own = __name__.partition(".")[0]
-    names: list[str] = []
-    for node in (node for path in _files(module) for node in ast.walk(_parsed(path))):
-        if isinstance(node, ast.Import):
-            names += [each.name for each in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-    inside = [name.removeprefix(f"{own}.") for name in names if name.startswith(f"{own}.")]
-    return [name for name in dict.fromkeys(inside) if _path(name).with_suffix(".py").is_file()]
+    names = (
+        name
+        for path in _files(module)
+        for name in _imported_names(path.read_text(encoding="utf-8"))
+    )
+    return [name for name in dict.fromkeys(names) if _path(name).with_suffix(".py").is_file()]
 
 
 def _files(module: str) -> list[Path]:
@@ -129,8 +127,25 @@ def _path(module: str) -> Path:
     return PACKAGE.joinpath(*module.split("."))
 
 
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+# By text, because parsing is what takes time: a call of the workflow asks for the code of a dozen
+# outputs, and those share most of their modules.
+@cache
+def _code(text: str) -> str:
+    """What a module does, see `code_digest`."""
+    return ast.dump(_Code().visit(_without_docstrings(ast.parse(text))))
+
+
+@cache
+def _imported_names(text: str) -> tuple[str, ...]:
+    """What a module imports of this package, without `obc.`: modules, and names in them."""
+    own = __name__.partition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    return tuple(name.removeprefix(f"{own}.") for name in names if name.startswith(f"{own}."))
 
 
 class _Code(ast.NodeTransformer):
