@@ -21,13 +21,14 @@ class NoFileLocks(SuiteError):
     """A file system has no file locks, so that two processes could write the same files."""
 
 
-def lock(handle: IO, path: Path, *, wait: bool = False) -> bool:
+def lock(handle: IO, path: Path, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file against other processes.
 
     Args:
         handle: of the file; the lock is freed when it is closed or the process ends.
         path: of the file, for the message.
         wait: until other processes have freed it.
+        shared: with other processes that ask for a shared lock.
 
     Returns:
         Whether this process holds the lock now.
@@ -35,8 +36,9 @@ def lock(handle: IO, path: Path, *, wait: bool = False) -> bool:
     Raises:
         NoFileLocks: the file system has none.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

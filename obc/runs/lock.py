@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import TextIO
 
 from obc.config.run_folder import RunFolder, WorkFolder
 from obc.io.errors import SuiteError
-from obc.io.locks import NO_LOCKS, lock
+from obc.io.locks import NoFileLocks, lock
 
 HEARD_SECONDS = 300.0
 
@@ -70,18 +69,14 @@ def _lock_until(handle: TextIO, path: Path, deadline: float) -> bool:
 
 def is_locked(folder: RunFolder) -> bool:
     """Whether a process is training the run, as far as this machine can tell."""
-    if not folder.work.lock.exists():
+    path = folder.work.lock
+    if not path.exists():
         return False
-    with folder.work.lock.open(encoding="utf-8") as handle:
+    with path.open(encoding="utf-8") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno not in NO_LOCKS:  # the machine that trains may well have them
-                raise
+            return not lock(handle, path, shared=True)
+        except NoFileLocks:  # the machine that trains may well have them
             return _heard_from(folder.work)
-    return False
 
 
 def _heard_from(work: WorkFolder) -> bool:
