@@ -108,12 +108,6 @@ def require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None
         raise ConfigError(f"no {what} {', '.join(unknown)}{hint}; allowed: {', '.join(known)}")
 
 
-def known_tables(plan: Plan, names: Sequence[str]) -> list[str]:
-    """The named tables of a plan; none named: all of the paper."""
-    require_known("table or figure", names, list(plan.tables))
-    return list(names) or list(plan.paper_tables)
-
-
 @contextmanager
 def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
     """Send everything the process prints to a log file; yield the terminal for progress lines.

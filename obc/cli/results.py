@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from obc.cli.options import Command, known_tables, read_plan, require_known
+from obc.cli.options import Command, read_plan, require_known
 from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
 from obc.runs.status import shown_tables
@@ -53,7 +53,7 @@ def table(options: argparse.Namespace) -> None:
             row_differences.write(plan, compared[name], folder, strict, options.workers)
             print(f"rows against each other: {folder}/{name}.md")
     if plain or not options.names:
-        paper_tables.write(plan, known_tables(plan, plain), folder, strict=strict)
+        paper_tables.write(plan, plain or plan.paper_tables, folder, strict=strict)
 
 
 def _write_partial(plan: Plan) -> None:
@@ -127,14 +127,17 @@ def _draw_analytic(name: str, folder: Path) -> None:
 
 def _draw_measured(name: str, plan: Plan, options: argparse.Namespace) -> None:
     folder = plan.results / "figures"
-    (table,) = known_tables(plan, [options.table or plan.config.detail_table])
     if name == "inside":
         _draw_inside(plan, options)
-    elif name == "figure6":
+        return
+    if name == "figure6":
         from obc.report.figures.example_images import figure6
 
         figure6(plan, folder)
-    elif name == "curves":
+        return
+    table = options.table or plan.config.detail_table
+    require_known("table or figure", [table], list(plan.tables))
+    if name == "curves":
         from obc.report.figures import curves
 
         curves.draw(plan, table, folder)

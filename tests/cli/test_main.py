@@ -133,3 +133,13 @@ def test_a_reader_that_closes_the_pipe_is_no_error(arguments: list[str]) -> None
     process.stdout.close()
     errors = process.stderr.read().decode()
     assert (process.wait(), errors) == (141, "")
+
+
+def test_a_figure_that_needs_no_table_asks_for_none(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.save(Path("results/smoke/plan.json"))  # it has no table1, the default of detail_table
+    assert main(["figure", "curves"]) == 1
+    assert "no table or figure table1" in capsys.readouterr().err
+    assert main(["figure", "inside"]) == 1
+    assert "no table or figure" not in capsys.readouterr().err
