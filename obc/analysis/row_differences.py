@@ -72,7 +72,7 @@ def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tup
     claims = Claims(
         resamples=plan.claims.resamples if plan.claims else RESAMPLES,
         seed=plan.claims.seed if plan.claims else SEED,
-        confidence=_confidence(plan),
+        confidence=confidence(plan),
         topics=(Topic(table=table.name, title=table.title, claims=questions),),
     )
     (judged,) = judge(plan.model_copy(update={"claims": claims}), strict, workers)
@@ -82,7 +82,8 @@ def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tup
     )
 
 
-def _confidence(plan: Plan) -> float:
+def confidence(plan: Plan) -> float:
+    """Level of the intervals: that of the claims."""
     return plan.claims.confidence if plan.claims else CONFIDENCE
 
 

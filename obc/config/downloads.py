@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from obc.config.run import ResolvedRun
-from obc.datasets.published.catalogue import (
-    Published,
-    of_data,
-)
+from obc.datasets.published.catalogue import Published, of_data
 from obc.datasets.settings import CocoData, DatasetName, ShapesData, VocData
 
 

@@ -217,12 +217,15 @@ class Plan(Strict):
         runs = self.seeded(self.run_of(row).run_id)
         return tuple(RowEvaluation(index, row, run) for run in runs)
 
+    def initial_training(self, run_id: str, seed: int) -> Run | None:
+        """The training whose weights a training starts from; None: `pretrained` weights."""
+        initial = self.trainings[run_id].resolved.initial_run
+        return self.run(initial, self.initial_seed(run_id, seed)) if initial else None
+
     def initial_weights(self, run_id: str, seed: int) -> Path | None:
         """What backbone, neck and RPN of a training start from; None: `pretrained` weights."""
-        initial = self.trainings[run_id].resolved.initial_run
-        if initial is None:
-            return None
-        return self.run_folder(initial, self.initial_seed(run_id, seed)).weights
+        initial = self.initial_training(run_id, seed)
+        return initial.folder.weights if initial else None
 
     def run_folder(self, run_id: str, seed: int) -> RunFolder:
         """Where a run's files lie."""

@@ -146,10 +146,9 @@ def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
     index = plan.index_folder(run.spec.dataset)
     if not index.manifest.exists():
         missing.append(f"data {run.spec.dataset} (not checked and indexed yet: {index})")
-    if run.initial_run is not None:
-        initial = plan.run_folder(run.initial_run, plan.initial_seed(run_id, seed))
-        if not initial.weights.exists():
-            missing.append(f"starting weights {run.initial_run} ({run_status(initial)})")
+    initial = plan.initial_training(run_id, seed)
+    if initial is not None and not initial.folder.weights.exists():
+        missing.append(f"starting weights {initial.run_id} ({run_status(initial.folder)})")
     return f"it waits for {' and '.join(missing)}" if missing else "all that it needs is there"
 
 

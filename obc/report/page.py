@@ -24,7 +24,7 @@ from obc.analysis.collect import collect, summarise
 from obc.config.comparable import NOT_COMPARABLE, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import METRICS, TableSpec
-from obc.io.files import read_record, write_text
+from obc.io.files import write_text
 from obc.report.captions import number, sentence, stamp, title
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
@@ -223,7 +223,7 @@ def _warnings(plan: Plan, found: Provenance) -> list[str]:
 def _not_trained_on(plan: Plan) -> Iterator[str]:
     """What MMDetection leaves out of the training images of each data set, as its index counts."""
     for name in dict.fromkeys(table.dataset for table in plan.tables.values()):
-        manifest = read_record(plan.index_folder(name).manifest) or {}
+        manifest = plan.index_folder(name).find_manifest() or {}
         counts = manifest.get("splits", {}).get("train", {})
         if "trained_images" not in counts:
             continue  # not indexed yet, or by a version that did not count

@@ -84,19 +84,20 @@ def other_versions(
 
 def _starts_elsewhere(plan: Plan, run_id: str, seed: int, record: dict[str, Any]) -> bool:
     """Whether the weights that a training started from have been trained again since."""
-    initial = plan.trainings[run_id].resolved.initial_run
-    if initial is None:
+    initial = plan.initial_training(run_id, seed)
+    if initial is None or not initial.folder.record.exists():
         return False
-    found = plan.run_folder(initial, plan.initial_seed(run_id, seed)).record
-    if not found.exists():
-        return False
-    return record.get("initial_weights_sha256") != require_record(found)["weights_sha256"]
+    now = require_record(initial.folder.record)["weights_sha256"]
+    return record.get("initial_weights_sha256") != now
 
 
 def _records(plan: Plan, run_id: str) -> list[tuple[str, int, dict[str, Any]]]:
     """Run id, seed and record of each training that has one."""
-    paths = {run.seed: run.folder.record for run in plan.seeded(run_id)}
-    return [(run_id, seed, require_record(path)) for seed, path in paths.items() if path.exists()]
+    return [
+        (run_id, run.seed, require_record(run.folder.record))
+        for run in plan.seeded(run_id)
+        if run.folder.record.exists()
+    ]
 
 
 def _indexed(plan: Plan, run_id: str) -> str | None:

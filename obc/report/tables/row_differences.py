@@ -8,12 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from obc.analysis.resemblance import Resemblance, resemblances
-from obc.analysis.row_differences import (
-    Compared,
-    _confidence,
-    compare,
-    cost,
-)
+from obc.analysis.row_differences import Compared, compare, confidence, cost
 from obc.analysis.verdicts import count_test_images
 from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
@@ -106,12 +101,12 @@ def markdown(
     spreads = {one.judged.spread for one in cells.values()}
     images = count_test_images(plan, table.dataset)
     tested = "" if images is None else f" {images} test images."
-    confidence = _confidence(plan)
+    level = confidence(plan)
     legend = (
         "Cells: the row less the one that it is compared with, in AP points, with the "
-        f"{100 * confidence:g} % interval over test images and trainings that the claims have too. "
+        f"{100 * level:g} % interval over test images and trainings that the claims have too. "
         "▲: higher, ▼: lower, ~: the two cannot be told apart, ○: not judged. Of "
-        f"{1 / (1 - confidence):.3g} intervals one leaves out the truth by chance. "
+        f"{1 / (1 - level):.3g} intervals one leaves out the truth by chance. "
         "Head: the box head with its classification, all stages of a cascade."
     )
     paragraphs = [
