@@ -38,7 +38,16 @@ from obc.analysis.seed_spread import (
     training_spread,
     weighted_sum,
 )
-from obc.config.claims import Claim, Claims, Contrast, Finding, NotJudged, Topic, Verdict
+from obc.config.claims import (
+    Claim,
+    Claims,
+    Contrast,
+    Finding,
+    NotJudged,
+    Topic,
+    Verdict,
+    published_sum,
+)
 from obc.config.comparable import is_comparable
 from obc.config.plan import Plan
 from obc.config.table import TableSpec, row_label
@@ -301,8 +310,8 @@ def measure_contrast(
     plan: Plan, table: TableSpec, contrast: Contrast, samples: Samples
 ) -> Estimate | NotRun:
     """A contrast by the sampled metrics of the evaluations of its rows; no claim is needed."""
-    cells, cited = _parts(plan, table, contrast)
-    literature = _published(table, cited, contrast.metrics)
+    cells, cited = _parts(plan, table, contrast.rows)
+    literature = published_sum(table, cited, contrast.metrics)
     if literature is None:
         return NotRun("the literature has no such number")
     if cited and not is_comparable(plan, table):
@@ -402,12 +411,12 @@ def _judged(
 
 
 def _parts(
-    plan: Plan, table: TableSpec, contrast: Contrast
+    plan: Plan, table: TableSpec, rows: dict[str, float]
 ) -> tuple[dict[Cell, float], dict[str, float]]:
-    """A contrast's weight of each cell that we measure, and of each row from the literature."""
+    """Weights of row keys, as those of cells that we measure and of rows from the literature."""
     cells: dict[Cell, float] = {}
     cited = {}
-    for key, weight in contrast.rows.items():
+    for key, weight in rows.items():
         row = table.keyed_rows[key]
         if row.cited:
             cited[key] = weight
@@ -417,21 +426,16 @@ def _parts(
     return cells, cited
 
 
-def _published(table: TableSpec, rows: dict[str, float], metrics: dict[str, float]) -> float | None:
-    """The weighted sum of published cells; None unless all of them are published."""
-    return Contrast(rows, {}, metrics, "").published(table)
-
-
 def _level(
     plan: Plan, table: TableSpec, side: dict[str, float], metric: str, samples: Samples
 ) -> float:
     """A metric of one side of a contrast, the mean over its rows and their seeds."""
-    cells, cited = _parts(plan, table, Contrast(side, {}, {}, ""))
+    cells, cited = _parts(plan, table, side)
     ours = sum(
         weight * float(np.mean([values[metric][0] for values in samples[cell].values()]))
         for cell, weight in cells.items()
     )
-    return ours + (_published(table, cited, {metric: 1.0}) or 0.0)
+    return ours + (published_sum(table, cited, {metric: 1.0}) or 0.0)
 
 
 def _paper_size(paper: float | None, interval: Interval) -> PaperSize | None:

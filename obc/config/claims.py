@@ -57,15 +57,27 @@ class Contrast:
 
     def published(self, table: TableSpec) -> float | None:
         """The paper's own value of the contrast; None unless it prints every number of it."""
-        terms = [
-            (weight * factor, table.published(table.keyed_rows[key], metric))
-            for key, weight in self.rows.items()
-            for metric, factor in self.metrics.items()
-        ]
-        if any(number is None for _, number in terms):
-            return None
-        # Printed numbers have one decimal; what is left behind the sixth is binary rounding.
-        return round(sum(weight * number for weight, number in terms), 6)
+        return published_sum(table, self.rows, self.metrics)
+
+
+def published_sum(
+    table: TableSpec, rows: dict[str, float], metrics: dict[str, float]
+) -> float | None:
+    """The weighted sum of published cells, 0 of none; None unless every one is published.
+
+    Args:
+        rows: weight of each row key.
+        metrics: weight of each metric, the same for every row.
+    """
+    terms = [
+        (weight * factor, table.published(table.keyed_rows[key], metric))
+        for key, weight in rows.items()
+        for metric, factor in metrics.items()
+    ]
+    if any(number is None for _, number in terms):
+        return None
+    # Printed numbers have one decimal; what is left behind the sixth is binary rounding.
+    return round(sum(weight * number for weight, number in terms), 6)
 
 
 class _Claim(Strict):
