@@ -19,8 +19,6 @@ DecodeMode = Literal["expectation", "argmax", "argmax_expectation", "first_stage
 OutOfRange = Literal["overflow", "ignore"]
 LaterOutOfRange = Literal["overflow", "clamp", "ignore"]
 Spacing = Literal["uniform", "weighted"]
-
-
 # c / a of D-FINE's weighting function (its a = 1/2, c = 1/4).
 CURVATURE = 0.5
 IGNORED = -100

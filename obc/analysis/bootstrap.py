@@ -41,13 +41,9 @@ from obc.evaluation.metrics import IOU_THRESHOLDS
 
 _AT_IOU = {f"AP{round(100 * iou)}": index for index, iou in enumerate(IOU_THRESHOLDS)}
 RESAMPLED_METRICS = ("AP", *(name for name in METRICS if name in _AT_IOU))
-
-
 # As the evaluator writes them: some differ from k / 100 in the last bit, which decides whether a
 # recall of exactly k / 100 reaches them.
 _RECALLS = np.linspace(0, 1, 101)
-
-
 # Resamples handled at once: few enough for the processor's cache, enough to hide NumPy's overhead.
 _CHUNK = 64
 

@@ -17,8 +17,6 @@ Cell = tuple[str, str]  # run id and decode
 Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
 Samples = dict[Cell, dict[int, Sampled]]  # by seed
 Spread = Literal["own", "data set", "none"]
-
-
 # With as many seeds in each of its runs a contrast uses their own spread: runs differ in it (L2 has
 # ten times the standard deviation of smooth L1 at scale mini), and a pool would hide that.
 ENOUGH_SEEDS = 3

@@ -69,8 +69,6 @@ PAPER = Setting(
         sampling_ratio=_PAPER_EDITS["roi_head.bbox_roi_extractor.roi_layer.sampling_ratio"],
     ),
 )
-
-
 # Sizes that a scale may leave to its protocol, which is itself compared.
 PROTOCOL_S = ("train_proposals", "test_proposals", "sampling_ratio")
 STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale", "depth")

@@ -11,14 +11,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Protocol = Literal["paper_v1", "modern"]
-
-
 # The box coder of 1.x, in which a box from 0 to 9 is 10 pixels wide. A box head whose coder this is
 # works so with offset bins too.
 LEGACY_CODER = "WholePixelDeltaCoder"
 _OVERLAPS = {"type": "WholePixelOverlaps2D"}
-
-
 # Dotted path into MMDetection's base config of the model: other value. Where the path meets a list,
 # the heads and stages of a cascade, it goes on in each entry.
 MODEL_EDITS: dict[Protocol, dict[str, Any]] = {
@@ -46,8 +42,6 @@ MODEL_EDITS: dict[Protocol, dict[str, Any]] = {
         "test_cfg.rpn.min_bbox_size": -1,
     },
 }
-
-
 # Transforms of MMDetection's data pipeline that are replaced by others with the same arguments.
 TRANSFORMS: dict[Protocol, dict[str, str]] = {
     "modern": {},
@@ -57,12 +51,8 @@ TRANSFORMS: dict[Protocol, dict[str, str]] = {
         "RandomFlip": "WholePixelFlip",
     },
 }
-
-
 # What is added to x2 - x1 and y2 - y1 of a predicted box for the width and height of a detection.
 LAST_PIXEL: dict[Protocol, int] = {"modern": 0, "paper_v1": 1}
-
-
 # What a schedule of a scale file that leaves these keys out has. Not in legacy_1.x either: every
 # config of 1.x clips gradients and starts its warm-up from a third.
 SCHEDULE: dict[Protocol, dict[str, float | None]] = {

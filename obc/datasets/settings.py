@@ -22,12 +22,8 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 Layout = Literal["voc", "coco"]
-
-
 # `init`: what the shared starting weights are trained on; no table is about it.
 DatasetName = Literal["voc", "coco", "init"]
-
-
 # How objects marked difficult are read: as objects like others; not trained on, but to be found; or
 # neither trained on nor to be found.
 Difficult = Literal["gt", "train_without", "ignore"]

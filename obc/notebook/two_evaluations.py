@@ -32,8 +32,6 @@ from obc.report.figures import style
 from obc.report.figures.example_images import best_fits
 
 SIZES = {"AP": "all", "AP_S": "small", "AP_M": "medium", "AP_L": "large"}
-
-
 # A detection below is not drawn and finds nothing: detectors list up to 100 boxes an image.
 MIN_SCORE = 0.3
 

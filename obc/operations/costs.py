@@ -55,17 +55,11 @@ DEVICES = {
     "cpu": Device(0.087, 0.30, "a core; both measured at scale mini, docs/performance.md"),
 }
 DEFAULT_GPU = "a100"
-
-
 # Imports, building the model, reading the index, writing: 6.8 min of 45 trainings of scale mini.
 START_SECONDS = 9.0
 FLOAT_BYTES = 4
-
-
 # Two are kept; they go only when the next one is written.
 CHECKPOINTS_AT_ONCE = 3
-
-
 # In a detections file: 18 to 23 at scale mini. At most 100 an image are kept.
 DETECTION_BYTES = 23
 DETECTIONS_PER_IMAGE = 100

@@ -36,8 +36,6 @@ from obc.operations.costs import bytes_to_come
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 PYTHONS = ((3, 11), (3, 12))
-
-
 # As pyproject.toml pins them: other releases of these have other defaults, so other numbers.
 PINNED = {"onedl-mmdetection": "3.5.1", "onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12"}
 LEAST_FREE_BYTES = 2e9

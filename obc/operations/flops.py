@@ -24,12 +24,8 @@ BLOCKS = {
 LEVELS = 5
 ANCHORS = 3
 PAD = 32
-
-
 # Width : height of a typical photograph of VOC and COCO; embedded scenes are square.
 PHOTOGRAPH = 4 / 3
-
-
 # Where a scale leaves the number to the protocol: what MMDetection's base config tests with.
 TEST_PROPOSALS = 1000
 

@@ -31,8 +31,6 @@ from obc.runs.versions import code_version
 from obc.training.mmdet_config import build_config
 
 SHOWN = 5
-
-
 # What torch's reader raises on objects that it refuses, and on bytes that are no checkpoint.
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError)
 

@@ -36,8 +36,6 @@ Reason = Literal[
     "evaluation failed",
     "not evaluated",
 ]
-
-
 # Progress is written every few seconds; a GPU that hangs or a full disk shows as silence.
 SILENT_MINUTES = 5.0
 ENDED: tuple[State, ...] = ("done", "failed")

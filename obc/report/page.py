@@ -47,8 +47,6 @@ from obc.runs.records import last_lines
 from obc.runs.status import RunStatus, shown_tables
 
 LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
-
-
 # Counts of an index that are reasons why something is not trained on.
 LEFT_OUT = (
     ("without_objects", "images without objects"),

@@ -23,8 +23,6 @@ from torch.distributed import ProcessGroup
 from obc.io.errors import SuiteError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
 # A scheduler signals every process of a job, and some of them pass it on: within this time, in
 # seconds, a second signal is the first one again.
 SAME_REQUEST = 1.0

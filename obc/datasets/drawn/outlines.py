@@ -60,8 +60,6 @@ OUTLINES: dict[str, Array] = {
     "hexagon": _regular(6),
     "t_shape": _polygon((0, 0), (3, 0), (3, 1), (2, 1), (2, 3), (1, 3), (1, 1), (0, 1)),
 }
-
-
 # fmt: on
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
 _ALMOST_ISOTROPIC = ("pentagon", "hexagon", "ring")  # stretched, they could pass for each other

@@ -29,8 +29,6 @@ CAPTION = (
     "different kinds have different units, so their heights cannot be compared; what a curve shows "
     "is whether and when it levels off. Both decodings of a row of bins share one training."
 )
-
-
 # e.g. `Epoch(train) [4][100/113]  lr: 4.0000e-02  eta: 0:00:44  ...  loss: 2.5633  loss_bbox: 2.09`
 _ITERATION = re.compile(r"Epoch\(train\) +\[ *(\d+)\]\[ *(\d+)/(\d+)\] .*")
 _VALUE = re.compile(r" (lr|loss|(?:s\d\.)?loss_bbox): ([-+.\deE]+|nan|inf)(?= |$)")

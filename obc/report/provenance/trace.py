@@ -23,8 +23,6 @@ from obc.report.captions import stamp, title
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 
 UNKNOWN = "not recorded"
-
-
 # Tables are written with ten digits.
 RELATIVE_TOLERANCE = 1e-9
 

@@ -33,8 +33,6 @@ KEY = (
     "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
     "ours among ours and the paper's among the paper's."
 )
-
-
 # As wide as the page also where a text has two columns; a table that is wider still is shrunk.
 LATEX = r"""\begin{{table*}}[tbp]
 \centering
