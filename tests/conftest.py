@@ -101,6 +101,14 @@ def config_folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PROJECT / "config", tmp_path / "config"))
 
 
+def copy_project(folder: Path) -> None:
+    """Copy into a folder what Snakemake needs of the project."""
+    for name in ("config", "workflow", "profiles"):
+        shutil.copytree(PROJECT / name, folder / name)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(PROJECT / name, folder / name)
+
+
 def edit(path: Path, change: Callable[[dict], object]) -> None:
     """Change a YAML file in place."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -112,10 +120,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A suite whose smoke scale is drawn and indexed, and whose r50 has its starting weights."""
     folder = tmp_path_factory.mktemp("suite")
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    copy_project(folder)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
     file = plan.results / "plan.json"

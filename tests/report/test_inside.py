@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PROJECT, Workspace
+from conftest import PROJECT, Workspace, copy_project
 from inside_fixtures import OBJECT, PROPOSAL, made_up_view, save_untrained, untrained_plan
 from torch import Tensor
 
@@ -219,10 +218,7 @@ def test_an_image_without_a_run_is_refused(plan: Plan, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_the_workflow_draws_them_of_two_trainings_and_needs_no_evaluation(tmp_path: Path) -> None:
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, tmp_path / name)
+    copy_project(tmp_path)
     done = Workspace(tmp_path).snakemake("-n", "--config", "scale=smoke", "--", "inside")
     assert done.returncode == 0, done.stderr
     statistics = (done.stdout + done.stderr).split("Job stats:")[-1]

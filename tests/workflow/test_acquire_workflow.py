@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Workspace, edit
+from conftest import Workspace, copy_project, edit
 from local_server import Server, serving
 from published_archives import published_files, write_datasets
 
@@ -21,10 +20,7 @@ def server() -> Iterator[Server]:
 
 
 def test_data_are_fetched_checked_unpacked_and_indexed(tmp_path: Path, server: Server) -> None:
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, tmp_path / name)
+    copy_project(tmp_path)
     write_datasets(tmp_path / "config/datasets.yaml", server)
 
     def one_image_each(scale: dict) -> None:

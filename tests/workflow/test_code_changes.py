@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ENVIRONMENT, PATIENCE, PROJECT
+from conftest import BIN, ENVIRONMENT, PATIENCE, PROJECT, copy_project
 
 from obc.runs import versions
 from obc.runs.versions import EVALUATION_CODE, TRAINING_CODE, code_behind, code_digest
@@ -24,6 +24,17 @@ def with_package(folder: Path) -> Path:
     )
 
 
+def edit_module(path: Path) -> None:
+    """Change what a module does, in a way that harms nothing."""
+    with path.open("a", encoding="utf-8") as module:
+        module.write("\nEDITED = True\n")
+
+
+def digests() -> dict[str, str]:
+    """The digests of the code that decides weights and metrics."""
+    return {"training": code_digest(TRAINING_CODE), "evaluation": code_digest(EVALUATION_CODE)}
+
+
 def shown_modules() -> set[str]:
     """The module behind each output that is no training and no evaluation, as the rules have it."""
     text = "".join(path.read_text(encoding="utf-8") for path in RULES)
@@ -32,10 +43,7 @@ def shown_modules() -> set[str]:
 
 @pytest.mark.slow
 def test_an_edit_of_a_figure_s_module_makes_that_figure_again_and_no_other(tmp_path: Path) -> None:
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, tmp_path / name)
+    copy_project(tmp_path)
     package = with_package(tmp_path)
 
     def snakemake(*arguments: str) -> str:
@@ -52,8 +60,7 @@ def test_an_edit_of_a_figure_s_module_makes_that_figure_again_and_no_other(tmp_p
 
     snakemake("--cores", "1")
     assert "Nothing to be done" in snakemake("-n")
-    with (package / "report/figures/losses.py").open("a") as module:
-        module.write("\nEDITED = True\n")
+    edit_module(package / "report/figures/losses.py")
     jobs = re.findall(r"^(\w+) +\d+$", snakemake("-n"), re.MULTILINE)
     assert set(jobs) - {"total"} == {"losses"}
 
@@ -69,8 +76,7 @@ def test_an_edit_of_one_figure_changes_the_code_of_no_other_output(
 ) -> None:
     monkeypatch.setattr(versions, "PACKAGE", with_package(tmp_path))
     before = {module: code_digest(code_behind(module)) for module in shown_modules()}
-    with (tmp_path / "obc/report/figures/curves.py").open("a") as module:
-        module.write("\nEDITED = True\n")
+    edit_module(tmp_path / "obc/report/figures/curves.py")
     after = {module: code_digest(code_behind(module)) for module in shown_modules()}
     assert {module for module in before if before[module] != after[module]} == {
         "report.figures.curves"
@@ -81,18 +87,17 @@ def test_an_edit_of_the_head_makes_trainings_and_evaluations_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "PACKAGE", with_package(tmp_path))
-    before = code_digest(TRAINING_CODE), code_digest(EVALUATION_CODE)
-    with (tmp_path / "obc/head/obc_head.py").open("a") as module:
-        module.write("\nEDITED = True\n")
-    assert code_digest(TRAINING_CODE) != before[0]
-    assert code_digest(EVALUATION_CODE) != before[1]
+    before = digests()
+    edit_module(tmp_path / "obc/head/obc_head.py")
+    after = digests()
+    assert after["training"] != before["training"]
+    assert after["evaluation"] != before["evaluation"]
 
 
 def test_an_edit_of_the_page_makes_no_training_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "PACKAGE", with_package(tmp_path))
-    before = code_digest(TRAINING_CODE), code_digest(EVALUATION_CODE)
-    with (tmp_path / "obc/report/page.py").open("a") as module:
-        module.write("\nEDITED = True\n")
-    assert (code_digest(TRAINING_CODE), code_digest(EVALUATION_CODE)) == before
+    before = digests()
+    edit_module(tmp_path / "obc/report/page.py")
+    assert digests() == before

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import foreign_fixtures as foreign
 import pytest
-from conftest import PROJECT, Workspace
+from conftest import Workspace, copy_project
 
 from obc.config.user_choices import SuiteConfig
 from obc.datasets.settings import CocoData
@@ -31,10 +30,7 @@ PLAIN_FIELDS = {
 
 def suite_in(folder: Path) -> Workspace:
     """A copy of the workflow in which nothing was run."""
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    copy_project(folder)
     return Workspace(folder)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, PROJECT, Workspace
+from conftest import ENVIRONMENT, Workspace, copy_project
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
@@ -113,10 +112,7 @@ FIGURE = Path("results/smoke/figures/losses.svg")
 @pytest.fixture
 def head(tmp_path: Path) -> Workspace:
     """A folder from which something was submitted to SLURM before."""
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, tmp_path / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, tmp_path / name)
+    copy_project(tmp_path)
     (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
     return Workspace(tmp_path)
 

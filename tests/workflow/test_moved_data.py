@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import foreign_fixtures as foreign
 import pytest
-from conftest import PROJECT, Workspace
+from conftest import Workspace, copy_project
 
 from obc.datasets.index_folder import IndexFolder
 from obc.training.mmdet_config import build_config
@@ -17,10 +16,7 @@ from obc.training.mmdet_config import build_config
 @pytest.mark.slow
 def test_a_moved_folder_is_indexed_anew_and_trained_from_its_new_place(tmp_path: Path) -> None:
     suite = Workspace(tmp_path / "suite")
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, suite.folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, suite.folder / name)
+    copy_project(suite.folder)
     data = foreign.write(tmp_path / "old/mine", foreign.content(1), foreign.content(50))
 
     def manifest_of(root: Path) -> dict[str, str]:

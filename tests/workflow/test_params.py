@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Workspace
+from conftest import Workspace, copy_project
 
 # Appended to a copy of the Snakefile: Snakemake records, and compares, nothing but plain values.
 PRINT_KINDS = """
@@ -28,10 +27,7 @@ PLAIN = {"str", "int", "float", "bool", "NoneType"}
 def suite(tmp_path: Path) -> Workspace:
     """A copy of the workflow in which nothing was run."""
     folder = tmp_path / "suite"
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    copy_project(folder)
     return Workspace(folder)
 
 

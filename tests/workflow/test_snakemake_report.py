@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ENVIRONMENT, PROJECT
+from conftest import BIN, ENVIRONMENT, PROJECT, copy_project
 
 # What the rules mark, made up: the report reads files and does not make them.
 MARKED = {
@@ -30,10 +29,7 @@ MARKED = {
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Snakemake's report on made-up files, made behind a proxy that is not there."""
     folder = tmp_path_factory.mktemp("report")
-    for name in ("config", "workflow", "profiles"):
-        shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    copy_project(folder)
     for name, text in MARKED.items():
         path = folder / "results/smoke" / name
         path.parent.mkdir(parents=True, exist_ok=True)
