@@ -381,7 +381,7 @@ def _judged(
         spread=estimate.spread,
         seed_degrees=estimate.training.degrees,
     )
-    if reason in (NO_OBJECTS, ONE_TRAINING) or not np.isfinite(estimate.sampled).all():
+    if estimate.spread == "none" or not np.isfinite(estimate.sampled).all():
         return unjudged
     level = claim.level(claims.confidence)
     interval = estimate.interval(level)

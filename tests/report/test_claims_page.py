@@ -166,6 +166,17 @@ def test_smoke_says_that_its_numbers_mean_nothing_and_judges_nothing(tmp_path: P
     assert lines(text)[0][:1] == ["○ not judged: the scale forbids verdicts"]
 
 
+def test_a_scale_that_forbids_verdicts_prints_no_interval_of_one_training_each(
+    tmp_path: Path,
+) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
+    forbidden = plan.scale.model_copy(update={"judges": False})
+    plan = plan.model_copy(update={"scale": forbidden})
+    evaluated(plan, l1=[45.0], l2=[40.0])
+    assert lines(page(plan))[0][0] == "○ not judged: the scale forbids verdicts"
+    assert lines(page(plan))[0][2] == "one pair of trainings: +5.0"
+
+
 # --- the spread between trainings --------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ import pandas as pd
 from obc.analysis.power import CHANCE, IMAGES, SEEDS, needed
 from obc.analysis.seed_spread import ENOUGH_SEEDS
 from obc.analysis.verdicts import (
-    ONE_TRAINING,
     JudgedClaim,
     JudgedTopic,
     Spread,
@@ -350,7 +349,7 @@ def _ours(contrast: dict[str, Any], kind: str) -> str:
     if difference is None:
         return contrast["reason"]
     if low is None:
-        alone = contrast["reason"] == ONE_TRAINING
+        alone = contrast["spread"] == "none"
         return f"{'one pair of trainings: ' if alone else ''}{signed(difference)}"
     level = f" ({100 * contrast['level']:.3g} %)" if kind == "close" else ""
     text = f"{signed(difference)} [{bound(low)}, {bound(high)}]{level}"
