@@ -103,7 +103,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class HeadView:
-    """What a head thinks of R RoIs of one image, and what is true. All tensors on the CPU.
+    """What a head predicts for R RoIs of one image, and what is true. All tensors on the CPU.
 
     Attributes:
         image_id: in the validation set's annotations.
@@ -201,7 +201,7 @@ class HeadView:
 
 @torch.inference_mode()
 def look(trained: TrainedDetector, image_id: int) -> HeadView:
-    """What the head of a trained detector thinks of the proposals of a test in one image.
+    """What the head of a trained detector predicts for the proposals of a test in one image.
 
     Raises:
         InsideError: the validation set has no such image.

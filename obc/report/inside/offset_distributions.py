@@ -104,7 +104,7 @@ def distributions_figure(views: Sequence[HeadView], names: Sequence[str], text: 
         name = f"RoI {roi}, {_described(views[roi - 1], names[roi - 1])}" if stage == 1 else ""
         _draw_row(part, lines, bins, stage, name)
     _draw_legend(legend, parts[0].axes[0])
-    style.write_around(drawing, "What the head thinks of an offset", text)
+    style.write_around(drawing, "What the head predicts for an offset", text)
     return drawing
 
 
