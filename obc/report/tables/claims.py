@@ -60,14 +60,14 @@ METHOD = (
     "(Welch). Otherwise it is pooled over all runs of the data set that have several, one decoding "
     "of each, and marked †.",
     "The interval that is printed decides about a comparison. A claim of several comparisons is "
-    "reproduced if all of them agree with it. It is not reproduced if one contradicts it, and does "
-    "so by its interval of 100 − {error:g} / k % ({equivalence_error:g} / k for closeness) with k "
-    "comparisons too, since each of them could do so by chance (Bonferroni). Otherwise it is "
-    "inconclusive.",
+    "reproduced if all of them agree with it. It is not reproduced if one contradicts it, and its "
+    "wider interval contradicts it as well: with k comparisons that is the interval of "
+    "100 − {error:g} / k % (100 − {equivalence_error:g} / k % for closeness), since each of them "
+    "could contradict by chance (Bonferroni). Otherwise the claim is inconclusive.",
     "Inconclusive does not mean that there is no effect. An effect of the paper's size is excluded "
-    "if the interval leaves out the paper's difference. An interval is too wide to decide if one "
-    "of its width around the paper's difference would not decide either (where the paper prints "
-    "none: around {smallest:g} AP, or 0 for closeness): more seeds or test images are needed.",
+    "if the interval leaves out the paper's difference. An interval is too wide to decide if it "
+    "would stay undecided even when moved onto the paper's difference (where the paper prints none: "
+    "onto {smallest:g} AP, or 0 for closeness). Then more seeds or test images are needed.",
     "A comparison is not judged if no run of its data set has several seeds, because then nothing "
     "is known of the spread between trainings; if its reference has less than {learnt:g} AP, or "
     "both sides less than that at a metric compared, because then nothing was learnt; or if the "
@@ -84,6 +84,7 @@ LEGEND: dict[Spread, str] = {
     "none": "One training each: no run of the data set has several seeds, so how far trainings "
     "spread is not known and nothing is decided.",
 }
+HOW = "How a verdict comes about"
 OVERVIEW = ("Verdict", "Claim", "Ours", "Paper", "Effect of the paper's size", "Interval")
 DETAILS = (
     "Claim", "Section", "Comparison", "Ours", "Lies", "Paper", "Effect of the paper's size",
@@ -377,6 +378,7 @@ def markdown(content: dict[str, Any]) -> str:
         "# The paper's claims, judged",
         f"**{escape_markdown(' '.join(filter(None, lines)))}**",
         "\n".join(f"- {escape_markdown(text)}" for text in content["headline"]),
+        f"What verdicts and columns mean: see *{HOW}* below.",
         *(f"**{LEGEND[spread]}**" for spread in LEGEND if spread in spreads(content)),
         *(escape_markdown(sentence(note)) for note in content["notes"]),
     ]
@@ -385,7 +387,7 @@ def markdown(content: dict[str, Any]) -> str:
     if needed_lines(content):
         paragraphs += ["## What it would take to decide", NEEDED_TEXT]
         paragraphs += [_table(NEEDED, needed_lines(content))]
-    paragraphs += ["## How a verdict comes about"]
+    paragraphs += [f"## {HOW}"]
     paragraphs += ["\n".join(f"- {escape_markdown(text)}" for text in content["method"])]
     paragraphs += ["## Every comparison"]
     for topic in content["topics"]:
