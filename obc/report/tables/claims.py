@@ -66,8 +66,8 @@ METHOD = (
     "could contradict by chance (Bonferroni). Otherwise the claim is inconclusive.",
     "Inconclusive does not mean that there is no effect. An effect of the paper's size is excluded "
     "if the interval leaves out the paper's difference. An interval is too wide to decide if it "
-    "would stay undecided even when moved onto the paper's difference (where the paper prints none: "
-    "onto {smallest:g} AP, or 0 for closeness). Then more seeds or test images are needed.",
+    "would stay undecided even when moved onto the paper's difference (where the paper prints "
+    "none: onto {smallest:g} AP, or 0 for closeness). Then more seeds or test images are needed.",
     "A comparison is not judged if no run of its data set has several seeds, because then nothing "
     "is known of the spread between trainings; if its reference has less than {learnt:g} AP, or "
     "both sides less than that at a metric compared, because then nothing was learnt; or if the "
