@@ -99,6 +99,7 @@ def train(options: argparse.Namespace) -> None:
             if lock is None:
                 return
             with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
+                import_lightly(plan)
                 started = time.monotonic()
                 if gpus > 1:
                     from obc.training.distributed import train_together
@@ -110,6 +111,14 @@ def train(options: argparse.Namespace) -> None:
                     train(*run, terminal)
         seconds = time.monotonic() - started
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
+
+
+def import_lightly(plan: Plan) -> None:
+    """Import MMDetection without what the suite needs not; a user's plugin may need all of it."""
+    if not plan.config.plugins:
+        from obc.detector.light_imports import import_mmdetection
+
+        import_mmdetection()
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +135,7 @@ def evaluate(options: argparse.Namespace) -> None:
         from obc.training.gpu_lease import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
+            import_lightly(plan)
             from obc.evaluation.evaluate import evaluate
 
             path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)

@@ -148,6 +148,11 @@ class Runtime(Strict):
     )
     eval_batch_size: PositiveInt = Field(1, description="images at once in an evaluation")
     channels_last: bool = Field(False, description="keep feature maps with their channels last")
+    batched: bool = Field(
+        False,
+        description="one operation for all images of a batch where MMDetection goes image by "
+        "image; same numbers, less time on small images",
+    )
     amp: Literal["bf16", "fp16"] | None = Field(
         None, description="mixed precision in training, on GPUs; null: float32"
     )

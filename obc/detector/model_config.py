@@ -21,6 +21,7 @@ from obc.config.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
 from obc.config.run import Cascade, ResolvedRun, Stds
 from obc.config.scale import Network, Runtime
 from obc.datasets.index_folder import DataFiles
+from obc.detector.batched import compute_in_batches
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BASE_MODEL = {
@@ -71,6 +72,14 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
         model.train_cfg.rcnn = _rcnn(rcnn, run, rcnn.assigner.pos_iou_thr)
     else:
         _two_stages(model, run, spec.cascade, num_classes)
+    return model
+
+
+def runtime_model_config(run: ResolvedRun, num_classes: int, runtime: Runtime) -> ConfigDict:
+    """`model_config` with the classes that compute it as the scale's runtime says."""
+    model = model_config(run, num_classes)
+    if runtime.batched:
+        compute_in_batches(model)
     return model
 
 
@@ -171,7 +180,7 @@ def evaluation_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> Co
         data: the indexed data set whose `val` is evaluated on.
         runtime: batch size and processes of the loader.
     """
-    model = model_config(run, len(data.classes))
+    model = runtime_model_config(run, len(data.classes), runtime)
     return Config(dict(model=model, **test_config(run, data, runtime)))
 
 

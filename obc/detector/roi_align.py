@@ -106,3 +106,22 @@ class SeparableRoIExtractor(SingleRoIExtractor):
         return nn.ModuleList(
             SeparableRoIAlign(spatial_scale=1 / stride, **options) for stride in featmap_strides
         )
+
+    def forward(
+        self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> Tensor:
+        """Pool each RoI of (N, 5) on its level, to (N, C, P, P); without copies of levels."""
+        if len(rois) == 0 or roi_scale_factor is not None:
+            return super().forward(feats, rois, roi_scale_factor)
+        rois = rois.type_as(feats[0])
+        levels = self.map_roi_levels(rois, len(feats))
+        order = levels.argsort(stable=True)
+        counts = torch.bincount(levels, minlength=len(feats)).tolist()
+        pooled = [
+            layer(features, of_level)
+            for layer, features, of_level in zip(
+                self.roi_layers, feats, rois[order].split(counts), strict=True
+            )
+            if len(of_level)
+        ]
+        return torch.cat(pooled)[order.argsort()].contiguous()

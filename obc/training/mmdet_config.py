@@ -18,8 +18,8 @@ from obc.detector.model_config import (
     BASE_CONFIGS,
     coco_dataset,
     loading,
-    model_config,
     of_protocol,
+    runtime_model_config,
     start_from,
     test_config,
 )
@@ -51,6 +51,7 @@ def build_config(
         imports=[
             "obc",
             "obc.detector.other_heads",
+            "obc.detector.batched",
             "obc.detector.roi_align",
             "obc.training.hooks",
             "obc.training.exact_resume",
@@ -59,7 +60,7 @@ def build_config(
         ],
         allow_failed_imports=False,
     )
-    config.model = model_config(run, len(data.classes))
+    config.model = runtime_model_config(run, len(data.classes), runtime)
     if initial_weights is not None:
         start_from(config.model, initial_weights)
     config.update(_train_loader(run, seed, data, runtime))

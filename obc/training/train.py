@@ -10,6 +10,8 @@ import resource
 import shutil
 from functools import cached_property
 from importlib.util import find_spec
+from pprint import pformat
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import torch
@@ -18,6 +20,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from obc.config.downloads import with_fetched_weights
@@ -190,14 +193,24 @@ def _record(
 class FinishedConfig(Config):
     """A config that nobody edits any more.
 
-    MMEngine asks for its text at every checkpoint, and formatting it takes longer than writing
-    the checkpoint of a small network.
+    MMEngine asks for its text at every checkpoint, and its formatter, YAPF, takes longer than
+    writing the checkpoint of a small network.
     """
 
     @cached_property
     def pretty_text(self) -> str:
-        """The text, formatted once."""
-        return super().pretty_text
+        """The text, formatted once: a Python file that MMEngine reads back as the same config."""
+        values = self.to_dict().items()
+        return "".join(
+            f"{key} = {pformat(value, 1, 100, sort_dicts=False)}\n" for key, value in values
+        )
+
+
+class LossRecorder(Visualizer):
+    """MMEngine's visualizer for scalars alone: without the figure that each one prepares."""
+
+    def _initialize_fig(self, fig_cfg: dict[str, Any]) -> tuple[None, SimpleNamespace, None]:
+        return None, SimpleNamespace(get_dpi=lambda: 0), None
 
 
 class TrainingRunner(Runner):
@@ -206,6 +219,13 @@ class TrainingRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Prepare the model, then wrap it where several processes train."""
         return super().wrap_model(model_wrapper_cfg, prepare(model, Runtime(**self.cfg.numerics)))
+
+    def build_visualizer(self, visualizer: dict[str, Any] | None = None) -> Visualizer:
+        """What losses are written by; it draws nothing, so it needs no figure."""
+        options = {"vis_backends": [dict(type="LocalVisBackend")], **(visualizer or {})}
+        options.pop("type", None)
+        name = options.pop("name", self._experiment_name)
+        return LossRecorder.get_instance(name, save_dir=self._log_dir, **options)
 
     def train(self) -> nn.Module:
         """Train; say what to change when the device's memory is too small for it."""
