@@ -27,6 +27,12 @@ PATIENCE = 1800
 # What a run of the suite, its tools and its user leave in a checkout.
 LEFT_IN_A_CHECKOUT = {"data", "results"}
 ROOM = "obc-tests-"
+# Commands of `obc` in one process, which imports what they need once; up to the first that fails.
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from obc.cli.main import main
+sys.exit(any(map(main, json.loads(sys.argv[1]))))
+"""
 
 
 @pytest.hookimpl(trylast=True)
@@ -123,16 +129,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     copy_project(folder)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
-    file = plan.results / "plan.json"
+    file = str(plan.results / "plan.json")
     steps = []
     for name in ("voc", "init"):
         settings = json.dumps(plan.scale.data[name].drawing)
         steps += [
-            ("draw", plan.data_folder(name), "--settings", settings),
-            ("index", file, name),
+            ["draw", str(plan.data_folder(name)), "--settings", settings],
+            ["index", file, name],
         ]
     initial = next(run_id for run_id in plan.initial_runs if "-r50-" in run_id)
-    for step in (*steps, ("train", file, initial)):
-        done = workspace.obc(*step)
-        assert done.returncode == 0, done.stderr
+    steps.append(["train", file, initial])
+    done = workspace.run(sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(steps))
+    assert done.returncode == 0, done.stderr
     return workspace
