@@ -83,7 +83,7 @@ def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, .
         module: dotted name without `obc.`.
         within: packages (or modules) whose modules are followed; others are left out.
     """
-    followed = tuple(within)
+    followed = tuple(f"{package}." for package in within)
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -91,12 +91,8 @@ def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, .
         if name in found:
             continue
         found.add(name)
-        waiting += [one for one in _imports(name) if _is_part(one, followed)]
+        waiting += [one for one in _imports(name) if f"{one}.".startswith(followed)]
     return tuple(sorted(found))
-
-
-def _is_part(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _imports(module: str) -> list[str]:

@@ -141,13 +141,10 @@ def offline_list(entries: Iterable[Published], root: Path = Path()) -> Iterator[
             first, *mirrors = file.urls
             yield f"  from     {first}"
             yield from (f"  or       {url}" for url in mirrors)
-            yield f"  size     {_size_text(file)}"
+            size = f"{file.bytes} bytes ({readable_size(file.bytes)})" if file.bytes else None
+            yield f"  size     {size or 'not published'}"
             yield f"  check    {file.checksum or file.why}"
             yield f"  put it   {path}"
-
-
-def _size_text(file: RemoteFile) -> str:
-    return f"{file.bytes} bytes ({readable_size(file.bytes)})" if file.bytes else "not published"
 
 
 def _refuse_other_folders(published: Published, root: Path) -> None:
