@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from _pytest.nodeid import NodeId
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -58,6 +59,21 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(room, ignore_errors=True)
 
     config.add_cleanup(leave)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the scheduler of `--dist loadgroup` each test's group, by a suffix of its id.
+
+    pytest-xdist 3.8 writes that to an attribute which pytest 9.2 does not read: without this, both
+    workers would make what a group shares.
+    """
+    if not getattr(config.option, "loadgroup", False):  # a worker's alone
+        return
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
+            item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
 
 
 @dataclass(frozen=True)
