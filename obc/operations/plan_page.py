@@ -101,10 +101,7 @@ def _rows(plan: Plan, table: str) -> int:
 
 
 def _table_line(
-    plan: Plan,
-    name: str,
-    keys: Iterable[tuple[str, int]],
-    known: dict[tuple[str, int], Cost],
+    plan: Plan, name: str, keys: Iterable[tuple[str, int]], known: dict[tuple[str, int], Cost]
 ) -> tuple[Any, ...]:
     chosen = [known[key] for key in keys]
     shared = sum(len(plan.runs[cost.run_id].tables) > 1 for cost in chosen)

@@ -19,13 +19,7 @@ from obc.report.escape import escape_markdown
 from obc.report.tables.claims import LEGEND, MARKS
 from obc.report.tables.paper_tables import table_notes
 
-SYMBOLS = {
-    "higher": "▲",
-    "lower": "▼",
-    "not told apart": "~",
-    "not judged": "○",
-    "not run": "–",
-}
+SYMBOLS = {"higher": "▲", "lower": "▼", "not told apart": "~", "not judged": "○", "not run": "–"}
 
 
 def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -> None:
