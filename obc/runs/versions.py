@@ -76,14 +76,13 @@ def code_digest(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:8]
 
 
-def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, ...]:
+def code_behind(module: str) -> tuple[str, ...]:
     """A module and the modules that it imports, directly or through others, in order of name.
 
     Args:
-        module: dotted name without `obc.`.
-        within: packages (or modules) whose modules are followed; others are left out.
+        module: dotted name without `obc.`; of what it imports, modules of SHOWN_CODE count.
     """
-    followed = tuple(f"{package}." for package in within)
+    followed = tuple(f"{package}." for package in SHOWN_CODE)
     found: set[str] = set()
     waiting = [module]
     while waiting:
