@@ -24,7 +24,6 @@ from obc.analysis.evaluations import evaluations, lines_of, load, over_seeds
 from obc.bins import OffsetBins
 from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
-from obc.config.run import RunSpec
 from obc.config.table import TableSpec
 from obc.evaluation.matching import true_positives
 from obc.io.typed_yaml import ConfigError
@@ -75,7 +74,10 @@ def diagnose(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> Diagnosis:
     numbers, histograms = [], []
     for evaluation in evaluations(plan, frame):
         truth, detections = load(evaluation)
-        found = errors(truth, detections, _stds(plan.runs[evaluation.run_id].resolved.spec))
+        spec = plan.runs[evaluation.run_id].resolved.spec
+        # What normalises the offsets of the head whose boxes are the detections.
+        stds = spec.cascade.stage_stds[-1] if spec.cascade else spec.target_stds
+        found = errors(truth, detections, stds)
         counts, _ = np.histogram(found["iou"], _EDGES)
         bars = {"low": _EDGES[:-1].round(3), "high": _EDGES[1:].round(3)}
         histogram = pd.DataFrame({**bars, "share": 100 * counts / max(len(found), 1)})
@@ -154,11 +156,6 @@ def _summary(found: pd.DataFrame, objects: int, unit: float) -> dict[str, float]
 def _objects(truth: dict[str, Any]) -> int:
     """How many objects there are to be found, as the evaluator counts; at least one has an AP."""
     return sum(not each["iscrowd"] and each["area"] <= 1e10 for each in truth["annotations"])
-
-
-def _stds(spec: RunSpec) -> Sequence[float]:
-    """What normalises the offsets of the head whose boxes are the detections."""
-    return spec.cascade.stage_stds[-1] if spec.cascade else spec.target_stds
 
 
 def _centred(boxes: list[list[float]]) -> np.ndarray:

@@ -46,11 +46,7 @@ def needed(judged: JudgedClaim, confidence: float, smallest_effect: float) -> Ne
     Args:
         confidence, smallest_effect: of `obc.config.claims.Claims`.
     """
-    estimates = [
-        each
-        for each in judged.estimates
-        if each is not None and each.spread != "none" and np.isfinite(each.sampled).all()
-    ]
+    estimates = [each for each in judged.estimates if each is not None and each.has_interval]
     if len(estimates) < len(judged.contrasts):
         return None
     claim = judged.claim

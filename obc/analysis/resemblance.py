@@ -27,6 +27,10 @@ class Resemblance:
     distance: float
     metrics: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """As a page shows it."""
+        return f"{self.label} ({self.distance:.1f})"
+
 
 def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
     """The nearest row of the paper for each row of a table that says `resembles`, by row index.
@@ -44,15 +48,16 @@ def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
     paper, less = _paper_rows(plan, table)
     metrics = tuple(metric for metric in table.metrics if metric in paper.metrics)
     steps = {
-        row.label: _minus(paper, row, less, metrics)
+        row.label: [paper.published(row, name) - paper.published(less, name) for name in metrics]
         for row in paper.rows
         if row.paper is not None and not row.cited
     }
     ours = table.keyed_rows[table.resembles.ours]
+    alike = (ours.run.detector, ours.run.box.loss)
     means = summarise(collect(plan, [table.name]))["mean"]
     found = {}
     for index, row in enumerate(table.rows):
-        if row.cited or not _alike(row, ours):
+        if row.cited or (row.run.detector, row.run.box.loss) != alike:
             continue
         step = [
             means[table.name, index, metric] - means[table.name, table.rows.index(ours), metric]
@@ -72,14 +77,6 @@ def _paper_rows(plan: Plan, table: TableSpec) -> tuple[TableSpec, Row]:
             "of a row of a table of the paper"
         )
     return paper, paper.keyed_rows[named.less]
-
-
-def _alike(row: Row, ours: Row) -> bool:
-    return (row.run.detector, row.run.box.loss) == (ours.run.detector, ours.run.box.loss)
-
-
-def _minus(paper: TableSpec, row: Row, less: Row, metrics: tuple[str, ...]) -> list[float]:
-    return [paper.published(row, metric) - paper.published(less, metric) for metric in metrics]
 
 
 def _nearest(

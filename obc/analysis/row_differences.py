@@ -7,78 +7,105 @@ For tables whose rows name another one (`against`). The intervals are those of t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from obc.analysis.bootstrap import RESAMPLED_METRICS
-from obc.analysis.verdicts import JudgedContrast, judge
-from obc.config.claims import Claims, Finding, Higher, Topic
+from obc.analysis.seed_spread import Sampled, Samples, Spread
+from obc.analysis.verdicts import (
+    NotRun,
+    Resampling,
+    measure_contrast,
+    resample,
+    sample,
+    why_not_judged,
+)
+from obc.config.claims import Contrast
 from obc.config.plan import Plan
-from obc.config.table import Row, TableSpec, row_label
+from obc.config.table import Row, TableSpec
 
 RESAMPLES, SEED, CONFIDENCE = 2000, 2020, 0.95
-
-
-# What an interval says of a row against another, in words that claim nothing of the paper.
-WORDS: dict[Finding, str] = {
-    "agrees": "higher",
-    "contradicts": "lower",
-    "undecided": "not told apart",
-}
+LEARNT = 4.0  # AP that both rows must have to be told apart, as of the claims
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One number of a row less that of another, and whether the two can be told apart."""
+    """One number of a row less that of another, in AP points, and whether they can be told apart.
+
+    Attributes:
+        row: its index in the table; `key` is its key, `against` that of the other.
+        found: what the interval says, or `not judged` and `not run`, for which `reason` says why.
+        difference: None where not run.
+        low, high: of the interval; None without a measure of the noise.
+        spread: whose spread between trainings the interval has; None where not run.
+    """
 
     row: int
     key: str
     against: str
     metric: str
-    judged: JudgedContrast
+    found: Literal["higher", "lower", "not told apart", "not judged", "not run"] = "not run"
+    reason: str | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: Spread | None = None
 
-    @property
-    def found(self) -> str:
-        """`higher`, `lower`, `not told apart`, `not judged` or `not run`."""
-        finding = self.judged.finding
-        return self.judged.status if finding is None else WORDS[finding]
 
-
-def compare(plan: Plan, table: TableSpec, strict: bool, workers: int = 1) -> tuple[Compared, ...]:
+def compare(
+    plan: Plan,
+    table: TableSpec,
+    strict: bool,
+    workers: int = 1,
+    resample: Callable[[Resampling], Sampled] = resample,
+) -> tuple[Compared, ...]:
     """Every metric of every compared row less that of the row that it names.
 
     Only metrics that can be resampled: AP by object size has no interval, so it is not compared.
+
+    Args:
+        strict, workers, resample: as of `obc.analysis.verdicts.judge`.
 
     Raises:
         IncompleteError, MetricsFileError, DetectionsFileError: as `obc.analysis.verdicts.judge`.
     """
     asked = [
-        (index, row, metric)
+        Compared(index, row.key, row.against, metric)
         for index, row in enumerate(table.rows)
         if row.against is not None
         for metric in table.metrics
         if metric in RESAMPLED_METRICS
     ]
-    questions = tuple(
-        Higher(
-            id=f"{row.key}_{metric}",
-            section="",
-            statement=f"{row_label(row)} is above {table.keyed_rows[row.against].label}",
-            kind="higher",
-            pairs=(((row.key,), (row.against,)),),
-            metrics=(metric,),
-        )
-        for _, row, metric in asked
-    )
-    claims = Claims(
-        resamples=plan.claims.resamples if plan.claims else RESAMPLES,
-        seed=plan.claims.seed if plan.claims else SEED,
-        confidence=confidence(plan),
-        topics=(Topic(table=table.name, title=table.title, claims=questions),),
-    )
-    (judged,) = judge(plan.model_copy(update={"claims": claims}), strict, workers)
-    return tuple(
-        Compared(index, row.key, row.against, metric, one.contrasts[0])
-        for (index, row, metric), one in zip(asked, judged.claims, strict=True)
+    keys = {key for one in asked for key in (one.key, one.against)}
+    rows = {(table.name, index) for index, row in enumerate(table.rows) if row.key in keys}
+    chosen = (plan.claims.resamples, plan.claims.seed) if plan.claims else (RESAMPLES, SEED)
+    samples = sample(plan, rows, *chosen, strict, workers, resample)
+    return tuple(_compared(plan, table, one, samples) for one in asked)
+
+
+def _compared(plan: Plan, table: TableSpec, asked: Compared, samples: Samples) -> Compared:
+    contrast = Contrast({asked.key: 1.0}, {asked.against: 1.0}, {asked.metric: 1.0}, label="")
+    estimate = measure_contrast(plan, table, contrast, samples)
+    if isinstance(estimate, NotRun):
+        return replace(asked, reason=estimate.reason)
+    low, high = None, None
+    if estimate.has_interval:
+        interval = estimate.interval(confidence(plan))
+        low, high = interval.low, interval.high
+    reason = why_not_judged(plan, table, contrast, estimate, samples, LEARNT)
+    if reason is not None:
+        found = "not judged"
+    else:
+        found = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+    return replace(
+        asked,
+        found=found,
+        reason=reason,
+        difference=estimate.difference,
+        low=low,
+        high=high,
+        spread=estimate.spread,
     )
 
 

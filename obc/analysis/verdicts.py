@@ -16,14 +16,13 @@ Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measur
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from obc.analysis.bootstrap import Interval, difference_interval, image_weights, resampled_ap
 from obc.analysis.collect import require_complete
@@ -89,6 +88,11 @@ class Estimate:
     def difference(self) -> float:
         """As measured, in AP points."""
         return float(self.sampled[0])
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the spread between trainings is known, and every resample has objects."""
+        return self.spread != "none" and bool(np.isfinite(self.sampled).all())
 
     def interval(self, level: float) -> Interval:
         """The interval of the difference over test images and trainings; `level` in (0, 1)."""
@@ -227,10 +231,8 @@ def judge(
     """
     if plan.claims is None:
         raise ConfigError("no claims to judge: config/claims.yaml has none about this plan's data")
-    frame = _measured(plan)
-    if strict:
-        require_complete(plan, frame)
-    samples = _samples(plan, frame, workers, resample)
+    chosen = (plan.claims.resamples, plan.claims.seed)
+    samples = sample(plan, plan.claimed_rows, *chosen, strict, workers, resample)
     return tuple(
         JudgedTopic(
             topic, tuple(judge_claim(plan, topic, claim, samples) for claim in topic.claims)
@@ -248,19 +250,30 @@ def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
 # --- what was measured -------------------------------------------------------------------------
 
 
-def _measured(plan: Plan) -> pd.DataFrame:
-    """What was measured of the rows that claims need."""
-    needed = plan.claimed_rows
-    frame = measured(plan, [topic.table for topic in plan.claims.topics])
-    return frame[[cell in needed for cell in zip(frame["table"], frame["row"], strict=True)]]
-
-
-def _samples(
-    plan: Plan, frame: pd.DataFrame, workers: int, resample: Callable[[Resampling], Sampled]
+def sample(
+    plan: Plan,
+    rows: Collection[tuple[str, int]],
+    resamples: int,
+    seed: int,
+    strict: bool,
+    workers: int,
+    resample: Callable[[Resampling], Sampled] = resample,
 ) -> Samples:
-    """Resample every evaluation that is there, each once, however many claims use it."""
-    chosen = (plan.claims.resamples, plan.claims.seed)
-    asked = [Resampling(evaluation, *chosen) for evaluation in evaluations(plan, frame)]
+    """Resample every evaluation of rows that is there, each once, however many rows show it.
+
+    Args:
+        rows: by table, and index there.
+        resamples, seed: of the test images, the same for all.
+        strict, workers, resample: as of `judge`.
+
+    Raises:
+        IncompleteError, MetricsFileError, DetectionsFileError, DatasetError: as `judge`.
+    """
+    frame = measured(plan, dict.fromkeys(table for table, _ in rows))
+    frame = frame[[cell in rows for cell in zip(frame["table"], frame["row"], strict=True)]]
+    if strict:
+        require_complete(plan, frame)
+    asked = [Resampling(evaluation, resamples, seed) for evaluation in evaluations(plan, frame)]
     samples: Samples = {}
     for one, sampled in zip(asked, _mapped(resample, asked, workers), strict=True):
         evaluation = one.evaluation
@@ -381,7 +394,7 @@ def _judged(
         spread=estimate.spread,
         seed_degrees=estimate.training.degrees,
     )
-    if estimate.spread == "none" or not np.isfinite(estimate.sampled).all():
+    if not estimate.has_interval:
         return unjudged
     level = claim.level(claims.confidence)
     interval = estimate.interval(level)

@@ -142,7 +142,12 @@ class _Claim(Strict):
         """
         compared = self.compared or tuple(_compared(pair, names or {}) for pair in self.pairs)
         return tuple(
-            Contrast(_mean(first), _mean(second), weights, f"{' − '.join(weights)}: {name}")
+            Contrast(
+                first=dict.fromkeys(first, 1 / len(first)),
+                second=dict.fromkeys(second, 1 / len(second)),
+                metrics=weights,
+                label=f"{' − '.join(weights)}: {name}",
+            )
             for (first, second), name in zip(self.pairs, compared, strict=True)
             for weights in self.metric_weights()
         )
@@ -150,12 +155,12 @@ class _Claim(Strict):
     # --- what an interval says; bounds are numbers or arrays, in AP points ---------------------
 
     def agrees(self, low: Any, high: Any) -> Any:
-        """Whether every difference in [low, high] is as the claim has it."""
-        raise NotImplementedError
+        """Whether every difference in [low, high] is as the claim has it: above zero."""
+        return low > 0
 
     def contradicts(self, low: Any, high: Any) -> Any:
         """Whether no difference in [low, high] is as the claim has it."""
-        raise NotImplementedError
+        return high < 0
 
     def finding(self, low: float, high: float) -> Finding:
         """What the interval [low, high] of one contrast says of the claim."""
@@ -202,14 +207,6 @@ class Higher(_PerMetric):
     """The first of each pair is above the second."""
 
     kind: Literal["higher"]
-
-    def agrees(self, low: Any, high: Any) -> Any:
-        """Wholly above zero."""
-        return low > 0
-
-    def contradicts(self, low: Any, high: Any) -> Any:
-        """Wholly below zero."""
-        return high < 0
 
 
 class _WithMargin(_PerMetric):
@@ -295,14 +292,6 @@ class Peak(_Claim):
         """
         return ({self.at: 1.0}, *({self.at: 1.0, metric: -1.0} for metric in self.over))
 
-    def agrees(self, low: Any, high: Any) -> Any:
-        """Wholly above zero."""
-        return low > 0
-
-    def contradicts(self, low: Any, high: Any) -> Any:
-        """Wholly below zero."""
-        return high < 0
-
 
 Claim = Annotated[Higher | NotHigher | Close | Peak, Field(discriminator="kind")]
 
@@ -383,10 +372,6 @@ def _check_names(place: str, what: str, used: Iterable[str], known: Iterable[str
     unknown = sorted(set(used) - set(known))
     if unknown:
         raise ConfigError(f"{place}: no {what} {', '.join(unknown)}; allowed: {', '.join(known)}")
-
-
-def _mean(side: Side) -> dict[str, float]:
-    return dict.fromkeys(side, 1 / len(side))
 
 
 def _compared(pair: tuple[Side, Side], names: Mapping[str, str]) -> str:

@@ -8,21 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from obc.config.protocols import SCHEDULE, Protocol
-from obc.datasets.settings import (
-    Data,
-    DatasetName,
-    Fraction,
-    ShapesData,
-)
+from obc.datasets.settings import Data, DatasetName, Fraction, ShapesData
 from obc.io.typed_yaml import Strict
 
 DetectorName = Literal["faster_rcnn", "cascade_rcnn"]

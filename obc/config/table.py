@@ -14,17 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from obc.config.box_losses.registry import BOX_LOSSES, BoxLoss
-from obc.config.run import (
-    Decode,
-    RunSpec,
-)
+from obc.config.run import Decode, RunSpec
 from obc.datasets.settings import DatasetName
-from obc.io.typed_yaml import (
-    ConfigError,
-    Strict,
-    read_yaml,
-    validate,
-)
+from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
 METRICS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L")
 Metric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90", "AP_S", "AP_M", "AP_L"]
@@ -39,8 +31,7 @@ class Row(Strict):
         None, pattern=r"^[a-z]\w*$", description="how claims.yaml and `against` name it"
     )
     against: str | None = Field(
-        None,
-        description="key of a row that this one is compared with, in <table>_compared.md",
+        None, description="key of a row that this one is compared with, in <table>_compared.md"
     )
     columns: dict[str, str] = Field({}, description="further label columns, e.g. Backbone")
     block: str = Field("", description="rows of one block compete for the bold print")

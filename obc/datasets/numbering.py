@@ -30,10 +30,7 @@ def renumbered(content: Entry) -> Entry:
         "images": [_with_id(one, images[one["id"]]) for one in content["images"]],
         "annotations": [
             _with_id(one, new)
-            | {
-                "image_id": images[one["image_id"]],
-                "category_id": categories[one["category_id"]],
-            }
+            | {"image_id": images[one["image_id"]], "category_id": categories[one["category_id"]]}
             for new, one in enumerate(content["annotations"], 1)
         ],
         "categories": [_with_id(one, categories[one["id"]]) for one in content["categories"]],

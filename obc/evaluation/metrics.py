@@ -64,9 +64,7 @@ def difficult_ignored(ground_truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def _precision(
-    ground_truth: dict[str, Any],
-    detections: list[dict[str, Any]],
-    area_sides: tuple[float, float],
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]], area_sides: tuple[float, float]
 ) -> tuple[np.ndarray, list[int]]:
     """Precision (T thresholds, R recalls, C classes, A areas) at 100 detections an image."""
     if not detections:

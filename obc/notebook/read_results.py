@@ -125,12 +125,12 @@ def _tables_of(results: Path) -> dict[str, Path]:
     """Complete tables replace those of `results/partial`."""
     folders = (results / "partial" / "tables", results / "tables")
     paths = (path for folder in folders for path in folder.glob("*.csv"))
-    return {path.stem: path for path in paths if _is_beside_the_paper(path)}
-
-
-def _is_beside_the_paper(path: Path) -> bool:
-    """Whether a CSV is a table of ours and the paper's numbers; others lie in the folder too."""
-    return path.with_suffix(".md").exists() and bool(_metrics(pd.read_csv(path, nrows=0)))
+    # Of ours and the paper's numbers; other tables lie in the folder too.
+    return {
+        path.stem: path
+        for path in paths
+        if path.with_suffix(".md").exists() and _metrics(pd.read_csv(path, nrows=0))
+    }
 
 
 def _metrics(lines: pd.DataFrame) -> list[str]:

@@ -115,10 +115,7 @@ def import_weights(
             folder.record, _record(plan, run_id, seed, checkpoint, run.index.read_manifest())
         )
         shutil.rmtree(folder.work)
-    print(
-        f"{run}: weights of {checkpoint} in {folder}; snakemake evaluates them",
-        file=terminal,
-    )
+    print(f"{run}: weights of {checkpoint} in {folder}; snakemake evaluates them", file=terminal)
     return folder
 
 
@@ -201,11 +198,7 @@ def _record(
 ) -> dict[str, Any]:
     """As a training's, with nothing where a training would have measured."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    source = {
-        "path": str(checkpoint.absolute()),
-        "sha256": file_sha256(checkpoint),
-        "time": now,
-    }
+    source = {"path": str(checkpoint.absolute()), "sha256": file_sha256(checkpoint), "time": now}
     return {
         **weights_record(plan, run_id, seed),
         "started": now,

@@ -62,7 +62,10 @@ def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
         raise ConfigError(
             f"--table {', '.join(unknown)}: no such table; allowed: {', '.join(plan.tables)}"
         )
-    by_table = {name: _trainings(plan, name) for name in names}
+    by_table = {
+        name: dict.fromkeys((one.run.run_id, one.run.seed) for one in plan.evaluations(name))
+        for name in names
+    }
     wanted = {key for keys in by_table.values() for key in keys}
     starts = {
         (plan.trainings[run_id].resolved.initial_run, plan.initial_seed(run_id, seed))
@@ -93,20 +96,12 @@ def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def _trainings(plan: Plan, table: str) -> dict[tuple[str, int], None]:
-    """The trainings that a table needs, in its order."""
-    return dict.fromkeys((one.run.run_id, one.run.seed) for one in plan.evaluations(table))
-
-
 def _rows(plan: Plan, table: str) -> int:
     return sum(not row.cited for row in plan.tables[table].rows)
 
 
 def _table_line(
-    plan: Plan,
-    name: str,
-    keys: Iterable[tuple[str, int]],
-    known: dict[tuple[str, int], Cost],
+    plan: Plan, name: str, keys: Iterable[tuple[str, int]], known: dict[tuple[str, int], Cost]
 ) -> tuple[Any, ...]:
     chosen = [known[key] for key in keys]
     shared = sum(len(plan.runs[cost.run_id].tables) > 1 for cost in chosen)

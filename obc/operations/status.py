@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -208,13 +208,10 @@ def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunSt
         found = throughput(plan, plan.trainings[state.run_id].resolved, rates, None)
         if found is not None:
             whole = training_seconds(plan, state.run_id, found[0])
-            devices = max(1, plan.gpus_per_run)
-            seconds = None if whole is None else whole / devices * _part_left(state.progress)
-    return RunState(**{**vars(state), "seconds_left": seconds})
-
-
-def _part_left(progress: Progress | None) -> float:
-    return 1.0 if progress is None else 1 - progress.iteration / max(progress.iterations, 1)
+            devices, progress = max(1, plan.gpus_per_run), state.progress
+            done = progress.iteration / max(progress.iterations, 1) if progress else 0.0
+            seconds = None if whole is None else whole / devices * (1 - done)
+    return replace(state, seconds_left=seconds)
 
 
 # --- showing -----------------------------------------------------------------------------------
@@ -228,7 +225,7 @@ def render(found: Sequence[RunState]) -> str:
             f"seed {state.seed}",
             state.state,
             _progress_text(state),
-            _resumed_text(state.resumed),
+            {0: "", 1: "resumed once"}.get(state.resumed, f"resumed {state.resumed} times"),
             state.note[:80],
         )
         for state in found
@@ -271,10 +268,6 @@ def _progress_text(state: RunState) -> str:
         if state.seconds_left is not None:
             parts.append(f"{duration(state.seconds_left)} left")
     return ", ".join(parts)
-
-
-def _resumed_text(times: int) -> str:
-    return {0: "", 1: "resumed once"}.get(times, f"resumed {times} times")
 
 
 def duration(seconds: float) -> str:

@@ -61,12 +61,17 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     (state,) = (s for s in states(plan) if (s.run_id, s.seed) == (run_id, seed))
     tables = plan.trainings[run_id].tables
     use = f"for {', '.join(tables)}" if tables else "starting weights of other runs"
-    reasons, spoilt = _reasons(plan, run_id, seed, folder, state)
+    if run_status(folder) == "trained":
+        reasons, spoilt = _of_finished(plan, run_id, seed, folder, state)
+    else:
+        reasons, spoilt = {"why": _why_not_finished(plan, run_id, seed, folder, state)}, []
     facts = {
         **reasons,
         "folder": str(folder),
         **_process(plan, run_id, folder, state),
-        "checkpoint": _checkpoint(folder),
+        "checkpoint": str(next(iter(folder.work.checkpoints()), "none: it would start over"))
+        if folder.work.path.exists()
+        else "",
         "try again": _again(plan, plan_file, run_id, seed, state, spoilt),
     }
     lines = [f"{run_id} seed {seed}: {state.state}  ({use})"]
@@ -75,15 +80,6 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
     if log is not None:
         lines += [f"  log: {log}", *(f"    | {line}" for line in last_lines(log))]
     return "\n".join(lines)
-
-
-def _reasons(
-    plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
-) -> tuple[dict[str, str], list[Path]]:
-    """Why the run is in its state, in a few sentences; the files that are there and of no use."""
-    if run_status(folder) == "trained":
-        return _of_finished(plan, run_id, seed, folder, state)
-    return {"why": _why_not_finished(plan, run_id, seed, folder, state)}, []
 
 
 def _why_not_finished(
@@ -109,6 +105,7 @@ def _why_not_finished(
 def _of_finished(
     plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
 ) -> tuple[dict[str, str], list[Path]]:
+    """Why the run is in its state, in a few sentences; the files that are there and of no use."""
     record = read_record(folder.record)
     if record is None:
         why = f"{folder.record} cannot be read; nothing tells what the weights are"
@@ -189,13 +186,6 @@ def _exit_status(folder: RunFolder, state: RunState) -> str:
         return ""
     signal = str((read_record(folder.work.interrupted) or {}).get("signal"))
     return {"SIGTERM": "143 (SIGTERM, saved)", "SIGINT": "130 (SIGINT, saved)"}.get(signal, signal)
-
-
-def _checkpoint(folder: RunFolder) -> str:
-    """The newest checkpoint of a training that is not done."""
-    if not folder.work.path.exists():
-        return ""
-    return str(next(iter(folder.work.checkpoints()), "none: it would start over"))
 
 
 def _again(

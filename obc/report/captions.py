@@ -12,7 +12,7 @@ from collections import Counter
 from obc.config.comparable import NOT_COMPARABLE, deviation_notes, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import TableSpec
-from obc.datasets.settings import CocoData, Data, ShapesData, VocData
+from obc.datasets.settings import CocoData, Data, DatasetName, ShapesData, VocData
 
 DIFFICULT = {
     "gt": "counted as ground truth",
@@ -58,16 +58,8 @@ def bound(number: float) -> str:
 
 def stamp(plan: Plan, table: TableSpec) -> str:
     """Scale, comparability, data, protocol and seeds of a table, as sentences."""
-    data = plan.scale.data[table.dataset]
-    sentences = [
-        _scale(plan),
-        "" if is_comparable(plan, table) else NOT_COMPARABLE,
-        f"Data: {describe_data(data)}.",
-        f"Protocol: {plan.scale.protocol}.",
-        _seeds(plan, table),
-        _test_dev(table, data),
-    ]
-    return " ".join(filter(None, sentences))
+    said = (_seeds(plan, table), _test_dev(table, plan.scale.data[table.dataset]))
+    return _stamp(plan, table.dataset, is_comparable(plan, table), *said)
 
 
 def run_stamp(plan: Plan, *runs: tuple[str, int]) -> str:
@@ -76,15 +68,19 @@ def run_stamp(plan: Plan, *runs: tuple[str, int]) -> str:
     Args:
         runs: run id and seed of each; all on one data set.
     """
-    data = plan.scale.data[plan.dataset_of(runs[0][0])]
-    sentences = [
+    said = f"Run {' and '.join(f'{run_id}, seed {seed}' for run_id, seed in runs)}."
+    return _stamp(plan, plan.dataset_of(runs[0][0]), False, said)
+
+
+def _stamp(plan: Plan, dataset: DatasetName, comparable: bool, *said: str) -> str:
+    sentences = (
         _scale(plan),
-        NOT_COMPARABLE,
-        f"Data: {describe_data(data)}.",
+        "" if comparable else NOT_COMPARABLE,
+        f"Data: {describe_data(plan.scale.data[dataset])}.",
         f"Protocol: {plan.scale.protocol}.",
-        f"Run {' and '.join(f'{run_id}, seed {seed}' for run_id, seed in runs)}.",
-    ]
-    return " ".join(sentences)
+        *said,
+    )
+    return " ".join(filter(None, sentences))
 
 
 def sentence(note: str) -> str:

@@ -57,7 +57,7 @@ LEFT_OUT = (
 )
 # Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", *OVERVIEW[2:])
-COMPARISON_COLUMNS = tuple(name for name in DETAILS if name != "Verdict")
+COMPARISON_COLUMNS = DETAILS[:-1]  # without the verdict, which stands beside the sentence
 MANY = 12  # lines of a further table; more are folded away
 RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
 MIME = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -111,24 +111,6 @@ class FurtherView:
 
 
 @dataclass(frozen=True)
-class ClaimGroup:
-    """Claims that are counted together; a line is as CLAIM_COLUMNS, with its verdict as a style."""
-
-    title: str
-    lines: list[tuple[list[str], str]]
-
-
-@dataclass(frozen=True)
-class Topic:
-    """The comparisons of the claims about one table; a line is as COMPARISON_COLUMNS."""
-
-    title: str
-    source: str
-    lines: list[list[str]]
-    margins: list[str]
-
-
-@dataclass(frozen=True)
 class RunView:
     """All seeds of a run: a line of the list and a page of its own."""
 
@@ -167,21 +149,21 @@ def render(plan: Plan, captions: Path) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    claims = _claims(_first(plan, "claims.json"))
     figures = _figures(plan, captions)
     further = _further(plan, captions, figures)
     diagnosed = [view.figure for view in further]
+    comparable = all(is_comparable(plan, table) for table in plan.tables.values())
     # Stable: tables first.
     names = sorted(shown_tables(plan), key=lambda name: name in plan.figures)
     return environment.get_template("report.html.jinja").render(
         plan=plan,
         heading=plan.results.name,
-        not_comparable="" if _comparable(plan) else NOT_COMPARABLE,
+        not_comparable="" if comparable else NOT_COMPARABLE,
         warnings=_warnings(plan, found),
         progress=_progress(found),
         period=_period(found.runs),
         tables=[_table(plan, plan.tables[name], frame, captions) for name in names],
-        claims=claims,
+        claims=_claims(plan),
         claims_caption=_caption(captions, "claims"),
         claim_columns=CLAIM_COLUMNS,
         comparison_columns=COMPARISON_COLUMNS,
@@ -193,10 +175,6 @@ def render(plan: Plan, captions: Path) -> str:
         run_columns=RUN_COLUMNS,
         environments=_environments(found.runs),
     )
-
-
-def _comparable(plan: Plan) -> bool:
-    return all(is_comparable(plan, table) for table in plan.tables.values())
 
 
 # --- what stands on top ------------------------------------------------------------------------
@@ -312,53 +290,33 @@ def _short(value: Any) -> str:
 # --- verdicts and figures ----------------------------------------------------------------------
 
 
-def _first(plan: Plan, name: str) -> Path | None:
-    """A result, or what target `partial` made of it with the runs that there were."""
-    places = (plan.results / name, plan.results / "partial" / name)
-    return next((path for path in places if path.exists()), None)
+def _claims(plan: Plan) -> dict[str, Any] | None:
+    """The verdicts, or what target `partial` made of them with the runs that there were.
 
-
-def _claims(path: Path | None) -> dict[str, Any] | None:
-    """The verdicts; None where there are none, or none by the present rules."""
+    None where there are none, or none by the present rules.
+    """
+    places = (plan.results / "claims.json", plan.results / "partial/claims.json")
+    path = next((path for path in places if path.exists()), None)
     content = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
     if path is None or content.get("rules") != RULES:
         return None
+    topics = [
+        {
+            **topic,
+            "lines": [line for claim in topic["claims"] for line in detail_lines(claim)],
+            "margins": margins(topic),
+        }
+        for topic in content["topics"]
+    ]
     return {
+        **content,
         "partial": path.parent.name == "partial",
-        "headline": content["headline"],
-        "method": content["method"],
         "legend": [text for spread, text in LEGEND.items() if spread in spreads(content)],
-        "groups": [
-            ClaimGroup(
-                heading,
-                [
-                    ([cells[name] for name in CLAIM_COLUMNS], (counted or "").replace(" ", "-"))
-                    for counted, line in lines
-                    for cells in [dict(zip(OVERVIEW, line, strict=True))]
-                ],
-            )
-            for heading, lines in overview(content)
-        ],
+        "groups": overview(content),
         "needed_text": NEEDED_TEXT,
         "needed_columns": NEEDED,
         "needed": needed_lines(content),
-        "topics": [
-            Topic(
-                title=topic["title"],
-                source=f"{topic['source']} {topic['stamp']}",
-                lines=[
-                    [text for name, text in zip(DETAILS, line, strict=True) if name != "Verdict"]
-                    for claim in topic["claims"]
-                    for line in detail_lines(claim)
-                ],
-                margins=margins(topic),
-            )
-            for topic in content["topics"]
-        ],
-        "analytic": [
-            tuple(claim[name] for name in ("statement", "verdict", "ours", "paper", "section"))
-            for claim in content["analytic"]
-        ],
+        "topics": topics,
         "symbols": SYMBOLS,
     }
 
@@ -374,7 +332,7 @@ def _figures(plan: Plan, captions: Path) -> list[FigureView]:
         path = paths[name]
         table = plan.tables.get(name)
         caption = _caption(captions, name)
-        alt = title(table) if table else f"{name.replace('_', ' ').replace('-', ' ')}"
+        alt = title(table) if table else name.replace("_", " ").replace("-", " ")
         partial = path.parent.parent.name == "partial"
         views.append(FigureView(name, _data_uri(path), alt, caption, partial))
     return views

@@ -72,8 +72,8 @@ def is_imported(folder: RunFolder) -> bool:
     return folder.weights.exists() and bool(record and record.get("imported"))
 
 
-def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
+def last_lines(log: Path) -> list[str]:
     """The end of a log, long lines cut; what is no text is shown as replacement characters."""
     with log.open(encoding="utf-8", errors="replace") as file:
-        lines = deque((line.rstrip() for line in file), maxlen=count)
+        lines = deque((line.rstrip() for line in file), maxlen=LOG_LINES)
     return [line[:LINE_WIDTH] for line in lines]

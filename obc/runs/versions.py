@@ -17,6 +17,7 @@ from typing import Any
 from obc.config.box_losses.registry import BOX_LOSSES
 
 PACKAGE = Path(__file__).parent.parent
+_OWN = __name__.partition(".")[0]
 # Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
 # its modules, those of its subpackages included.
 MODEL_CODE = ("bins", "head", "detector", "config.box_losses", "config.protocols")
@@ -70,18 +71,18 @@ def code_digest(modules: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     for path in (path for module in modules for path in (*_files(module), *_own_files(module))):
-        digest.update(_code(path.read_text(encoding="utf-8")).encode())
+        code, _ = _read(path.read_text(encoding="utf-8"))
+        digest.update(code.encode())
     return digest.hexdigest()[:8]
 
 
-def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, ...]:
+def code_behind(module: str) -> tuple[str, ...]:
     """A module and the modules that it imports, directly or through others, in order of name.
 
     Args:
-        module: dotted name without `obc.`.
-        within: packages (or modules) whose modules are followed; others are left out.
+        module: dotted name without `obc.`; of what it imports, modules of SHOWN_CODE count.
     """
-    followed = tuple(within)
+    followed = tuple(f"{package}." for package in SHOWN_CODE)
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -89,21 +90,13 @@ def code_behind(module: str, within: Iterable[str] = SHOWN_CODE) -> tuple[str, .
         if name in found:
             continue
         found.add(name)
-        waiting += [one for one in _imports(name) if _is_part(one, followed)]
+        waiting += [one for one in _imports(name) if f"{one}.".startswith(followed)]
     return tuple(sorted(found))
-
-
-def _is_part(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _imports(module: str) -> list[str]:
     """Modules of this package that a module imports, also inside functions."""
-    names = (
-        name
-        for path in _files(module)
-        for name in _imported_names(path.read_text(encoding="utf-8"))
-    )
+    names = (name for path in _files(module) for name in _read(path.read_text(encoding="utf-8"))[1])
     return [name for name in dict.fromkeys(names) if _path(name).with_suffix(".py").is_file()]
 
 
@@ -130,46 +123,45 @@ def _path(module: str) -> Path:
 # By text, because parsing is what takes time: a call of the workflow asks for the code of a dozen
 # outputs, and those share most of their modules.
 @cache
-def _code(text: str) -> str:
-    """What a module does, see `code_digest`."""
-    return ast.dump(_Code().visit(_without_docstrings(ast.parse(text))))
+def _read(text: str) -> tuple[str, tuple[str, ...]]:
+    """What a module does, see `code_digest`, and what it imports of this package.
+
+    The imports are names of modules, and of what is in them, without `obc.`.
+    """
+    reader = _Reader()
+    code = ast.dump(reader.visit(ast.parse(text)))
+    own = f"{_OWN}."
+    return code, tuple(name.removeprefix(own) for name in reader.names if name.startswith(own))
 
 
-@cache
-def _imported_names(text: str) -> tuple[str, ...]:
-    """What a module imports of this package, without `obc.`: modules, and names in them."""
-    own = __name__.partition(".")[0]
-    names: list[str] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names += [each.name for each in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-    return tuple(name.removeprefix(f"{own}.") for name in names if name.startswith(f"{own}."))
+class _Reader(ast.NodeTransformer):
+    """Takes docstrings and imports of this package out of a tree, and notes what is imported."""
 
+    def __init__(self) -> None:
+        self.names: list[str] = []
 
-class _Code(ast.NodeTransformer):
-    """A tree without the imports of this package."""
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.expr):  # most nodes, and no statement is in them
+            return node
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+        return super().generic_visit(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        return None if _is_of_this_package(node.module or "") else node
+        module = node.module or ""
+        self.names += [module, *(f"{module}.{each.name}" for each in node.names)]
+        return None if _is_of_this_package(module) else node
 
     def visit_Import(self, node: ast.Import) -> ast.Import | None:
+        self.names += [each.name for each in node.names]
         node.names = [each for each in node.names if not _is_of_this_package(each.name)]
         return node if node.names else None
 
 
 def _is_of_this_package(module: str) -> bool:
-    return module.partition(".")[0] == __name__.partition(".")[0]
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:]
-    return tree
+    return module.partition(".")[0] == _OWN
 
 
 def code_version() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from report_fixtures import measure, plan_of
 from obc.analysis.resemblance import Resemblance, resemblances
 from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
-from obc.report.tables.row_differences import _nearest, _nearest_legend
+from obc.report.tables.row_differences import _nearest_legend
 
 # The paper's steps from K = 1: K = 2 (+2, -1, +6), K = 3 (+1, -1, +3).
 PAPER = """
@@ -88,6 +88,6 @@ def test_a_row_that_stands_for_it_must_be_one_of_the_table(tmp_path: Path) -> No
 def test_the_page_says_row_and_distance_and_what_they_mean(tmp_path: Path) -> None:
     plan = plan_with(tmp_path)
     found = Resemblance("K = 2", 0.75, ("AP", "AP90"))
-    assert _nearest(found) == "K = 2 (0.8)"
+    assert str(found) == "K = 2 (0.8)"
     legend = _nearest_legend(plan, plan.tables["readings"], {1: found})
     assert "differences to One stage" in legend and "Table 7 to K = 1, in AP, AP90" in legend

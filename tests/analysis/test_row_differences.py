@@ -11,10 +11,8 @@ import pytest
 from claim_fixtures import evaluated, plan_with, resampler
 from report_fixtures import measure, plan_of, run_folder
 
-from obc.analysis import row_differences
 from obc.analysis.collect import collect
 from obc.analysis.row_differences import Compared, compare
-from obc.analysis.verdicts import judge
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.table import Row
@@ -173,43 +171,31 @@ def test_its_cells_are_ours_alone(plan: Plan) -> None:
 FLAT = {"l1": [50.0, 50.5, 49.5], "l2": [40.0, 40.5, 39.5], "giou": [50.1, 50.6, 49.6]}
 
 
-def found_in(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> tuple[Compared, ...]:
+def found_in(plan: Plan) -> tuple[Compared, ...]:
     """`compare` with resamples that move all evaluations alike."""
-    fake = resampler()
-    monkeypatch.setattr(
-        row_differences, "judge", lambda plan, strict, workers: judge(plan, strict, resample=fake)
-    )
-    return compare(plan, plan.tables["more"], strict=True)
+    return compare(plan, plan.tables["more"], strict=True, resample=resampler())
 
 
-def test_a_difference_is_called_one_where_its_interval_leaves_out_0(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_difference_is_called_one_where_its_interval_leaves_out_0(plan: Plan) -> None:
     evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
-    found = {(one.key, one.metric): one.found for one in found_in(plan, monkeypatch)}
+    found = {(one.key, one.metric): one.found for one in found_in(plan)}
     assert found["l2", "AP"] == "lower"  # 10 points apart, trainings half a point
     assert found["giou", "AP"] == "not told apart"  # 0.1 apart
     assert found["iou", "AP"] == "higher"
     assert set(found.values()) == {"lower", "higher", "not told apart"}
 
 
-def test_each_row_is_compared_with_the_one_that_it_names(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_row_is_compared_with_the_one_that_it_names(plan: Plan) -> None:
     evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
     differences = {
-        one.key: round(one.judged.difference, 6)
-        for one in found_in(plan, monkeypatch)
-        if one.metric == "AP"
+        one.key: round(one.difference, 6) for one in found_in(plan) if one.metric == "AP"
     }
     assert differences == {"l2": -10.0, "giou": 0.1, "iou": 9.9}
 
 
-def test_the_page_has_intervals_marks_costs_and_sentences(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_has_intervals_marks_costs_and_sentences(plan: Plan) -> None:
     evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
-    found = found_in(plan, monkeypatch)
+    found = found_in(plan)
     costs = {row: {"parameters": 1234 + row, "mflop_per_roi": 0.5} for row in range(4)}
     page = markdown(plan, plan.tables["more"], found, costs)
     (line,) = (line for line in page.splitlines() if line.startswith("| L2"))
@@ -218,14 +204,10 @@ def test_the_page_has_intervals_marks_costs_and_sentences(
     assert "- AP, against GIoU: higher: IoU +9.9." in page
 
 
-def test_the_csv_has_a_line_for_each_difference(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_csv_has_a_line_for_each_difference(plan: Plan, tmp_path: Path) -> None:
     evaluated(plan, "more", **FLAT, iou=[60.0, 60.5, 59.5])
     path = tmp_path / "page.csv"
-    path.write_text(
-        csv(plan.tables["more"], found_in(plan, monkeypatch), {i: {} for i in range(4)})
-    )
+    path.write_text(csv(plan.tables["more"], found_in(plan), {i: {} for i in range(4)}))
     frame = pd.read_csv(path)
     assert frame[["row", "metric"]].drop_duplicates().shape[0] == len(frame) == 6
     assert (frame["low"] <= frame["difference"]).all()

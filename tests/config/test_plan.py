@@ -408,9 +408,10 @@ def test_a_caption_counts_the_rows_of_each_choice_of_seeds() -> None:
         ({"label": "x", "change": {"shedule.lr": 0.03}}, "no section 'shedule'"),
         ({"label": "x", "change": {"schedule.rl": 0.03}}, "schedule.rl: unknown key"),
         ({"label": "x", "change": {"name": "paper"}}, "a scale is called as its file"),
+        ({"scale": "smok"}, "scale: 'smok' is not one; allowed: "),
     ],
 )
-def test_a_change_that_cannot_be_is_refused(config: dict, message: str) -> None:
+def test_a_choice_that_cannot_be_is_refused(config: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_plan({"scale": "smoke", **config})
 

@@ -35,6 +35,8 @@ from obc.evaluation.head_view import (
     target_offsets,
 )
 
+pytestmark = pytest.mark.xdist_group("head_view")  # whose worker builds the detectors, once
+
 # x: .6 at 0 and .4 at 2, so argmax 0 and expectation .8; y, w, h: all at 0.
 LEANING = torch.tensor([[0, 0, 0.6, 0.4, 0, 0, 0]] + [[0, 0, 1.0, 0, 0, 0, 0]] * 3)[None, :, None]
 

@@ -60,6 +60,7 @@ def test_a_traced_box_path_gives_the_same_boxes_for_any_number_of_rois(decode_mo
         assert torch.equal(traced(*batch), path(*batch))
 
 
+@pytest.mark.xdist_group("compile")
 @pytest.mark.usefixtures("fresh_compiler")
 @decode_modes
 def test_the_box_path_is_one_graph_with_the_same_boxes(decode_mode: str) -> None:
@@ -73,6 +74,7 @@ def loss_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple
     return value.detach(), torch.autograd.grad(value, logits)[0]
 
 
+@pytest.mark.xdist_group("compile")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_targets_and_loss_are_one_graph_with_the_same_numbers() -> None:
     head = stages_on_one_feature()
@@ -92,6 +94,7 @@ def test_targets_and_loss_are_one_graph_with_the_same_numbers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("compile")
 @pytest.mark.usefixtures("fresh_compiler")
 @decode_modes
 def test_compiled_machine_code_gives_the_same_boxes(decode_mode: str) -> None:
@@ -101,6 +104,7 @@ def test_compiled_machine_code_gives_the_same_boxes(decode_mode: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("compile")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_machine_code_gives_the_same_loss_and_gradient() -> None:
     head = stages_on_one_feature()

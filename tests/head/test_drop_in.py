@@ -43,6 +43,8 @@ from mmengine.registry import DefaultScope
 import obc.head.roi_head  # noqa: F401  conftest imports obc first: custom_imports does nothing then
 from obc.datasets.drawn.shapes import class_names, generate
 
+pytestmark = pytest.mark.xdist_group("drop_in")  # whose worker draws scenes and trains, once
+
 TOOLS = Path(mmdet.__file__).parent / ".mim/tools"
 ARGMAX = {
     FASTER: "model.roi_head.bbox_head.bbox_coder.decode_mode=argmax",

@@ -289,10 +289,13 @@ def test_det_inferencer_takes_a_config_file_and_a_checkpoint(example: str, tmp_p
 
 # --- torch.compile -----------------------------------------------------------------------------
 
+# By one worker: what compiling needs takes seconds to import.
+ONE_COMPILER = pytest.mark.xdist_group("compile")
 # A graph break would raise: `fullgraph`.
 COMPILED = {"backend": "aot_eager", "fullgraph": True}
 
 
+@ONE_COMPILER
 @BOXES_OF
 def test_a_compiled_head_is_one_graph_with_the_same_numbers(example: str) -> None:
     head = detector(example).roi_head.bbox_head
@@ -303,6 +306,7 @@ def test_a_compiled_head_is_one_graph_with_the_same_numbers(example: str) -> Non
         torch.testing.assert_close(compiled, plain)
 
 
+@ONE_COMPILER
 @BOXES_OF
 @pytest.mark.parametrize("class_scores", ["first", "mean"])
 def test_a_compiled_later_stage_is_one_graph_with_the_same_numbers(
@@ -317,6 +321,7 @@ def test_a_compiled_later_stage_is_one_graph_with_the_same_numbers(
         torch.testing.assert_close(one, other)
 
 
+@ONE_COMPILER
 @BOXES_OF
 def test_a_detector_with_a_compiled_head_finds_and_learns_the_same(example: str) -> None:
     model, compiled = detector(example), detector(example)

@@ -82,7 +82,7 @@ def wait_for(folder: Path, pattern: str, seen: set, child: int) -> bool:
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is not None:
             return True
-        time.sleep(0.0005)
+        time.sleep(0.002)
     return False
 
 

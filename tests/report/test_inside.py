@@ -26,6 +26,8 @@ from obc.report.inside.shown_runs import shown_runs
 from obc.report.inside.stages import stage_boxes
 from obc.report.inside.target_offsets import beyond, target_histogram
 
+pytestmark = pytest.mark.xdist_group("inside")  # whose worker draws the figures, once
+
 FIGURES = ("calibration", "offset_distributions", "stages", "target_offsets")
 
 

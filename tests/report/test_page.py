@@ -52,6 +52,9 @@ class Page(HTMLParser):
             self.links.append((href, text + data))
 
 
+pytestmark = pytest.mark.xdist_group("page")  # whose worker renders it, once
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     return measured_plan(tmp_path_factory.mktemp("page"))

@@ -121,17 +121,17 @@ def fetch(
     return written
 
 
-def offline_list(entries: Iterable[Published], root: Path = Path()) -> Iterator[str]:
+def offline_list(entries: Iterable[Published]) -> Iterator[str]:
     """Lines that say what to download elsewhere, how to check it and where to put it.
 
     Files that are in place already are checked, which takes a minute or so for all of them, and
     named as `there`.
     """
     for published in entries:
-        yield f"{published.name}: {published.title} [{state(published, root)}]"
+        yield f"{published.name}: {published.title} [{state(published)}]"
         yield f"  licence  {published.licence}"
-        for file in published.files if problem(published, root) else ():
-            path = place(published, file, root)
+        for file in published.files if problem(published) else ():
+            path = place(published, file)
             wrong = file.mismatch(path) if path.exists() else None
             if path.exists() and wrong is None:
                 yield f"  there    {path}"
@@ -141,13 +141,10 @@ def offline_list(entries: Iterable[Published], root: Path = Path()) -> Iterator[
             first, *mirrors = file.urls
             yield f"  from     {first}"
             yield from (f"  or       {url}" for url in mirrors)
-            yield f"  size     {_size_text(file)}"
+            size = f"{file.bytes} bytes ({readable_size(file.bytes)})" if file.bytes else None
+            yield f"  size     {size or 'not published'}"
             yield f"  check    {file.checksum or file.why}"
             yield f"  put it   {path}"
-
-
-def _size_text(file: RemoteFile) -> str:
-    return f"{file.bytes} bytes ({readable_size(file.bytes)})" if file.bytes else "not published"
 
 
 def _refuse_other_folders(published: Published, root: Path) -> None:

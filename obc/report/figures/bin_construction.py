@@ -87,12 +87,7 @@ def _draw_axis(axes: Axes, table: pd.DataFrame, bins: OffsetBins) -> None:
     for value, side in zip(table["representative"], sides, strict=True):
         shift = {"right": -6, "center": 0, "left": 6}[side]
         axes.annotate(
-            _number(value),
-            (value, 0),
-            (shift, 6),
-            textcoords="offset points",
-            ha=side,
-            fontsize=9,
+            _number(value), (value, 0), (shift, 6), textcoords="offset points", ha=side, fontsize=9
         )
     # The overflow bins have no end.
     for end in (-limit, limit):

@@ -104,15 +104,10 @@ def draw(plan: Plan, name: str, folder: Path) -> None:
 def _draw_precision_recall(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
-    said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
-    with figure(
-        folder,
-        PRECISION_RECALL,
-        "Precision against recall",
-        provenance(plan, table, said),
-        missing,
-        named(table, frame),
-    ) as drawing:
+    heading = "Precision against recall"
+    under = provenance(plan, table, "Means over seeds." if (frame["seeds"] > 1).any() else "")
+    data = named(table, frame)
+    with figure(folder, PRECISION_RECALL, heading, under, missing, data) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend"] * len(DRAWN_IOUS), list(DRAWN_IOUS)], height_ratios=[2, 8]
         )
@@ -132,15 +127,10 @@ def _draw_precision_recall(
 def _draw_ap_by_iou(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
+    heading = "Average precision against the IoU threshold"
     said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
-    with figure(
-        folder,
-        AP_BY_IOU,
-        "Average precision against the IoU threshold",
-        provenance(plan, table, said),
-        missing,
-        named(table, frame),
-    ) as drawing:
+    under, data = provenance(plan, table, said), named(table, frame)
+    with figure(folder, AP_BY_IOU, heading, under, missing, data) as drawing:
         panels = drawing.subplot_mosaic(
             [["legend", "legend"], ["AP", "gain"]], height_ratios=[2, 8]
         )

@@ -73,7 +73,9 @@ def figure6(plan: Plan, folder: Path) -> None:
     table = image_gains(found)
     chosen = choose(table, plan.config.examples.images)
     boxes = drawn_boxes(found, chosen)
-    root, images = _image_paths(plan, found.truth)
+    index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
+    root = Path(index.read_manifest()["root"])
+    images = {image["id"]: image["file_name"] for image in found.truth["images"]}
     rows = -(-len(chosen) // PAIRS_IN_A_ROW)
     size = (style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35))
     caption = _caption(plan, table, sources)
@@ -220,12 +222,6 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
         sources[name] = f"{run_id}, {row.decode}, seed {seed}"
     truth = objects_to_find(evaluation.truth, evaluation.difficult_ignored)
     return Found(truth, detections), sources
-
-
-def _image_paths(plan: Plan, truth: dict[str, Any]) -> tuple[Path, dict[int, str]]:
-    index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
-    names = {image["id"]: image["file_name"] for image in truth["images"]}
-    return Path(index.read_manifest()["root"]), names
 
 
 def _open_image(path: Path, image_id: int) -> np.ndarray:

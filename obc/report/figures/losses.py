@@ -78,10 +78,7 @@ def draw(folder: Path) -> None:
         _draw_lines(panels["gradient"], frame, "gradient")
         panels["legend"].axis("off")
         panels["legend"].legend(
-            *panels["gradient"].get_legend_handles_labels(),
-            loc="center",
-            ncols=3,
-            fontsize=9,
+            *panels["gradient"].get_legend_handles_labels(), loc="center", ncols=3, fontsize=9
         )
 
 

@@ -12,12 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from obc.bins import OffsetBins
 from obc.evaluation.head_view import COORDINATES, HeadView
 from obc.report.figures import style
-from obc.report.inside.selection import (
-    iou_gain,
-)
-from obc.report.inside.stages import (
-    _draw_legend,
-)
+from obc.report.inside.selection import iou_gain
+from obc.report.inside.stages import _draw_legend
 
 
 def distributions(views: Sequence[HeadView]) -> pd.DataFrame:

@@ -176,7 +176,7 @@ def _measurements(plan: Plan, frame: pd.DataFrame) -> Iterator[Measurement]:
 def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
     run = plan.run(run_id, seed)
     folder, status = run.folder, run_status(run.folder)
-    planned = {
+    facts = {
         "run_id": run_id,
         "seed": seed,
         "status": status,
@@ -188,17 +188,14 @@ def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
         "log": str(folder.log) if folder.log.exists() else None,
     }
     if status != "trained":
-        return TracedRun(**planned)
+        return TracedRun(**facts)
     record = require_record(folder.record)
-    recorded = {
-        name: record.get(name)
-        for name in (*RECORDED, "processes", "initial_weights_sha256", "imported")
-        if name in record
-    } | {
+    facts = {
+        **{name: value for name, value in record.items() if name in TracedRun.model_fields},
         "data_sha256": record.get("data", {}).get("sha256"),
         "sessions": len(record["sessions"]) if "sessions" in record else None,
+        **facts,
     }
-    facts = {**recorded, **planned}
     return TracedRun(
         **facts,
         benchmark=_benchmark(folder.benchmark),

@@ -17,13 +17,7 @@ import pandas as pd
 
 from obc.analysis.power import CHANCE, IMAGES, SEEDS, needed
 from obc.analysis.seed_spread import ENOUGH_SEEDS
-from obc.analysis.verdicts import (
-    JudgedClaim,
-    JudgedTopic,
-    Spread,
-    count_test_images,
-    judge,
-)
+from obc.analysis.verdicts import JudgedClaim, JudgedTopic, Spread, count_test_images, judge
 from obc.config.claims import Claims, Verdict
 from obc.config.comparable import NOT_COMPARABLE, deviation_notes, is_comparable
 from obc.config.plan import Plan

@@ -288,19 +288,15 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
         escape=False,
         column_format=f"@{{}}{'l' * len(labels)}{'c' * len(headers)}@{{}}",
     )
+    beside = f" Ours beside the paper's {number(table)}." if published(table) else ""
     return LATEX.format(
         short=escape_latex(table.title),
-        caption=escape_latex(_latex_caption(table)),
+        # Without its number, since LaTeX numbers tables itself.
+        caption=escape_latex(f"{heading(table)}{beside}"),
         name=table.name,
         body=body.strip(),
         note=escape_latex(" ".join([stamp(plan, table), key(table), *table_notes(plan, table)])),
     )
-
-
-def _latex_caption(table: TableSpec) -> str:
-    """The title without its number, since LaTeX numbers tables itself."""
-    beside = f" Ours beside the paper's {number(table)}." if published(table) else ""
-    return f"{heading(table)}{beside}"
 
 
 def _latex_lines(

@@ -19,13 +19,7 @@ from obc.report.escape import escape_markdown
 from obc.report.tables.claims import LEGEND, MARKS
 from obc.report.tables.paper_tables import table_notes
 
-SYMBOLS = {
-    "higher": "▲",
-    "lower": "▼",
-    "not told apart": "~",
-    "not judged": "○",
-    "not run": "–",
-}
+SYMBOLS = {"higher": "▲", "lower": "▼", "not told apart": "~", "not judged": "○", "not run": "–"}
 
 
 def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -> None:
@@ -60,11 +54,11 @@ def csv(table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, 
             "name": row_label(table.rows[one.row]),
             "against": table.keyed_rows[one.against].label,
             "metric": one.metric,
-            "difference": one.judged.difference,
-            "low": one.judged.low,
-            "high": one.judged.high,
+            "difference": one.difference,
+            "low": one.low,
+            "high": one.high,
             "found": one.found,
-            "spread": one.judged.spread,
+            "spread": one.spread,
             "head_parameters": costs[one.row].get("parameters"),
             "head_mflop_per_roi": costs[one.row].get("mflop_per_roi"),
         }
@@ -91,14 +85,15 @@ def markdown(
             one = cells.get((index, metric))
             line[metric] = "" if one is None else _cell(one)
         if nearest:
-            line["Paper's nearest row"] = _nearest(nearest.get(index))
+            line["Paper's nearest row"] = str(nearest.get(index, ""))
+        head = costs[index]
         line |= {
-            "Head, parameters": _parameters(costs[index]),
-            "MFLOP an RoI": _mflop(costs[index]),
+            "Head, parameters": f"{head['parameters']:,}" if head else "not evaluated",
+            "MFLOP an RoI": f"{head['mflop_per_roi']:.3g}" if head else "not evaluated",
         }
         lines.append({name: escape_markdown(text) for name, text in line.items()})
     body = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
-    spreads = {one.judged.spread for one in cells.values()}
+    spreads = {one.spread for one in cells.values()}
     images = count_test_images(plan, table.dataset)
     tested = "" if images is None else f" {images} test images."
     level = confidence(plan)
@@ -138,7 +133,7 @@ def _said(table: TableSpec, group: list[Compared]) -> str:
         of_word = [one for one in group if one.found == word]
         told = word in ("higher", "lower")
         names = [
-            table.rows[one.row].label + (f" {signed(one.judged.difference)}" if told else "")
+            table.rows[one.row].label + (f" {signed(one.difference)}" if told else "")
             for one in of_word
         ]
         parts += [f"{word}: {', '.join(names)}"] if names else []
@@ -146,18 +141,12 @@ def _said(table: TableSpec, group: list[Compared]) -> str:
 
 
 def _cell(one: Compared) -> str:
-    judged = one.judged
-    if judged.difference is None:
-        return judged.reason or "not run"
-    if judged.low is None:
-        return f"{signed(judged.difference)}, {judged.reason} {SYMBOLS[one.found]}"
-    interval = f"[{bound(judged.low)}, {bound(judged.high)}]"
-    mark = MARKS[judged.spread]
-    return f"{signed(judged.difference)} {interval} {SYMBOLS[one.found]}{mark}"
-
-
-def _nearest(found: Resemblance | None) -> str:
-    return "" if found is None else f"{found.label} ({found.distance:.1f})"
+    if one.difference is None:
+        return one.reason or "not run"
+    if one.low is None:
+        return f"{signed(one.difference)}, {one.reason} {SYMBOLS[one.found]}"
+    interval = f"[{bound(one.low)}, {bound(one.high)}]"
+    return f"{signed(one.difference)} {interval} {SYMBOLS[one.found]}{MARKS[one.spread]}"
 
 
 def _nearest_legend(plan: Plan, table: TableSpec, nearest: dict[int, Resemblance]) -> str:
@@ -171,11 +160,3 @@ def _nearest_legend(plan: Plan, table: TableSpec, nearest: dict[int, Resemblance
         f"{paper.keyed_rows[named.less].label}, in {', '.join(metrics)}. In brackets: the mean "
         "distance of the nearest, in AP points."
     )
-
-
-def _parameters(cost: dict[str, float]) -> str:
-    return f"{cost['parameters']:,}" if cost else "not evaluated"
-
-
-def _mflop(cost: dict[str, float]) -> str:
-    return f"{cost['mflop_per_roi']:.3g}" if cost else "not evaluated"
