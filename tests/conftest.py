@@ -104,7 +104,7 @@ class Workspace:
         before = Path.cwd()
         os.chdir(self.folder)
         try:
-            plan = load_plan(config)
+            plan = load_plan({"scale": "smoke", **config})
             plan.save(plan.results / "plan.json")
         finally:
             os.chdir(before)
@@ -124,11 +124,12 @@ def config_folder(tmp_path: Path) -> Path:
 
 
 def copy_project(folder: Path) -> None:
-    """Copy into a folder what Snakemake needs of the project."""
+    """Copy into a folder what Snakemake needs of the project; its scale is the one for tests."""
     for name in ("config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, folder / name)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(PROJECT / name, folder / name)
+    edit(folder / "config/config.yaml", lambda config: config.update(scale="smoke"))
 
 
 def edit(path: Path, change: Callable[[dict], object]) -> None:

@@ -41,6 +41,7 @@ from obc.config.claims import (
     Claim,
     Claims,
     Contrast,
+    Direction,
     Finding,
     NotJudged,
     Topic,
@@ -56,7 +57,7 @@ from obc.io.typed_yaml import ConfigError
 
 Status = Literal["judged", "not judged", "not run"]
 PaperSize = Literal["not excluded", "excluded, ours is lower", "excluded, ours is higher"]
-ONE_TRAINING, NOTHING_LEARNT, FORBIDDEN, NO_OBJECTS = get_args(NotJudged)
+ONE_TRAINING, NOTHING_LEARNT, FORBIDDEN, DIRECTION_ONLY, NO_OBJECTS = get_args(NotJudged)
 _LINE_EVERY = 10
 
 
@@ -121,6 +122,8 @@ class JudgedContrast:
         difference: ours; None unless measured.
         low, high, standard_error: of our interval; None without a measure of its noise.
         level: confidence level of the interval.
+        direction: whether the difference, without regard to its noise, is as the claim says; None
+            where it is judged, where nothing was learnt, and where the scale forbids it.
         finding: what the interval says of the claim; None unless judged.
         words: where the interval lies, see `obc.config.claims`; None unless judged.
         contradicts: whether the interval corrected for the number of the claim's contrasts
@@ -145,6 +148,7 @@ class JudgedContrast:
     high: float | None = None
     standard_error: float | None = None
     level: float | None = None
+    direction: Direction | None = None
     finding: Finding | None = None
     words: str | None = None
     contradicts: bool = False
@@ -185,6 +189,14 @@ class JudgedClaim:
         if self.verdict not in ("not judged", "not run"):
             return None
         return next(each.reason for each in self.contrasts if each.status == self.verdict)
+
+    @property
+    def direction(self) -> Direction | None:
+        """Whether every difference has the claim's direction; None where one is not known."""
+        found = {contrast.direction for contrast in self.contrasts}
+        if None in found:
+            return None
+        return "agrees" if found == {"agrees"} else "does not agree"
 
     @property
     def by_being_worse(self) -> bool:
@@ -355,12 +367,10 @@ def why_not_judged(
     Args:
         learnt: AP that the reference must have, and one of both sides at each metric.
     """
-    if not plan.scale.judges:
+    if plan.scale.judges is False:
         return FORBIDDEN
     if not np.isfinite(estimate.sampled).all():
         return NO_OBJECTS
-    if estimate.spread == "none":
-        return ONE_TRAINING
     reference = _level(plan, table, contrast.second, "AP", samples)
     best = min(
         max(
@@ -368,7 +378,11 @@ def why_not_judged(
         )
         for metric in contrast.metrics
     )
-    return NOTHING_LEARNT if min(reference, best) < learnt else None
+    if min(reference, best) < learnt:
+        return NOTHING_LEARNT
+    if estimate.spread == "none":
+        return ONE_TRAINING
+    return DIRECTION_ONLY if plan.scale.judges == "direction" else None
 
 
 def _judged(
@@ -394,6 +408,9 @@ def _judged(
         spread=estimate.spread,
         seed_degrees=estimate.training.degrees,
     )
+    if reason in (ONE_TRAINING, DIRECTION_ONLY):
+        agrees = claim.agrees(estimate.difference, estimate.difference)
+        unjudged = replace(unjudged, direction="agrees" if agrees else "does not agree")
     if not estimate.has_interval:
         return unjudged
     level = claim.level(claims.confidence)

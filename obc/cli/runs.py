@@ -11,7 +11,14 @@ from typing import Any, get_args
 
 import yaml
 
-from obc.cli.options import Command, Terminal, add_run, logged, plan_file, read_plan
+from obc.cli.options import (
+    Command,
+    Terminal,
+    add_run,
+    logged,
+    plan_file,
+    read_plan,
+)
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.run import Decode
@@ -83,9 +90,20 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train one run, or go on with it where it was interrupted."""
+    """Train one run, or go on with it where it was interrupted.
+
+    Of starting weights that come with the suite: put them in the place of their training.
+    """
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
+    shipped = plan.shipped.get(options.run_id)
+    if shipped is not None:
+        with logged(options, folder.log) as terminal:
+            from obc.training.shipped_weights import place_weights
+
+            place_weights(plan, options.run_id, options.seed)
+            print(f"starting weights {options.run_id}: {shipped.path}, checked", file=terminal)
+        return
     if run_status(folder) == "trained" and not options.again:
         print(f"{folder}: trained already; --again trains it anew")
         return

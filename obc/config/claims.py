@@ -22,9 +22,11 @@ NotJudged = Literal[
     "one training each",
     "nothing was learnt",
     "the scale forbids verdicts",
+    "the scale shows directions only",
     "some resamples of the test images have no objects",
 ]
 Finding = Literal["agrees", "contradicts", "undecided"]
+Direction = Literal["agrees", "does not agree"]
 ClaimMetric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 Side = Annotated[
     tuple[str, ...],

@@ -11,6 +11,7 @@ from obc.config.downloads import needed
 from obc.config.plan import Plan, PlannedRun
 from obc.config.run import RunSpec, resolve, resolve_initial
 from obc.config.scale import Scale
+from obc.config.shipped_weights import ShippedWeights, read_cards
 from obc.config.table import FigureSpec, TableSpec, read_table
 from obc.config.user_choices import SuiteConfig, choose_data
 from obc.datasets.published.catalogue import read_datasets
@@ -65,9 +66,20 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
         runs=runs,
         initial_runs=initial_runs,
         claims=claims and claims.about(tables),
+        shipped=_shipped(config, chosen.scale, initial_runs, config_folder),
         published={one.name: one for one in needed(resolved, chosen.scale.data, datasets)},
         notes=notes,
     )
+
+
+def _shipped(
+    config: SuiteConfig, scale: Scale, initial_runs: dict[str, PlannedRun], config_folder: Path
+) -> dict[str, ShippedWeights]:
+    """Starting weights that need no training: those of exactly these settings, and one set."""
+    if config.starting_weights == "train" or scale.starting_weights_per_seed:
+        return {}
+    found = read_cards(config_folder / "starting_weights")
+    return {run_id: found[run_id] for run_id in initial_runs if run_id in found}
 
 
 def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:

@@ -19,6 +19,7 @@ from obc.config.claims import Claims
 from obc.config.run import Decode, ResolvedRun, RunSpec, digest
 from obc.config.run_folder import RunFolder
 from obc.config.scale import Scale
+from obc.config.shipped_weights import ShippedWeights
 from obc.config.table import FigureSpec, Row, TableSpec
 from obc.config.user_choices import SuiteConfig
 from obc.datasets.index_folder import IndexFolder
@@ -113,6 +114,9 @@ class Plan(Strict):
     claims: Claims | None = None
     published: dict[str, Published] = Field(
         {}, description="what config/datasets.yaml has of what the runs need"
+    )
+    shipped: dict[str, ShippedWeights] = Field(
+        {}, description="starting weights that come with the suite, by the run that they stand for"
     )
     notes: tuple[str, ...] = ()
 
@@ -293,7 +297,7 @@ class Plan(Strict):
     @cached_property
     def content_digest(self) -> str:
         """8 hex digits that change when anything of the plan does that a number can depend on."""
-        return digest(self.model_dump(mode="json", exclude={"published", "locations"}))
+        return digest(self.model_dump(mode="json", exclude={"published", "locations", "shipped"}))
 
     def table_digest(self, name: str) -> str:
         """8 hex digits of a table's spec and of what its caption is made from beside it."""

@@ -199,10 +199,10 @@ class Scale(Strict):
     own_data: OwnData = Field(
         OwnData(), description="how much is used of folders that a user names"
     )
-    judges: bool = Field(
+    judges: bool | Literal["direction"] = Field(
         True,
-        description="whether the paper's claims are judged by the scale's numbers; no part of a "
-        "run id",
+        description="whether the paper's claims are judged by the scale's numbers; direction: it "
+        "is only said whether a difference has the direction of the claim; no part of a run id",
     )
     runtime: Runtime = Field(
         Runtime(), description="how a job uses its machine; never part of a run id"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -47,12 +47,17 @@ class DetailRows(Strict):
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: what a user chooses for one call."""
 
-    scale: str = Field("smoke", description="a file in config/scales")
+    scale: str = Field("quick", description="a file in config/scales")
     seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
         None,
         description="one training of every run for each, e.g. [0,1,2], or by table: {default: [0], "
         "table1: [0,1,2]}; a run that several tables name has the seeds of all; null: the "
         "scale's",
+    )
+    starting_weights: Literal["shipped", "train"] = Field(
+        "shipped",
+        description="starting weights that come with the suite in place of their training, where "
+        "it has those of a scale (config/starting_weights); train: train all anew",
     )
     results: str = Field("results", description="folder under which each scale has its own")
     label: str | None = Field(

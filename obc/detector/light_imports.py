@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 MMDETECTION = (
     "mmengine.runner",
@@ -53,7 +53,7 @@ LEFT_OUT = (
 class _StandIn(ModuleType):
     """Has every class that one imports from it, each of them empty."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -112,6 +112,7 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
     return [
         _cost(plan, run_id, seed, rates, assumed)
         for run_id in plan.trainings
+        if run_id not in plan.shipped
         for seed in plan.seeds_of(run_id)
     ]
 

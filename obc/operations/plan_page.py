@@ -20,8 +20,10 @@ def summary(plan: Plan) -> tuple[str, ...]:
     runs = plan.paper_runs
     counts = [len(plan.seeds_of(run_id)) for run_id in runs] or [0]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    starts = sum(len(plan.seeds_of(run_id)) for run_id in plan.initial_runs)
+    starts = sum(len(plan.seeds_of(one)) for one in plan.initial_runs if one not in plan.shipped)
     shared = f" after {starts} of shared weights" if starts else ""
+    if plan.shipped and not starts:
+        shared = " from weights that come with the suite"
     return (
         f"scale {plan.scale.name}: {sum(counts)} trainings ({len(runs)} runs with {seeds} "
         f"seed{'' if seeds == '1' else 's'} each){shared}, results in {plan.results}/",

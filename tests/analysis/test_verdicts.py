@@ -180,9 +180,42 @@ def test_a_scale_can_forbid_verdicts(tmp_path: Path) -> None:
     assert (found.difference, found.low) == pytest.approx((25.0, 25.0))
 
 
-@pytest.mark.parametrize(("scale", "judges"), [("smoke", False), ("mini", True), ("paper", True)])
-def test_smoke_forbids_them(scale: str, judges: bool) -> None:
-    assert load_plan({"scale": scale}).scale.judges is judges
+@pytest.mark.parametrize(
+    ("scale", "judges"),
+    [("smoke", False), ("quick", "direction"), ("mini", True), ("paper", True)],
+)
+def test_smoke_forbids_them_and_quick_shows_directions(scale: str, judges: bool | str) -> None:
+    assert load_plan({"scale": scale}).scale.judges == judges
+
+
+@pytest.mark.parametrize(
+    ("claim", "direction"),
+    [
+        ("kind: higher, pairs: [[l1, l2]]", "agrees"),
+        ("kind: higher, pairs: [[l2, l1]]", "does not agree"),
+        ("kind: higher, pairs: [[l1, l2], [l2, l1]]", "does not agree"),
+        ("kind: close, pairs: [[l1, l2]], margin: 30, margin_reason: test", "agrees"),
+        ("kind: close, pairs: [[l1, l2]], margin: 20, margin_reason: test", "does not agree"),
+    ],
+)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one training each", "two"])
+def test_a_scale_can_show_directions_and_no_verdicts(
+    tmp_path: Path, claim: str, direction: str, seeds: tuple[int, ...]
+) -> None:
+    plan = plan_with(tmp_path, claim, seeds=seeds)
+    plan = plan.model_copy(update={"scale": plan.scale.model_copy(update={"judges": "direction"})})
+    evaluated(plan, l1=[65.0] * len(seeds), l2=[40.0] * len(seeds))
+    (topic,) = judge(plan, resample=resampler())
+    (found,) = topic.claims
+    assert (found.verdict, found.direction) == ("not judged", direction)
+
+
+def test_a_difference_of_detectors_that_learnt_nothing_has_no_direction(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
+    evaluated(plan, l1=[3.0], l2=[2.0])
+    (topic,) = judge(plan, resample=resampler())
+    assert topic.claims[0].direction is None
+    assert topic.claims[0].reason == "nothing was learnt"
 
 
 # --- a claim -----------------------------------------------------------------------------------

@@ -63,7 +63,9 @@ def plan_of(folder: Path, tables: dict[str, str], **config: Any) -> Plan:
     experiments.mkdir(exist_ok=True)
     for name, text in tables.items():
         (experiments / f"{name}.yaml").write_text(text)
-    return load_plan({"results": str(folder / "results"), **config}, folder / "config")
+    return load_plan(
+        {"scale": "smoke", "results": str(folder / "results"), **config}, folder / "config"
+    )
 
 
 def run_folder(plan: Plan, table: str, row: int, seed: int = 0) -> Path:

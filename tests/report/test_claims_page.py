@@ -177,13 +177,28 @@ def test_a_scale_that_forbids_verdicts_prints_no_interval_of_one_training_each(
     assert lines(page(plan))[0][2] == "one pair of trainings: +5.0"
 
 
+def test_a_scale_of_directions_counts_them_and_says_that_they_are_no_verdicts(
+    tmp_path: Path,
+) -> None:
+    both = ["kind: higher, pairs: [[l1, l2]]", "kind: higher, pairs: [[l2, l1]]"]
+    plan = plan_with(tmp_path, *both)
+    plan = plan.model_copy(update={"scale": plan.scale.model_copy(update={"judges": "direction"})})
+    evaluated(plan, l1=[45.0], l2=[40.0])
+    text = page(plan)
+    assert "1 of 2 claims agree. A direction is no verdict." in text
+    assert [line[0] for line in lines(text)[:2]] == [
+        "○ not judged: one training each; direction agrees",
+        "○ not judged: one training each; direction does not agree",
+    ]
+
+
 # --- the spread between trainings --------------------------------------------------------------
 
 
 def test_one_training_each_is_reported_without_interval_or_verdict(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
     evaluated(plan, l1=[45.0], l2=[40.0])
-    assert lines(page(plan))[0][0] == "○ not judged: one training each"
+    assert lines(page(plan))[0][0] == "○ not judged: one training each; direction agrees"
     assert lines(page(plan))[0][2] == "one pair of trainings: +5.0"
     assert "**One training each: no run of the data set has several seeds" in page(plan)
 

@@ -15,6 +15,7 @@ from obc.config.plan import Plan
 from obc.io.files import write_json
 from obc.report.page import render
 from obc.report.provenance.measurements import Provenance
+from obc.report.tables.claims import RULES
 
 
 class Page(HTMLParser):
@@ -148,7 +149,7 @@ def test_verdicts_by_former_rules_are_not_shown(made: tuple[Plan, Path]) -> None
     path = plan.results / "claims.json"
     now = path.read_text()
     try:
-        path.write_text(now.replace('"rules": 2', '"rules": 1'))
+        path.write_text(now.replace(f'"rules": {RULES}', '"rules": 1'))
         assert "Not judged, or by other rules" in section(render(plan, captions), "claims")
     finally:
         path.write_text(now)

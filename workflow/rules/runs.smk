@@ -1,3 +1,24 @@
+# Starting weights that come with the suite stand in the place of their training.
+rule start:
+    input:
+        lambda wildcards: str(PLAN.shipped[wildcards.run_id].path),
+    output:
+        weights=RUN.weights,
+        run=RUN.record,
+    log:
+        RUN.log,
+    wildcard_constraints:
+        run_id=one_of(PLAN.shipped),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        plan=PLAN_FILE,
+        sha256=lambda wildcards: PLAN.shipped[wildcards.run_id].sha256,
+    shell:
+        "obc train {params.plan:q} {wildcards.run_id} --seed {wildcards.seed}"
+
+
 rule train:
     input:
         training_manifest,
@@ -12,7 +33,7 @@ rule train:
     benchmark:
         str(RUN.benchmark)
     wildcard_constraints:
-        run_id=f"{TRAINABLE}(?:{one_of(PLAN.trainings)})",
+        run_id=f"{TRAINABLE}(?:{one_of(sorted(set(PLAN.trainings) - set(PLAN.shipped)))})",
     conda:
         ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait

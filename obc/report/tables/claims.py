@@ -27,7 +27,7 @@ from obc.report.escape import escape_markdown
 from obc.runs.staleness import weights_notes
 
 # Of claims.json: raise it when verdicts come about otherwise, or the file's keys change.
-RULES = 2
+RULES = 3
 Group = Literal["gains", "paper", "ours"]
 # How a claim counts: a statement that came out by being worse counts as none.
 Counted = Verdict | None
@@ -65,7 +65,8 @@ METHOD = (
     "A comparison is not judged if no run of its data set has several seeds, because then nothing "
     "is known of the spread between trainings; if its reference has less than {learnt:g} AP, or "
     "both sides less than that at a metric compared, because then nothing was learnt; or if the "
-    "scale forbids verdicts.",
+    "scale forbids verdicts. Where the reason is a single training each, or the scale, the page "
+    "says whether the difference by itself has the direction of the claim.",
 )
 STARTING_WEIGHTS = {
     False: "It does not cover other starting weights: all trainings share one set.",
@@ -179,6 +180,12 @@ def _headline(judged: Sequence[JudgedClaim], confidence: float) -> list[str]:
             lines.append(f"{GROUPS[group]}: {', '.join(parts)}.")
     number = sum(claim.verdict in DECIDABLE for claim in judged)
     error = 1 - confidence
+    shown = Counter(claim.direction for claim in judged if claim.direction is not None)
+    if shown:
+        lines.append(
+            f"Direction of the difference, without regard to noise: {shown['agrees']} of "
+            f"{shown.total()} claims agree. A direction is no verdict."
+        )
     if number == 0:
         return [*lines, "No claim is judged."]
     false = round(number * error)
@@ -215,6 +222,7 @@ def _claim(claims: Claims, judged: JudgedClaim) -> dict[str, Any]:
         **claim.model_dump(mode="json", include=fields),
         "verdict": judged.verdict,
         "reason": judged.reason,
+        "direction": judged.direction,
         "by_being_worse": judged.by_being_worse,
         "needed": wanted and asdict(wanted),
         "contrasts": [asdict(contrast) for contrast in judged.contrasts],
@@ -257,7 +265,10 @@ def verdict_text(claim: dict[str, Any]) -> str:
     if claim["by_being_worse"]:
         return "↓ reproduced, by being worse"
     text = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
-    return f"{text}: {claim['reason']}" if claim["verdict"] == "not judged" else text
+    if claim["verdict"] != "not judged":
+        return text
+    direction = f"; direction {claim['direction']}" if claim["direction"] else ""
+    return f"{text}: {claim['reason']}{direction}"
 
 
 def needed_lines(content: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -1,0 +1,140 @@
+"""What shortens the first minutes: a training step, and the start of a job, against MMDetection's.
+
+    python benchmarks/first_minutes.py [--rounds 5] [--steps 10]
+
+Ratios of processor time, measured in turns in one run. The step is that of scale mini's baseline
+(eight images of 96 pixels, drawn at random and held in memory, with SGD), stock classes against
+`runtime.batched`. The start is a process that imports what a training needs, with every import of
+MMDetection's against those that a detector here needs. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData
+from torch.optim import SGD
+
+from obc.config.load_plan import load_plan
+from obc.detector.batched import compute_in_batches
+from obc.detector.model_config import model_config
+from obc.detector.precision import prepare
+
+IMAGES, SIDE, CLASSES = 8, 96, 3
+# Goals of a step and of a start, as parts of what they were.
+STEP_GOAL, START_GOAL = 85 / 122, 0.5
+EVERYTHING = "import obc.training.train"
+WHAT_IS_NEEDED = (
+    "from obc.detector.light_imports import import_mmdetection; import_mmdetection(); " + EVERYTHING
+)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="in each round")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    steps = compared(*training_steps(), options.rounds, options.steps)
+    starts = compared(lambda: start(EVERYTHING), lambda: start(WHAT_IS_NEEDED), options.rounds, 1)
+    print("| processor time | MMDetection's, ms | here, ms | ratio | goal | |")
+    print("|---|---|---|---|---|---|")
+    for name, measured, goal in (
+        ("training step of scale mini, images in memory", steps, STEP_GOAL),
+        ("imports of a training", starts, START_GOAL),
+    ):
+        before, after = ([1000 * one[side] for one in measured] for side in (0, 1))
+        ratios = [one[1] / one[0] for one in measured]
+        ratio = statistics.median(ratios)
+        print(
+            f"| {name} | {statistics.median(before):.0f} | {statistics.median(after):.0f} "
+            f"| {ratio:.2f} [{min(ratios):.2f}, {max(ratios):.2f}] | ≤ {goal:.2f} "
+            f"| {'reached' if ratio <= goal else 'missed'} |"
+        )
+
+
+def compared(
+    before: Callable[[], float], after: Callable[[], float], rounds: int, times: int
+) -> list[tuple[float, float]]:
+    """Mean seconds of both in each round, in turns; the first calls do not count."""
+    before(), after()
+    return [
+        tuple(statistics.mean(one() for _ in range(times)) for one in (before, after))
+        for _ in range(rounds)
+    ]
+
+
+def training_steps() -> tuple[Callable[[], float], Callable[[], float]]:
+    """A step of the stock detector and one of the batched detector, with the same weights."""
+    register_all_modules(init_default_scope=True)
+    plan = load_plan({"scale": "mini"})
+    run = next(
+        one.resolved for name, one in plan.runs.items() if name.startswith("voc-faster-r50-smooth")
+    )
+    stock = model_config(run, CLASSES)
+    batched = copy.deepcopy(stock)
+    compute_in_batches(batched)
+    models = [prepare(MODELS.build(one), plan.scale.runtime).train() for one in (stock, batched)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [
+        OptimWrapper(SGD(model.parameters(), lr=1e-4, momentum=0.9), clip_grad={"max_norm": 35})
+        for model in models
+    ]
+    data = batch()
+    return tuple(
+        lambda pair=pair: step(*pair, data) for pair in zip(models, optimizers, strict=True)
+    )
+
+
+def step(model: torch.nn.Module, optimizer: OptimWrapper, data: dict[str, Any]) -> float:
+    """Seconds of processor time of one training step."""
+    torch.manual_seed(0)
+    data = copy.deepcopy(data)
+    began = time.process_time()
+    model.train_step(data, optimizer)
+    return time.process_time() - began
+
+
+def batch() -> dict[str, Any]:
+    """Noise with one or two large objects an image, as mini's scenes have."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for number in range(IMAGES):
+        count = 1 + number % 2
+        corner = torch.rand(count, 2, generator=generator) * SIDE / 3
+        size = SIDE * (0.45 + 0.2 * torch.rand(count, 2, generator=generator))
+        sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE), "scale_factor": (1.0, 1.0)})
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat((corner, corner + size), 1),
+            labels=torch.randint(CLASSES, (count,), generator=generator),
+        )
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0))
+        samples.append(sample)
+    images = torch.randint(256, (IMAGES, 3, SIDE, SIDE), generator=generator).byte()
+    return {"inputs": list(images), "data_samples": samples}
+
+
+def start(program: str) -> float:
+    """Seconds of processor time of a process that runs a program."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()
