@@ -224,7 +224,8 @@ def test_snakemake_evaluates_imported_weights_and_never_trains_over_them(
     folder = run_folder(plan, "loss_table", ROW)
     os.utime(folder / "final.pth", (1, 1))  # older than its data, which would be a reason to train
     done = subprocess.run(
-        [BIN / "snakemake", "-n", "--quiet", "host", "--config", "scale=smoke", f"results={plan.results.parent}",
+        [BIN / "snakemake", "-n", "--quiet", "host", "--config", "scale=smoke",
+         f"results={plan.results.parent}",
          "--", str(folder / "metrics.expectation.json")],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
