@@ -20,6 +20,7 @@ rule all:
     default_target: True
     input:
         [table_files(name) for name in PLAN.paper_tables],
+        [interim_page(name) for name in PLAN.paper_tables],
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
@@ -28,6 +29,7 @@ rule all:
         example_files(),
         training_curve_files(),
         inside_files(),
+        [interim_page(DETAILS)] if detail_files() else [],
         page_files(),
 
 
@@ -53,3 +55,4 @@ for name in PLAN.tables:
             name
         input:
             table_files(name),
+            interim_page(name),

@@ -13,6 +13,7 @@ rule train:
         str(RUN.benchmark)
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{one_of(PLAN.trainings)})",
+    priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
     conda:
         ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
@@ -39,7 +40,7 @@ rule evaluate:
         RUN.evaluation_log("{decode}"),
     benchmark:
         str(RUN.evaluation_benchmark("{decode}"))
-    priority: 1  # a trained run's numbers before the next training
+    priority: lambda wildcards: urgency_of_run(wildcards.run_id, EVALUATED)
     conda:
         ENVIRONMENT
     threads: 1
