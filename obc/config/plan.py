@@ -139,21 +139,12 @@ class Plan(Strict):
     def reading_order(self) -> tuple[str, ...]:
         """Names of the tables in the order in which a reader wants them and `all` trains them.
 
-        The paper's come first, then those of the data set of the first table, each data set's
-        figures after its tables.
+        The paper's come first, by their sections, and in each section tables before figures.
         """
-        places = list(self.tables)
-        tables = sorted(self.tables.values(), key=lambda table: isinstance(table, FigureSpec))
-        datasets = list(dict.fromkeys(table.dataset for table in tables))
 
-        def place(name: str) -> tuple[bool, int, bool, int]:
+        def place(name: str) -> tuple[bool, str, bool]:
             table = self.tables[name]
-            return (
-                table.beyond,
-                datasets.index(table.dataset),
-                isinstance(table, FigureSpec),
-                places.index(name),
-            )
+            return table.beyond, table.section, isinstance(table, FigureSpec)
 
         return tuple(sorted(self.tables, key=place))
 

@@ -11,10 +11,12 @@ from obc.config.plan import Plan
 def run_name(plan: Plan, run_id: str, seed: int) -> str:
     """A training's name, e.g. `table1 full, seed 0`, of the first table that needs it.
 
-    A run of several rows of that table has the name of the last one.
+    A run of several rows of that table has the name of the last one; starting weights have the
+    detector and backbone of the first run that starts from them.
     """
     if run_id in plan.initial_runs:
-        spec = plan.initial_runs[run_id].resolved.spec
+        users = [run.resolved for run in plan.runs.values() if run.resolved.initial_run == run_id]
+        spec = (users[0] if users else plan.initial_runs[run_id].resolved).spec
         detector = spec.detector.removesuffix("_rcnn")
         return f"starting weights {detector} {spec.backbone}, seed {seed}"
     table = plan.first_table(run_id)

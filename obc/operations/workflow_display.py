@@ -17,7 +17,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -49,6 +48,8 @@ OF_A_FAILED_JOB = re.compile(
 )
 # The page is there before its last job, because it was written with each table.
 INTERIM_PAGE_IS_THERE = re.compile(r"output files of rule page were not\s+present")
+# The one of this process, which is Snakemake's.
+_attached: list[WorkflowDisplay] = []
 STOPPED_EARLY = "stopped before the first job; the same command starts again"
 
 
@@ -71,17 +72,24 @@ class WorkflowDisplay(logging.Handler):
         plan: that runs are named by.
         default: Snakemake's handler, whose stream and format are used.
         output: file that jobs print into; see `redirection`.
+        captions: of the page.
         colors: whether failures are red on a terminal.
     """
 
     def __init__(
-        self, plan: Plan, default: logging.StreamHandler, output: Path, colors: bool
+        self,
+        plan: Plan,
+        default: logging.StreamHandler,
+        output: Path,
+        captions: Path = Path("workflow/report"),
+        colors: bool = True,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.default = default
         self.stream = default.stream
         self.output = output
+        self.captions = captions
         self.state: State = "before"
         self.interrupted = False
         self.jobs: dict[int, ShownJob] = {}
@@ -131,26 +139,23 @@ class WorkflowDisplay(logging.Handler):
                 self._release()
         threading.Thread(target=self._tick, daemon=True).start()
 
-    def end(self, page: Path) -> None:
-        """Say in one line what was done and how to go on.
-
-        Args:
-            page: named where it is there.
-        """
+    def end(self) -> None:
+        """Say in one line what was done, where the page is, and how to go on."""
+        page = self.plan.results / "report.html"
         with self.lock:
             self._drain()
             done = sum(job.timed.ended is not None for job in self.jobs.values())
             done -= len(self.failed)
             where = f": {page}" if page.exists() else ""
             of = f"{done} of {len(self.jobs)} jobs done"
+            began, self.state = self.state != "before", "ended"
+            self._clear_bar()
             if self.interrupted:
                 self.say(f"stopped, {of}{where}; call again to go on", always=True)
             elif self.failed:
                 self.say(f"{len(self.failed)} failed, {of}{where}; `obc status` lists them")
-            elif self.state != "before":
+            elif began:
                 self.say(f"done in {duration(time.monotonic() - self._began)}{where}")
-            self.state = "ended"
-            self._close_bar()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT: the first one stops Snakemake, which waits for its jobs.
@@ -161,11 +166,12 @@ class WorkflowDisplay(logging.Handler):
             self.interrupted = True
             raise KeyboardInterrupt
 
-    def write_page(self, captions: Path) -> None:
+    def write_page(self) -> None:
         """Write the page with what there is; on an error the page before stays."""
         plan_file = self.plan.results / "plan.json"
+        command = [sys.executable, "-m", "obc", "report", str(plan_file)]
         subprocess.run(
-            [sys.executable, "-m", "obc", "report", str(plan_file), "--captions", str(captions)],
+            [*command, "--captions", str(self.captions)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
@@ -197,8 +203,9 @@ class WorkflowDisplay(logging.Handler):
         now = time.monotonic()
         if event == "job_started":
             for jobid in getattr(record, "jobs", ()):
-                if jobid in self.jobs:
-                    self.jobs[jobid].timed.started = now
+                if job := self.jobs.get(jobid):
+                    job.timed.started, job.timed.ended = now, None
+                    self.failed = [name for name in self.failed if name != job.name]  # a retry
             return
         self._drain()
         found: Any = getattr(record, "job_id" if event == "job_finished" else "jobid", None)
@@ -246,7 +253,7 @@ class WorkflowDisplay(logging.Handler):
             self._drain()
             if self.state == "before" and not self.interrupted:
                 self._release()
-            self._close_bar()
+            self._clear_bar()
             self.output.unlink(missing_ok=True)
         super().close()
 
@@ -312,11 +319,6 @@ class WorkflowDisplay(logging.Handler):
             self.stream.write(CLEAR_LINE)
             self._bar_is_there = False
 
-    def _close_bar(self) -> None:
-        self._clear_bar()
-        with suppress(OSError, ValueError):
-            self.stream.flush()
-
     def _columns(self) -> int:
         try:
             return os.get_terminal_size(self.stream.fileno()).columns or 80
@@ -324,7 +326,9 @@ class WorkflowDisplay(logging.Handler):
             return 80
 
 
-def attach(plan: Plan, logger: logging.Logger, settings: Any) -> WorkflowDisplay | None:
+def attach(
+    plan: Plan, logger: logging.Logger, settings: Any, captions: Path
+) -> WorkflowDisplay | None:
     """Put a display in the place of the default handler of Snakemake's logger.
 
     None, with everything as Snakemake has it, for a dry run, where more (`-p`, `--verbose`) or less
@@ -332,6 +336,7 @@ def attach(plan: Plan, logger: logging.Logger, settings: Any) -> WorkflowDisplay
 
     Args:
         settings: Snakemake's output settings.
+        captions: of the page.
     """
     default = next((one for one in logger.handlers if one.name == "DefaultStreamHandler"), None)
     if not isinstance(default, logging.StreamHandler):
@@ -343,7 +348,8 @@ def attach(plan: Plan, logger: logging.Logger, settings: Any) -> WorkflowDisplay
     if settings.dryrun or more or "all" in quiet:
         return None
     output = Path(".snakemake/log") / f"jobs-{os.getpid()}.out"
-    display = WorkflowDisplay(plan, default, output, colors=not settings.nocolor)
+    display = WorkflowDisplay(plan, default, output, captions, not settings.nocolor)
+    _attached.append(display)
     logger.removeHandler(default)
     logger.addHandler(display)
     if threading.current_thread() is threading.main_thread():
@@ -354,12 +360,28 @@ def attach(plan: Plan, logger: logging.Logger, settings: Any) -> WorkflowDisplay
     return display
 
 
+def was_interrupted() -> bool:
+    """Whether Ctrl-C stopped Snakemake in this process."""
+    return any(display.interrupted for display in _attached)
+
+
+def say_stopped_early() -> None:
+    """Say in a line that Snakemake was stopped outside of its jobs; where it was about to run some,
+    the page is written too."""
+    for display in _attached:
+        if display.state in ("showing", "beside"):
+            display.write_page()
+            display.end()
+            return
+    print(STOPPED_EARLY, file=sys.stderr)
+
+
 def without_traceback_of_interrupts(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """An `excepthook` that says of an interruption before the first job that it was one."""
     if issubclass(kind, KeyboardInterrupt):
-        print(STOPPED_EARLY, file=sys.stderr)
+        say_stopped_early()
     else:
         sys.__excepthook__(kind, error, traceback)
 

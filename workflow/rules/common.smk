@@ -52,7 +52,10 @@ except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
 # None where Snakemake shows itself what it does, e.g. in a dry run and in a job on a cluster.
-DISPLAY = attach(PLAN, logger, workflow.output_settings) if workflow.is_main_process else None
+CAPTIONS = Path(workflow.basedir) / "workflow" / "report"
+DISPLAY = (
+    attach(PLAN, logger, workflow.output_settings, CAPTIONS) if workflow.is_main_process else None
+)
 shell.prefix(
     f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
@@ -60,8 +63,9 @@ shell.prefix(
     + (DISPLAY.redirection if DISPLAY else "")
 )
 
+say = DISPLAY.say if DISPLAY else logger.info
 for line in summary(PLAN):
-    (DISPLAY.say if DISPLAY else logger.info)(line)
+    say(line)
 
 
 # Jobs read this file and not config/, so that editing config/ changes nothing under their feet. It
@@ -75,20 +79,19 @@ onstart:
 
 onsuccess:
     if DISPLAY:
-        DISPLAY.end(RESULTS / "report.html")
+        DISPLAY.end()
 
 
 # Also after Ctrl-C: the page has what there is, and a line says how to go on.
 onerror:
     if DISPLAY:
-        DISPLAY.write_page(CAPTIONS)
-        DISPLAY.end(RESULTS / "report.html")
+        DISPLAY.write_page()
+        DISPLAY.end()
 
 
 RESULTS = PLAN.results
 # Text, as every param: Snakemake does not record a Path, so that it would never trigger.
 PLAN_FILE = str(RESULTS / "plan.json")
-CAPTIONS = Path(workflow.basedir) / "workflow" / "report"
 # Documents each rule's software; `make env` is the tested way to have it (see README.md).
 ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
@@ -135,7 +138,7 @@ def cancel_jobs_of_a_killed_snakemake():
     except JobsLeftOver as error:
         raise WorkflowError(str(error)) from None
     if cancelled:
-        logger.info(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
+        say(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
 
 
 def jobs_to_run():
@@ -153,8 +156,8 @@ def threads_at_once():
         return 0
     if not PLAN.gpus_per_run:
         return workflow.cores
-    gpus = workflow.global_resources.get("gpu", PLAN.gpus_per_run)
-    return max(1, min(workflow.cores, gpus))
+    gpus = workflow.global_resources.get("gpu").value
+    return max(1, min(workflow.cores, PLAN.gpus_per_run if gpus is None else gpus))
 
 
 def shown_by(module):
