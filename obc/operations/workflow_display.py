@@ -133,7 +133,8 @@ class WorkflowDisplay(logging.Handler):
                 self.jobs[jobid] = ShownJob(rule, name, TimedJob(rule, seconds, threads))
             if at_once:
                 self.state, self.at_once = "showing", at_once
-                self.say(f"{len(self.jobs)} jobs, about {duration(self._left())}")
+                count = len(self.jobs)
+                self.say(f"{count} job{'s'[: count > 1]}, about {duration(self._left())}")
             else:
                 self.state = "beside"
                 self._release()
@@ -366,9 +367,13 @@ def was_interrupted() -> bool:
 
 
 def say_stopped_early() -> None:
-    """Say in a line that Snakemake was stopped outside of its jobs; where it was about to run some,
-    the page is written too."""
+    """Say in a line that Snakemake was stopped outside of its jobs.
+
+    Where it was about to run some, the page is written too; after the last line nothing is said.
+    """
     for display in _attached:
+        if display.state == "ended":
+            return
         if display.state in ("showing", "beside"):
             display.write_page()
             display.end()
