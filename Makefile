@@ -14,7 +14,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-SCALE ?= smoke
+SCALE ?= quick
 RESULTS ?= $(SCALE)
 CORES ?= all
 PYTHON ?= python3.11
@@ -24,6 +24,25 @@ GPUS ?= $(shell $(BIN)/python -c 'import os; from obc.training.gpu_lease import 
 # SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
 SEEDS_CONFIG = $(if $(SEEDS),'seeds=[$(shell seq -s, 0 $$(($(SEEDS)-1)))]')
 BIN := .venv/bin
+
+# Wrong choices are refused here, before anything is set up; Snakemake checks the rest.
+SCALES := $(sort $(basename $(notdir $(wildcard config/scales/*.yaml))))
+ifneq ($(words $(SCALE)) $(words $(filter $(SCALES),$(SCALE))),1 1)
+$(error SCALE=$(SCALE): allowed is one of $(SCALES))
+endif
+ifneq ($(SEEDS),)
+ifeq ($(shell grep -Ex '[1-9][0-9]*' <<< '$(SEEDS)'),)
+$(error SEEDS=$(SEEDS): allowed is a number from 1 on, of trainings of every run; single seeds: snakemake table1 --config scale=$(SCALE) 'seeds=[3]')
+endif
+endif
+# Of config/experiments, of the rules that make one thing, or files.
+TARGET_NAMES := $(sort $(basename $(notdir $(wildcard config/experiments/*.yaml)))) \
+  all all_csv claims curves diagnosis figure4 figure6 inside losses partial report training_curves
+UNKNOWN_TARGETS := $(strip $(foreach target,$(TARGETS),$(if $(findstring /,$(target)),,$(filter-out $(TARGET_NAMES),$(target)))))
+ifneq ($(UNKNOWN_TARGETS),)
+$(error TARGETS: no $(UNKNOWN_TARGETS); allowed: $(TARGET_NAMES), or a file. Keys: snakemake table1 --config scale=$(SCALE) key=value, targets before --config)
+endif
+
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -38,7 +57,8 @@ help: ## show this
 	@sed -n '1,14s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
-	$(BIN)/snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG)
+	@$(BIN)/python -m obc.cli.snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG) \
+	  || { status=$$?; [ $$status = 130 ] || exit $$status; } # after Ctrl-C the line of the workflow is the last
 
 # The first page shows what there is, and says what is missing. Snakemake's own needs every file of its
 # targets, so TARGETS="table1 table3" where only these were made.
@@ -107,7 +127,8 @@ $(READY): requirements.lock
 	@echo "2/5 torch"
 	@$(PIP) $(call locked,setuptools wheel ninja psutil packaging torch)
 	@echo "3/5 MMCV (compiling from source takes minutes; a wheel in PIP_FIND_LINKS spares it)"
-	@$(MMCV_BUILD) $(PIP) --no-build-isolation --no-deps $(call locked,onedl-mmcv)
+	@$(MMCV_BUILD) PYTHONUNBUFFERED=1 $(BIN)/python -P obc/operations/compilation.py "3/5 MMCV" \
+	  $(filter-out --quiet,$(PIP)) --verbose --no-build-isolation --no-deps $(call locked,onedl-mmcv)
 	@echo "4/5 everything else"
 	@$(PIP) --no-build-isolation -r requirements.lock
 	@# MMCV asks for opencv-python, which needs libGL; the headless build serves the same import.

@@ -20,6 +20,8 @@ rule all:
     default_target: True
     input:
         [table_files(name) for name in PLAN.paper_tables],
+        # Not with the last table: the whole page follows.
+        [interim_page(name) for name in PLAN.reading_order if name in PLAN.paper_tables][:-1],
         RESULTS / "tables" / "all.csv",
         claims_files(),
         rules.losses.output,
@@ -28,6 +30,7 @@ rule all:
         example_files(),
         training_curve_files(),
         inside_files(),
+        [interim_page(DETAILS)] if detail_files() else [],
         page_files(),
 
 
@@ -53,3 +56,4 @@ for name in PLAN.tables:
             name
         input:
             table_files(name),
+            interim_page(name),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from obc.cli.options import Command, read_plan, require_known
 from obc.config.plan import Plan
+from obc.io.locks import one_at_a_time
 from obc.io.typed_yaml import ConfigError
 from obc.runs.status import shown_tables
 
@@ -220,16 +221,25 @@ def trace(options: argparse.Namespace) -> None:
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--captions", type=Path, default=Path("workflow/report"), metavar="FOLDER",
                         help="<name>.rst for each table and figure")  # fmt: skip
+    parser.add_argument("--partial", action="store_true",
+                        help="first tables, figures and verdicts of what there is, into the folder "
+                        "`partial`")  # fmt: skip
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write one HTML file of what there is so far, and provenance.json."""
+    """Write one HTML file of what there is so far, and provenance.json.
+
+    Where another process is writing it, this one waits, so that the page is of the newest state.
+    """
     from obc.report import page
     from obc.report.provenance import measurements
 
     plan = read_plan(options)
-    measurements.write(plan, plan.results / "provenance.json")
-    page.write(plan, plan.results / "report.html", options.captions)
+    with one_at_a_time(plan.results / "report.lock"):
+        if options.partial:
+            _write_partial(plan)
+        measurements.write(plan, plan.results / "provenance.json")
+        page.write(plan, plan.results / "report.html", options.captions)
     print(f"to look at in a browser: {plan.results}/report.html")
 
 
@@ -239,7 +249,8 @@ COMMANDS = (
         _report_arguments, report,
         """\
 obc report                           of the newest results; trains nothing
-obc report results/mini/plan.json""",
+obc report results/mini/plan.json
+obc report --partial                 with verdicts on what there is, as after each table""",
     ),
     Command(
         "trace", "where a number comes from; without a table: compare every one", "for you",

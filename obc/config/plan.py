@@ -139,6 +139,29 @@ class Plan(Strict):
         """Names of the tables and figures that are the paper's: what `all` makes."""
         return tuple(name for name, table in self.tables.items() if not table.beyond)
 
+    @cached_property
+    def reading_order(self) -> tuple[str, ...]:
+        """Names of the tables in the order in which a reader wants them and `all` trains them.
+
+        The paper's come first, by their sections, and in each section tables before figures.
+        """
+
+        def place(name: str) -> tuple[bool, str, bool]:
+            table = self.tables[name]
+            return table.beyond, table.section, isinstance(table, FigureSpec)
+
+        return tuple(sorted(self.tables, key=place))
+
+    def first_table(self, run_id: str) -> str | None:
+        """The first table in reading order that needs a training; None: no table does."""
+        users = [
+            self.runs[user]
+            for user in self.runs
+            if run_id in (user, self.runs[user].resolved.initial_run)
+        ]
+        needing = {table for run in users for table in run.tables}
+        return next((name for name in self.reading_order if name in needing), None)
+
     @property
     def paper_runs(self) -> dict[str, PlannedRun]:
         """The runs that tables of the paper need."""

@@ -129,10 +129,24 @@ class SuiteConfig(Strict):
         "AP too high; a note under every table says so",
     )
 
-    @field_validator("plugins", "seeds", "voc_train", "voc_val", "voc_classes", mode="before")
+    @field_validator("plugins", "voc_train", "voc_val", "voc_classes", mode="before")
     @classmethod
     def _one_stands_for_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _no_number_of_seeds(cls, value: Any) -> Any:
+        """A number alone could be a seed or, as in `make SEEDS=3`, how many there are."""
+        if isinstance(value, int):
+            several = ",".join(map(str, range(value))) if 0 < value <= 9 else "0,1,2"
+            count = len(several.split(","))
+            raise ValueError(
+                f"seeds={value} could be one seed or a number of seeds: write seeds=[{value}] for "
+                f"the training with seed {value}, seeds=[{several}] for {count} "
+                f"training{'s' if count > 1 else ''} of every run"
+            )
+        return value
 
     @field_validator("plugins")
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +21,19 @@ REMEDY = (
 
 class NoFileLocks(SuiteError):
     """A file system has no file locks, so that two processes could write the same files."""
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Run the block while no other process runs one for the same lock file, which stays.
+
+    On a file system without locks the block runs at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as handle:
+        with suppress(NoFileLocks):
+            lock(handle, path, wait=True)
+        yield
 
 
 def lock(handle: IO, path: Path, *, wait: bool = False, shared: bool = False) -> bool:

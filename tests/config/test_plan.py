@@ -488,3 +488,40 @@ def test_a_spec_fills_in_its_defaults_so_that_equal_rows_are_equal() -> None:
         **common, box={"loss": "offset_bin", "max_offset": 3, "num_bins": 20, "num_stages": 1}
     )
     assert short == long and hash(short) == hash(long)
+
+
+# --- the order of trainings --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_tables_are_trained_in_the_order_in_which_they_are_read(scale: str) -> None:
+    assert load_plan({"scale": scale}).reading_order == (
+        "table1", "table2", "table3", "figure5", "table4", "table5",
+        "ambiguities", "beyond_paper",
+    )  # fmt: skip
+
+
+def test_a_run_is_trained_for_the_first_table_that_needs_it_and_its_weights_before() -> None:
+    plan = load_plan({"scale": "smoke"})
+    bins = plan.run_of(plan.tables["figure5"].keyed_rows["a3_n20"]).run_id
+    assert plan.first_table(bins) == "table1"
+    assert plan.first_table(plan.trainings[bins].resolved.initial_run) == "table1"
+    first = {plan.first_table(run_id) for run_id in plan.initial_runs}
+    assert first == {"table1", "table4", "table5"}
+    narrow = plan.run_of(plan.tables["figure5"].keyed_rows["a1_n20"]).run_id
+    assert plan.first_table(narrow) == "figure5"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "written"),
+    [
+        (3, "seeds=[3] .*seeds=[0,1,2] for 3 trainings of"),
+        (1, "seeds=[1] .*seeds=[0] for 1 training of"),
+        (0, "seeds=[0] .*seeds=[0,1,2]"),
+    ],
+)
+def test_a_number_of_seeds_is_refused_and_both_meanings_are_written(
+    seeds: int, written: str
+) -> None:
+    with pytest.raises(ConfigError, match=written.replace("[", r"\[").replace("]", r"\]")):
+        load_plan({"scale": "smoke", "seeds": seeds})

@@ -24,7 +24,7 @@ for each in workflow.rules:
 PLAIN_FIELDS = {
     "threads", "wildcards.run_id", "wildcards.seed", "wildcards.decode", "wildcards.index",
     "wildcards.drawn", "wildcards.published", "wildcards.table", "wildcards.figure",
-    "params.dataset",
+    "params.dataset", "params.partial",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ for each in workflow.rules:
         index=PLAN.index_folder("voc").path.name,
         drawn=PLAN.data_folder("voc").name,
         run_id=next(iter(PLAN.runs)), seed="0", decode="argmax", table="table1", figure="figure5",
+        part="table1",
     )
     for name, value in each.params.items():
         value = value(wildcards) if callable(value) else value

@@ -119,6 +119,34 @@ def test_a_changed_scale_shares_the_starting_weights(suite: Workspace) -> None:
     assert "results/smoke-pilot/" in done.stdout + done.stderr
 
 
+def test_what_an_earlier_table_needs_goes_before_trainings_of_a_later_one(
+    suite: Workspace,
+) -> None:
+    asked = ("table1", "figure5", "table5", "--config", "scale=mini")
+    output = suite.snakemake("-n", *asked).stdout
+    plan = load_plan({"scale": "mini"}, suite.folder / "config")
+    jobs = re.findall(r"^rule (\w+):$.*?output: (.*?)$.*?priority: (\d+)$", output, re.M | re.S)
+    by_table: dict[str, dict[str, set[int]]] = {}
+    for rule, files, priority in jobs:
+        run = re.search(r"/runs/([^/]+)/", files)
+        name = re.search(r"(table\d|figure5)", files)
+        table = plan.first_table(run[1]) if run else name and name[1]
+        by_table.setdefault(table, {}).setdefault(rule, set()).add(int(priority))
+    assert {"table1", "figure5", "table5"} <= by_table.keys()
+    for earlier, later in (("table1", "figure5"), ("figure5", "table5")):
+        least = min(min(found) for found in by_table[earlier].values())
+        assert least > max(max(found) for found in by_table[later].values())
+    (trained,), (evaluated,), (on_page,) = (
+        by_table["table1"][rule] for rule in ("train", "evaluate", "interim_page")
+    )
+    assert trained < evaluated < on_page
+
+
+def test_a_dry_run_says_why_each_job_would_run(suite: Workspace) -> None:
+    output = suite.snakemake("-n", "figure4").stdout
+    assert "reason: Missing output files: results/smoke/figures/figure4" in output
+
+
 def asked_of_slurm(suite: Workspace, *config: str) -> list[str]:
     """What the profile asks for a training, as a dry run shows it; it counts threads by --cores."""
     done = suite.snakemake(

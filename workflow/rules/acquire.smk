@@ -11,6 +11,7 @@ rule fetch:
         "data/fetched/{published}.log",
     wildcard_constraints:
         published=one_of(DATASETS),
+    priority: lambda wildcards: urgency_of_fetched(wildcards.published)
     conda:
         ENVIRONMENT
     shell:

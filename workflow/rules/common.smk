@@ -30,17 +30,12 @@ from obc.report.inside.shown_runs import shown_runs
 from obc.datasets.settings import ShapesData
 from obc.operations.plan_page import summary
 from obc.operations.doctor import name_user_without_passwd_entry
+from obc.operations.workflow_display import attach
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
 # `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
 # Snakemake formats the prefix, hence the doubled braces.
 PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
-shell.prefix(
-    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
-    + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
-    + "; "
-)
-
 name_user_without_passwd_entry()
 
 for folder in (Path.cwd(), Path(workflow.basedir)):
@@ -56,8 +51,21 @@ try:
 except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
+# None where Snakemake shows itself what it does, e.g. in a dry run and in a job on a cluster.
+CAPTIONS = Path(workflow.basedir) / "workflow" / "report"
+DISPLAY = (
+    attach(PLAN, logger, workflow.output_settings, CAPTIONS) if workflow.is_main_process else None
+)
+shell.prefix(
+    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
+    + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
+    + "; "
+    + (DISPLAY.redirection if DISPLAY else "")
+)
+
+say = DISPLAY.say if DISPLAY else logger.info
 for line in summary(PLAN):
-    logger.info(line)
+    say(line)
 
 
 # Jobs read this file and not config/, so that editing config/ changes nothing under their feet. It
@@ -65,6 +73,20 @@ for line in summary(PLAN):
 onstart:
     PLAN.save(Path(PLAN_FILE))
     cancel_jobs_of_a_killed_snakemake()
+    if DISPLAY:
+        DISPLAY.start(jobs_to_run(), threads_at_once())
+
+
+onsuccess:
+    if DISPLAY:
+        DISPLAY.end()
+
+
+# Also after Ctrl-C: the page has what there is, and a line says how to go on.
+onerror:
+    if DISPLAY:
+        DISPLAY.write_page()
+        DISPLAY.end()
 
 
 RESULTS = PLAN.results
@@ -116,7 +138,26 @@ def cancel_jobs_of_a_killed_snakemake():
     except JobsLeftOver as error:
         raise WorkflowError(str(error)) from None
     if cancelled:
-        logger.info(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
+        say(f"cancelled SLURM jobs of an earlier call: {', '.join(cancelled)}")
+
+
+def jobs_to_run():
+    """Rule, wildcards and threads of what this call runs, by Snakemake's job id."""
+    return {
+        workflow.dag.jobid(job): (job.rule.name, dict(job.wildcards_dict), job.threads)
+        for job in workflow.dag.needrun_jobs()
+        if not job.is_norun
+    }
+
+
+def threads_at_once():
+    """How many threads run together on this machine; 0 where jobs are submitted to a cluster."""
+    if not workflow.local_exec:
+        return 0
+    if not PLAN.gpus_per_run:
+        return workflow.cores
+    gpus = workflow.global_resources.get("gpu").value
+    return max(1, min(workflow.cores, PLAN.gpus_per_run if gpus is None else gpus))
 
 
 def shown_by(module):
@@ -137,6 +178,53 @@ def image_scale(dataset):
 
 def dataset_of_index(index):
     return index.split("-")[0]
+
+
+# A job starts before those that are for a later table; all that is for one table ends before the
+# first training of the next. What has no priority is for the whole, or takes a moment.
+NEXT_TABLE = 10
+TRAINED, EVALUATED, SHOWN, PREPARED, ON_PAGE = range(1, 6)
+
+
+def urgency(table, step):
+    """Priority of a job that is for a table, by its place in the reading order."""
+    if table not in PLAN.reading_order:
+        return 0
+    places = len(PLAN.reading_order) - PLAN.reading_order.index(table)
+    return NEXT_TABLE * places + step
+
+
+def urgency_of_run(run_id, step):
+    """Priority of a job of a training, by the first table that needs it."""
+    return urgency(PLAN.first_table(run_id), step)
+
+
+def urgency_of_data(index):
+    """Priority of what a data set is made of, by the first table whose trainings read it."""
+    name = dataset_of_index(index)
+    runs = [run_id for run_id in PLAN.trainings if PLAN.dataset_of(run_id) == name]
+    return max((urgency_of_run(run_id, PREPARED) for run_id in runs), default=0)
+
+
+def urgency_of_drawn(folder):
+    """Priority of drawn images, which data sets with the same settings share."""
+    names = [name for name in PLAN.scale.data if PLAN.data_folder(name).name == folder]
+    return max((urgency_of_data(name) for name in names), default=0)
+
+
+def urgency_of_fetched(published):
+    """Priority of a published data set or of published weights."""
+    of_sets = [
+        urgency_of_data(name)
+        for name, data in PLAN.scale.data.items()
+        if published in (one.name for one in of_data(data, DATASETS))
+    ]
+    of_weights = [
+        urgency_of_run(run_id, PREPARED)
+        for run_id, run in PLAN.trainings.items()
+        if (source := of_run(run.resolved, DATASETS)) and source.name == published
+    ]
+    return max([*of_sets, *of_weights], default=0)
 
 
 def manifest_of(wildcards):
@@ -279,6 +367,29 @@ def table_files(table):
     return files
 
 
+def detail_files():
+    """Figures of the trainings and detections of `detail_table`'s rows, and of their heads."""
+    return [*detections_files(), *example_files(), *training_curve_files(), *inside_files()]
+
+
+DETAILS = "details"  # what the page has of them, as a part beside its tables
+
+
+def files_of_part(part):
+    """What a part of the page is made of."""
+    return detail_files() if part == DETAILS else table_files(part)
+
+
+def table_of_part(part):
+    """The table whose rows a part of the page shows."""
+    return PLAN.config.detail_table if part == DETAILS else part
+
+
+def interim_page(part):
+    """What says that the page was written with a table, or with the figures of `detail_table`."""
+    return str(RESULTS / "logs" / f"interim-page-{part}.done")
+
+
 def page_files():
     """What the target `report` makes."""
     return [str(RESULTS / name) for name in ("report.html", "provenance.json")]
@@ -286,5 +397,5 @@ def page_files():
 
 def caption(name):
     """What stands beside a table or figure in the reports; one of one's own may have none."""
-    path = Path(workflow.basedir) / "workflow" / "report" / f"{name}.rst"
+    path = CAPTIONS / f"{name}.rst"
     return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -7,6 +7,7 @@ rule draw:
         "data/shapes/{drawn}.benchmark.tsv"
     wildcard_constraints:
         drawn="(voc|coco)-[0-9a-f]{8}",
+    priority: lambda wildcards: urgency_of_drawn(wildcards.drawn)
     conda:
         ENVIRONMENT
     threads: 2
@@ -30,6 +31,7 @@ rule index:
         "{results}/logs/index-{index}.log",
     benchmark:
         "{results}/logs/index-{index}.benchmark.tsv"
+    priority: lambda wildcards: urgency_of_data(wildcards.index)
     conda:
         ENVIRONMENT
     threads: 2

@@ -21,6 +21,7 @@ rule curves:
         RESULTS / "logs" / "curves.log",
     benchmark:
         RESULTS / "logs" / "curves.benchmark.tsv"
+    priority: urgency(PLAN.config.detail_table, SHOWN)
     conda:
         ENVIRONMENT
     params:
@@ -54,6 +55,7 @@ rule diagnosis:
         RESULTS / "logs" / "diagnosis.log",
     benchmark:
         RESULTS / "logs" / "diagnosis.benchmark.tsv"
+    priority: urgency(PLAN.config.detail_table, SHOWN)
     conda:
         ENVIRONMENT
     params:

@@ -40,6 +40,7 @@ if PLAN.example_rows:
             RESULTS / "figures" / "figure6.csv",
         log:
             RESULTS / "logs" / "figure6.log",
+        priority: urgency(PLAN.config.examples.table, SHOWN)
         localrule: True
         conda:
             ENVIRONMENT
@@ -67,6 +68,7 @@ if PLAN.detail_table:
             RESULTS / "figures" / "training_curves.csv",
         log:
             RESULTS / "logs" / "training_curves.log",
+        priority: urgency(PLAN.config.detail_table, SHOWN)
         localrule: True
         conda:
             ENVIRONMENT

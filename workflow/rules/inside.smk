@@ -27,6 +27,7 @@ rule inside:
         RESULTS / "logs" / "inside.log",
     benchmark:
         RESULTS / "logs" / "inside.benchmark.tsv"
+    priority: urgency(PLAN.config.detail_table, SHOWN)
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,15 +1,39 @@
 localrules:
+    interim_page,
     page,
+
+
+# The page with what there is, when a table is complete and when the figures of `detail_table` are.
+# Two at once take turns (`obc report` waits), and none leaves half a page.
+rule interim_page:
+    input:
+        lambda wildcards: files_of_part(wildcards.part),
+    output:
+        touch(interim_page("{part}")),
+    log:
+        RESULTS / "logs" / "interim-page-{part}.log",
+    wildcard_constraints:
+        part=one_of([*PLAN.tables, DETAILS]),
+    priority: lambda wildcards: urgency(table_of_part(wildcards.part), ON_PAGE)
+    conda:
+        ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
+        captions=lambda wildcards: str(CAPTIONS),
+        # Verdicts, which take most of the time, change with tables alone.
+        partial=lambda wildcards: "" if wildcards.part == DETAILS else "--partial",
+    shell:
+        "obc report {params.plan:q} --captions {params.captions:q} {params.partial} > {log:q} 2>&1"
 
 
 # Shows what lies in the folders of figures and tables, so it waits for all that a plain call makes.
 rule page:
     input:
         [path for path in rules.all.input if path not in page_files()],
-        captions=sorted(Path(workflow.basedir).glob("workflow/report/*.rst")),
+        captions=sorted(CAPTIONS.glob("*.rst")),
         templates=sorted((PACKAGE / "report" / "templates").iterdir()),
     output:
-        page_files(),
+        update(page_files()),  # not removed before: who stops this job keeps the interim page
     log:
         RESULTS / "logs" / "page.log",
     conda:
@@ -17,7 +41,7 @@ rule page:
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
-        captions=lambda wildcards: str(Path(workflow.basedir) / "workflow" / "report"),
+        captions=lambda wildcards: str(CAPTIONS),
         code=shown_by("report.page"),
     shell:
         "obc report {params.plan:q} --captions {params.captions:q} 2>&1 | tee {log:q}"

@@ -26,6 +26,7 @@ rule table:
         RESULTS / "logs" / "table-{table}.log",
     wildcard_constraints:
         table=one_of(PLAN.tables),
+    priority: lambda wildcards: urgency(wildcards.table, SHOWN)
     conda:
         ENVIRONMENT
     params:
@@ -54,6 +55,7 @@ rule compared:
         RESULTS / "logs" / "compared-{table}.benchmark.tsv"
     wildcard_constraints:
         table=one_of(PLAN.tables),
+    priority: lambda wildcards: urgency(wildcards.table, SHOWN)
     conda:
         ENVIRONMENT
     threads: 2
@@ -97,6 +99,7 @@ rule figure:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
         figure=one_of(PLAN.figures),
+    priority: lambda wildcards: urgency(wildcards.figure, SHOWN)
     conda:
         ENVIRONMENT
     params:

@@ -9,6 +9,7 @@ rule start:
         RUN.log,
     wildcard_constraints:
         run_id=one_of(PLAN.shipped),
+    priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
     conda:
         ENVIRONMENT
     threads: 1
@@ -34,6 +35,7 @@ rule train:
         str(RUN.benchmark)
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{one_of(sorted(set(PLAN.trainings) - set(PLAN.shipped)))})",
+    priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
     conda:
         ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
@@ -60,7 +62,7 @@ rule evaluate:
         RUN.evaluation_log("{decode}"),
     benchmark:
         str(RUN.evaluation_benchmark("{decode}"))
-    priority: 1  # a trained run's numbers before the next training
+    priority: lambda wildcards: urgency_of_run(wildcards.run_id, EVALUATED)
     conda:
         ENVIRONMENT
     threads: 1
