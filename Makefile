@@ -1,6 +1,7 @@
-# make reproduce [SCALE=smoke|mini|paper] [CORES=N] [GPUS=N] [SEEDS=N] [TARGETS="table1 table2"]
+# make reproduce [SCALE=quick|mini|paper] [CORES=N] [GPUS=N] [SEEDS=N] [TARGETS="table1 table2"]
 #                                   set up, then run every training, table, figure, or the targets';
 #                                   trainings that need GPUs fill N at once: all visible ones
+# make check                                          the same at scale smoke: does everything run?
 # make report [SCALE=mini]                            one HTML page of what there is; trains nothing
 # make test                                           set up, then test each promise once (minutes)
 # make test-all | test-rest                           all tests | those that make test leaves out
@@ -51,14 +52,17 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce report reference test test-all test-rest test-slurm bench lint format docs env lock unlock
+.PHONY: help reproduce check report reference test test-all test-rest test-slurm bench lint format docs env lock unlock
 
 help: ## show this
-	@sed -n '1,14s/^# \{0,1\}//p' Makefile
+	@sed -n '1,15s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	@$(BIN)/python -m obc.cli.snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || { status=$$?; [ $$status = 130 ] || exit $$status; } # after Ctrl-C the line of the workflow is the last
+
+check: ## every step of the workflow, at the scale whose numbers mean nothing
+	@$(MAKE) --no-print-directory reproduce SCALE=smoke
 
 # The first page shows what there is, and says what is missing. Snakemake's own needs every file of its
 # targets, so TARGETS="table1 table3" where only these were made.
