@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import IO, Any, NoReturn, get_args
 
-from obc.cli import data, results, runs, watch
+from obc.cli import data, results, runs, trained, watch
 from obc.cli.options import Command, Group, Terminal, add_plan
 from obc.io.errors import SuiteError, did_you_mean
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for part in (runs, watch, results, data)
+    for part in (runs, watch, trained, results, data)
     for command in part.COMMANDS
 }  # fmt: skip
 DESCRIPTION = "Reproduction of Offset Bin Classification (CVPR 2020), one step at a time."

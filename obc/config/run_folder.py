@@ -95,7 +95,7 @@ class RunFolder(Folder):
         return self.path / f"evaluate.{decode}.failed.json"
 
     def submission_log(self, decode: str) -> Path:
-        """Everything that `obc submit` printed."""
+        """Everything that `obc export` printed."""
         return self.path / f"submit.{decode}.log"
 
 
