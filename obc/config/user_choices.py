@@ -208,7 +208,12 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     # How difficult objects are read is a choice about any VOC data, not data of one's own.
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
-    own = tuple(name for name in data if not _same(data[name], published[name]))
+    folders = {
+        name: d
+        for name, d in data.items()
+        if not isinstance(d, ShapesData) and not _same(d, published[name])
+    }
+    own = tuple(folders)
     if config.allow_shared_images and not own:
         raise ConfigError(
             "allow_shared_images: true without a folder of your own; allowed with voc_root or "
@@ -218,7 +223,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
-    results = Path(config.results) / _results_name(config, scales, [data[name] for name in own])
+    results = Path(config.results) / _results_name(config, scales, list(folders.values()))
     hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
@@ -230,7 +235,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
             if not isinstance(d, ShapesData)
         },
         results=results,
-        notes=tuple(_note(name, data[name], scale.name) for name in own),
+        notes=tuple(_note(name, d, scale.name) for name, d in folders.items()),
     )
 
 
@@ -317,7 +322,7 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
         base = default.model_dump()
         if set(chosen) != {"root"}:
             base |= {"expected_train_images": None, "expected_val_images": None}
-    model = VocData if name == "voc" else CocoData
+    model: type[VocData | CocoData] = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
     if isinstance(default, ShapesData) or set(chosen) != {"root"}:
         return folder.model_copy(
