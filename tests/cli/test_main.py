@@ -57,7 +57,7 @@ def test_the_help_of_a_command_has_an_example_of_it(
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out == f"obc {version('obc')}\n"
+    assert capsys.readouterr().out == f"obc {version('offset-bin-classification')}\n"
 
 
 @pytest.mark.parametrize(
