@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from obc.cli.options import Command, logged, read_plan
 from obc.config.plan import Plan
@@ -45,9 +45,10 @@ def detect(options: argparse.Namespace) -> None:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_evaluation(parser)
+    _add_evaluation(parser, nargs="?")
     parser.add_argument("--format", required=True, choices=EXPORTS)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the run's folder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER",
+                        help="of coco and test-dev; default: the run's folder")  # fmt: skip
     parser.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
                         help="of test-dev: annotations/image_info_test-dev2017.json and test2017/; "
                         "the default is where `obc fetch coco_test_info coco_test2017` puts "
@@ -56,6 +57,8 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Write a run for other programs."""
+    if options.run_id is None and options.format in ("coco", "test-dev"):
+        raise ConfigError(f"--format {options.format} is of one run; name it: obc export RUN ..")
     EXPORTS[options.format](options)
 
 
@@ -83,12 +86,36 @@ def _test_dev(options: argparse.Namespace) -> None:
         print(f"for COCO's evaluation server: {path}", file=terminal)
 
 
-EXPORTS = {"coco": _coco, "test-dev": _test_dev}
+def _metafile(options: argparse.Namespace) -> None:
+    from obc.operations.metafile import write_metafile
+
+    if options.run_id is None:
+        plan = read_plan(options)
+        runs = [run for run_id in plan.runs for run in plan.seeded(run_id)]
+        path = plan.results / METAFILE
+    else:
+        plan, run_id, seed, _ = _chosen(options)
+        runs = [plan.run(run_id, seed)]
+        path = runs[0].folder / METAFILE
+    write_metafile(plan, runs, path)
+    print(path)
 
 
-def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    """The arguments that name an evaluation of a trained run."""
-    parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning")
+def _ro_crate(options: argparse.Namespace) -> None:
+    from obc.operations.ro_crate import write_crate
+
+    if options.run_id is not None:
+        raise ConfigError(f"--format ro-crate describes all results; leave out {options.run_id}")
+    print(write_crate(read_plan(options)))
+
+
+EXPORTS = {"coco": _coco, "test-dev": _test_dev, "metafile": _metafile, "ro-crate": _ro_crate}
+METAFILE = "metafile.yml"
+
+
+def _add_evaluation(parser: argparse.ArgumentParser, **run: Any) -> None:
+    """The arguments that name an evaluation of a trained run; `run`: further ones of `RUN`."""
+    parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning", **run)
     parser.add_argument("--seed", type=int, help="default: the run's first")
     parser.add_argument("--decode", choices=get_args(Decode), help="default: the run's first")
 
@@ -128,10 +155,12 @@ obc detect voc-faster-r50-obc-a3-n20-k2 photo.jpg    into the folder `detections
 obc detect results/mini/plan.json voc-faster-r50-l2 *.jpg --score 0.5 --out found""",
     ),
     Command(
-        "export", "write a run for other programs: COCO JSON, a test-dev zip", "for you",
+        "export", "write runs for other programs: COCO JSON, RO-Crate, ..", "for you",
         _export_arguments, export,
         """\
 obc export voc-faster-r50-l2 --format coco                    ground truth and detections
-obc export coco-faster-r50-obc-a3-n20-k2 --format test-dev    for COCO's test-dev server""",
+obc export coco-faster-r50-obc-a3-n20-k2 --format test-dev    for COCO's test-dev server
+obc export --format metafile    every trained run, as in MMDetection's model zoo
+obc export --format ro-crate    describes the results folder as a Research Object Crate""",
     ),
 )  # fmt: skip
