@@ -31,7 +31,7 @@ def detect(options: argparse.Namespace) -> None:
         raise ConfigError(f"--score {options.score}: allowed is 0 to 1")
     plan, run_id, seed, decode = _chosen(options)
     options.run_id, options.seed = run_id, seed
-    with logged(options, options.out / "log.txt") as terminal:
+    with logged(options, options.out / "detect.log") as terminal:
         from obc.training.gpu_lease import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported

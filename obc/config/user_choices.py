@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -25,6 +25,8 @@ from obc.datasets.settings import (
     data_identity,
 )
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
+
+Tracking = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Examples(Strict):
@@ -78,6 +80,11 @@ class SuiteConfig(Strict):
         ge=0,
         description="GPUs that train one run together, each on its share of every batch; 0: the "
         "CPU; never part of a run id; null: the scale's runtime.gpus",
+    )
+    tracking: Tracking | None = Field(
+        None,
+        description="also send the losses of every training to TensorBoard, Weights & Biases or "
+        "MLflow, see docs/running.md; never part of a run id; null: to none",
     )
     plugins: tuple[str, ...] = Field(
         (),

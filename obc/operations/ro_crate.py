@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from obc.config.plan import Plan, Run
+from obc.config.run_folder import RunFolder
 from obc.io.files import read_record, write_json
 from obc.runs.status import run_status
 from obc.runs.versions import DISTRIBUTION
@@ -22,7 +23,7 @@ SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
 SUITE = "#obc"
 # Not results: caches of indices and drawn data, and what a training that is not done needs.
-LEFT_OUT = ("work", "data", "logs")
+LEFT_OUT = (RunFolder(Path()).work.path.name, "data", "logs")
 
 Entity = dict[str, Any]
 

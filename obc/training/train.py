@@ -40,6 +40,7 @@ from obc.training.sessions import (
     training_version,
 )
 from obc.training.stop_signals import Interrupted, StopRequest, stop_requests
+from obc.training.tracking import visualizer
 from obc.training.written_config import written_config
 
 
@@ -131,6 +132,7 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
         plan.config.plugins,
     )
     config.work_dir = str(run.folder.work)
+    config.visualizer = visualizer(plan.config.tracking, run)
     return config
 
 

@@ -130,7 +130,7 @@ def test_obc_detect_draws_pictures_and_writes_coco_json(
     words = ["detect", run_id, "photo.jpg", "second.png", "--out", "found", "--score", "0.0"]
     assert main(words) == 0, capfd.readouterr().err
     assert {path.name for path in Path("found").iterdir()} == {
-        "photo.png", "second.png", "detections.json", "log.txt",
+        "photo.png", "second.png", "detections.json", "detect.log",
     }  # fmt: skip
     assert (cv2.imread("found/second.png") != cv2.imread(str(other))).any()
     found = COCO("found/detections.json")
