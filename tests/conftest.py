@@ -105,8 +105,7 @@ def copy_project(folder: Path) -> None:
     """Copy into a folder what Snakemake needs of the project."""
     for name in ("config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    shutil.copy(PROJECT / "Snakefile", folder)
 
 
 def edit(path: Path, change: Callable[[dict], object]) -> None:

@@ -11,7 +11,5 @@ rule fetch:
         "data/fetched/{published}.log",
     wildcard_constraints:
         published=one_of(DATASETS),
-    conda:
-        ENVIRONMENT
     shell:
         "obc fetch {wildcards.published} 2>&1 | tee {log:q}"

@@ -7,6 +7,7 @@ from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
 from obc.datasets.index_folder import IndexFolder
 from obc.datasets.published.catalogue import of_data, read_datasets
@@ -32,11 +33,12 @@ from obc.operations.plan_page import summary
 from obc.operations.doctor import name_user_without_passwd_entry
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
-# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
-# Snakemake formats the prefix, hence the doubled braces.
+# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated; in a
+# container it is the container's. Snakemake formats the prefix, hence the doubled braces.
 PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
+IN_CONTAINER = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 shell.prefix(
-    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
+    f"set -euo pipefail; export PATH={'' if IN_CONTAINER else f'{PROGRAMS}:'}$PATH "
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
     + "; "
 )
@@ -70,8 +72,6 @@ onstart:
 RESULTS = PLAN.results
 # Text, as every param: Snakemake does not record a Path, so that it would never trigger.
 PLAN_FILE = str(RESULTS / "plan.json")
-# Documents each rule's software; `make env` is the tested way to have it (see README.md).
-ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = RunFolder.of(Path("{results}"), "{run_id}", "{seed}")
 INDEX = IndexFolder(Path("{results}/data/{index}"))

@@ -7,8 +7,6 @@ rule draw:
         "data/shapes/{drawn}.benchmark.tsv"
     wildcard_constraints:
         drawn="(voc|coco)-[0-9a-f]{8}",
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         settings=lambda wildcards: shapes_settings(wildcards.drawn),
@@ -30,8 +28,6 @@ rule index:
         "{results}/logs/index-{index}.log",
     benchmark:
         "{results}/logs/index-{index}.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,

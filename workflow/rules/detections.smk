@@ -21,8 +21,6 @@ rule curves:
         RESULTS / "logs" / "curves.log",
     benchmark:
         RESULTS / "logs" / "curves.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         table=PLAN.config.detail_table,
@@ -54,8 +52,6 @@ rule diagnosis:
         RESULTS / "logs" / "diagnosis.log",
     benchmark:
         RESULTS / "logs" / "diagnosis.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         table=PLAN.config.detail_table,

@@ -15,8 +15,6 @@ rule figure4:
         RESULTS / "figures" / "figure4.csv",
     log:
         RESULTS / "logs" / "figure4.log",
-    conda:
-        ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.bin_construction"),
@@ -41,8 +39,6 @@ if PLAN.example_rows:
         log:
             RESULTS / "logs" / "figure6.log",
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             plan=PLAN_FILE,
             spec=PLAN.table_digest(PLAN.config.examples.table),
@@ -68,8 +64,6 @@ if PLAN.detail_table:
         log:
             RESULTS / "logs" / "training_curves.log",
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             plan=PLAN_FILE,
             table=PLAN.config.detail_table,

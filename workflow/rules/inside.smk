@@ -27,8 +27,6 @@ rule inside:
         RESULTS / "logs" / "inside.log",
     benchmark:
         RESULTS / "logs" / "inside.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     threads: 1
     resources:
         gpu=min(1, PLAN.gpus_per_run),

@@ -12,8 +12,6 @@ rule page:
         page_files(),
     log:
         RESULTS / "logs" / "page.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,

@@ -26,8 +26,6 @@ rule table:
         RESULTS / "logs" / "table-{table}.log",
     wildcard_constraints:
         table=one_of(PLAN.tables),
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
@@ -54,8 +52,6 @@ rule compared:
         RESULTS / "logs" / "compared-{table}.benchmark.tsv"
     wildcard_constraints:
         table=one_of(PLAN.tables),
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,
@@ -72,8 +68,6 @@ rule all_csv:
         RESULTS / "tables" / "all.csv",
     log:
         RESULTS / "logs" / "all-csv.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
@@ -97,8 +91,6 @@ rule figure:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
         figure=one_of(PLAN.figures),
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
@@ -120,8 +112,6 @@ rule losses:
         RESULTS / "figures" / "losses.png",
     log:
         RESULTS / "logs" / "losses.log",
-    conda:
-        ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.losses"),
@@ -144,8 +134,6 @@ rule claims_report:
         RESULTS / "logs" / "claims.log",
     benchmark:
         RESULTS / "logs" / "claims.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,
@@ -159,8 +147,6 @@ rule claims_report:
 rule partial:
     log:
         RESULTS / "logs" / "partial.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
     shell:

@@ -13,8 +13,6 @@ rule train:
         str(RUN.benchmark)
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{one_of(PLAN.trainings)})",
-    conda:
-        ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
     resources:
         gpu=PLAN.gpus_per_run,
@@ -40,8 +38,6 @@ rule evaluate:
     benchmark:
         str(RUN.evaluation_benchmark("{decode}"))
     priority: 1  # a trained run's numbers before the next training
-    conda:
-        ENVIRONMENT
     threads: 1
     resources:
         gpu=min(1, PLAN.gpus_per_run),
