@@ -104,12 +104,13 @@ bench: $(READY) ## times of the heads side by side, and their goals, as Markdown
 	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
 	@$(BIN)/python benchmarks/head_table.py .benchmarks/heads.json
 
-lint: $(READY) ## ruff, snakefmt, snakemake --lint, the layers of the package
+lint: $(READY) ## ruff, snakefmt, snakemake --lint, the layers of the package, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -138,6 +139,7 @@ $(READY): requirements.lock
 	@# MMCV asks for opencv-python, which needs libGL; the headless build serves the same import.
 	@$(PIP) --force-reinstall --no-deps $(call locked,opencv-python-headless)
 	@echo "5/5 this package"
+	@$(BIN)/python -m pip uninstall --quiet --yes obc 2> /dev/null # this package by its former name
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@$(BIN)/python -m pip check
 	@$(BIN)/python -c "from mmcv.ops import nms, roi_align; import mmdet, obc"
@@ -148,7 +150,7 @@ $(READY): requirements.lock
 lock: $(READY) ## requirements.lock anew from pyproject.toml
 	$(PIP) pip-tools==7.6.2
 	grep -E '^torch==' requirements.lock > .venv/torch.txt
-	$(BIN)/pip-compile --quiet --extra suite --extra notebooks --extra dev --extra build --strip-extras --no-header --no-annotate \
+	$(BIN)/pip-compile --quiet --extra onedl --extra suite --extra notebooks --extra dev --extra build --strip-extras --no-header --no-annotate \
 	  --allow-unsafe --no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
 	  --pip-args '--no-build-isolation' -c .venv/torch.txt -o .venv/lock.txt pyproject.toml
 	(sed -n '/^#/p' requirements.lock; grep '==' .venv/lock.txt | sed 's/+cpu$$//') > .venv/lock.new

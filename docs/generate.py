@@ -4,6 +4,8 @@ configuration.md     every key of config/, from the typed models
 workflow.md          the picture of the DAG, from Snakemake's own rule graph
 architecture.md      floors, packages and modules of obc/, from its imports and docstrings
 tables-notebook.md   notebooks/01-tables.ipynb executed on the committed results of scale mini
+
+And config/schemas, the JSON schemas of the files in config/.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from obc.config.box_losses.registry import BOX_LOSSES
 from obc.config.claims import Claims, Close, Higher, NotHigher, Peak, Topic
 from obc.config.run import Cascade, RunSpec
 from obc.config.scale import Network, OwnData, Runtime, Scale, Schedule, Sizes
+from obc.config.schemas import as_text, schemas
 from obc.config.table import FigureSpec, Plot, Row, TableSpec
 from obc.config.user_choices import DetailRows, Examples, SuiteConfig
 from obc.datasets.published.catalogue import Published, RemoteFile
@@ -32,6 +35,7 @@ from obc.io.files import write_text
 
 DOCS = Path(__file__).parent
 PROJECT = DOCS.parent
+SCHEMAS = PROJECT / "config/schemas"
 SHOWN_RESULTS = "reference/mini"
 
 # --- every key of config/ ----------------------------------------------------------------------
@@ -348,6 +352,9 @@ def main() -> None:
     for name, page in PAGES.items():
         write_text(DOCS / name, page())
         print(f"docs/{name}")
+    for name, schema in schemas().items():
+        write_text(SCHEMAS / name, as_text(schema))
+        print(f"config/schemas/{name}")
 
 
 if __name__ == "__main__":

@@ -127,8 +127,7 @@ def copy_project(folder: Path) -> None:
     """Copy into a folder what Snakemake needs of the project; its scale is the one for tests."""
     for name in ("config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, folder / name)
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(PROJECT / name, folder / name)
+    shutil.copy(PROJECT / "Snakefile", folder)
     edit(folder / "config/config.yaml", lambda config: config.update(scale="smoke"))
 
 

@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import IO, Any, NoReturn, get_args
 
-from obc.cli import data, results, runs, watch
+from obc.cli import data, results, runs, trained, watch
 from obc.cli.options import Command, Group, Terminal, add_plan
 from obc.io.errors import SuiteError, did_you_mean
+from obc.runs.versions import DISTRIBUTION
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for part in (runs, watch, results, data)
+    for part in (runs, watch, trained, results, data)
     for command in part.COMMANDS
 }  # fmt: skip
 DESCRIPTION = "Reproduction of Offset Bin Classification (CVPR 2020), one step at a time."
@@ -64,10 +65,17 @@ def _plan_first(words: list[str]) -> list[str]:
     return words
 
 
+def _own_version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:  # called from a checkout that is not installed
+        return "(not installed)"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
     parser = Parser(prog="obc", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"obc {version('obc')}")
+    parser.add_argument("--version", action="version", version=f"obc {_own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         step = commands.add_parser(

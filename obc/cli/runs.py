@@ -1,4 +1,4 @@
-"""Commands about runs: plan, train, evaluate, submit, import, why, doctor."""
+"""Commands about runs: plan, train, evaluate, import, why, doctor."""
 
 from __future__ import annotations
 
@@ -178,28 +178,6 @@ def _plan_with_run(options: argparse.Namespace) -> Plan:
     return plan
 
 
-def _submit_arguments(parser: argparse.ArgumentParser) -> None:
-    _evaluate_arguments(parser)
-    parser.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
-                        help="annotations/image_info_test-dev2017.json and test2017/; the default "
-                        "is where `obc fetch coco_test_info coco_test2017` puts them")  # fmt: skip
-
-
-def submit(options: argparse.Namespace) -> None:
-    """Write a submission to COCO's test-dev server."""
-    plan = _plan_with_run(options)
-    folder = plan.run_folder(options.run_id, options.seed)
-    with logged(options, folder.submission_log(options.decode)) as terminal:
-        from obc.training.gpu_lease import lease
-
-        run = (plan, options.run_id, options.seed)
-        with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
-            from obc.evaluation.test_dev import submit
-
-            path = submit(*run, options.decode, options.root, terminal)
-        print(f"for COCO's evaluation server: {path}", file=terminal)
-
-
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
                         help="a state dict, or MMEngine's checkpoint with one")  # fmt: skip
@@ -274,12 +252,6 @@ obc doctor results/paper/plan.json   also the data, weights and disk that a plan
         _import_arguments, import_own,
         """\
 obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2""",
-    ),
-    Command(
-        "submit", "write a submission to COCO's test-dev server", "for you",
-        _submit_arguments, submit,
-        """\
-obc submit results/paper/plan.json coco-faster-r50-obc-a3-n20-k2-1234abcd --decode expectation""",
     ),
     Command(
         "train", "train one run, or go on with it where it was interrupted", "for the workflow",

@@ -76,10 +76,11 @@ def published_sum(
         for key, weight in rows.items()
         for metric, factor in metrics.items()
     ]
-    if any(number is None for _, number in terms):
+    printed = [weight * number for weight, number in terms if number is not None]
+    if len(printed) < len(terms):
         return None
     # Printed numbers have one decimal; what is left behind the sixth is binary rounding.
-    return round(sum(weight * number for weight, number in terms), 6)
+    return round(sum(printed), 6)
 
 
 class _Claim(Strict):
@@ -292,7 +293,8 @@ class Peak(_Claim):
 
         The first keeps a claim from being true because the others get worse.
         """
-        return ({self.at: 1.0}, *({self.at: 1.0, metric: -1.0} for metric in self.over))
+        less: list[dict[str, float]] = [{self.at: 1.0, metric: -1.0} for metric in self.over]
+        return ({self.at: 1.0}, *less)
 
 
 Claim = Annotated[Higher | NotHigher | Close | Peak, Field(discriminator="kind")]

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from obc.config.box_losses.registry import Decode
 from obc.config.claims import Claims
-from obc.config.run import Decode, ResolvedRun, RunSpec, digest
+from obc.config.run import ResolvedRun, RunSpec, digest
 from obc.config.run_folder import RunFolder
 from obc.config.scale import Scale
 from obc.config.shipped_weights import ShippedWeights
@@ -80,7 +81,7 @@ class RowEvaluation:
     @property
     def decode(self) -> Decode:
         """The row's decoding."""
-        return self.row.decode
+        return self.row.decode  # type: ignore[return-value]  # None is of cited rows
 
     @property
     def identity(self) -> dict[str, str | int]:

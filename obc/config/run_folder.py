@@ -9,6 +9,7 @@ metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, ev
 work/                  of a training that is not done: lock, sessions.json (its starts),
                        progress.json (how far it is), iteration_<n>.pth (checkpoints),
                        rank<k>.log, and failed.json or interrupted.json (why it ended)
+tracking/              what a tracker writes (`--config tracking=tensorboard`)
 
 This module is in `config`, below `runs`, because a plan names the folders of its runs. What the
 files say is read in `runs`. `decode` and the like may be Snakemake's wildcards: names are text.
@@ -68,6 +69,11 @@ class RunFolder(Folder):
         """Files of a training that is not done; Snakemake does not know and so never deletes it."""
         return WorkFolder(self.path / "work")
 
+    @property
+    def tracking(self) -> Path:
+        """What a tracker writes; kept, and added to by a later training."""
+        return self.path / "tracking"
+
     def metrics(self, decode: str) -> Path:
         """The metrics of one evaluation; written after its detections."""
         return self.path / f"metrics.{decode}.json"
@@ -95,7 +101,7 @@ class RunFolder(Folder):
         return self.path / f"evaluate.{decode}.failed.json"
 
     def submission_log(self, decode: str) -> Path:
-        """Everything that `obc submit` printed."""
+        """Everything that `obc export` printed."""
         return self.path / f"submit.{decode}.log"
 
 

@@ -213,7 +213,7 @@ class Scale(Strict):
     def _protocol_completes_the_schedules(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        chosen = SCHEDULE.get(str(raw.get("protocol")), {})
+        chosen = dict[Any, Any](SCHEDULE).get(str(raw.get("protocol")), {})
         given = {key: raw.get(key) for key in ("schedule", "initialisation")}
         completed = {key: {**chosen, **s} for key, s in given.items() if isinstance(s, dict)}
         return {**raw, **completed}

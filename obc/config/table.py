@@ -7,14 +7,13 @@ In a file `common` holds what all rows share, a row's spec stands flat beside it
 from __future__ import annotations
 
 import itertools
-from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from obc.config.box_losses.registry import BOX_LOSSES, BoxLoss
-from obc.config.run import Decode, RunSpec
+from obc.config.box_losses.registry import BOX_LOSSES, BoxLoss, Decode
+from obc.config.run import RunSpec
 from obc.datasets.settings import DatasetName
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
@@ -76,7 +75,9 @@ class Plot(Strict):
     def value(self, run: RunSpec, axis: Literal["x", "series"]) -> float:
         """The number at the dotted key of an axis; ValueError when there is none."""
         key: str = getattr(self, axis)
-        found = reduce(lambda part, name: getattr(part, name, None), key.split("."), run)
+        found: Any = run
+        for name in key.split("."):
+            found = getattr(found, name, None)
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise ValueError(f"plot.{axis}: {key} is {found!r} in a row, allowed: a number")
         return found
@@ -183,7 +184,7 @@ class TableSpec(Strict):
 class FigureSpec(TableSpec):
     """A figure of the paper that is a grid of runs; its rows are also written as a table."""
 
-    kind: Literal["figure"] = "figure"
+    kind: Literal["figure"] = "figure"  # type: ignore[assignment]
     plot: Plot = Field(description="how it is drawn")
 
     @model_validator(mode="after")

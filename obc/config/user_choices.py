@@ -26,6 +26,8 @@ from obc.datasets.settings import (
 )
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
+Tracking = Literal["tensorboard", "wandb", "mlflow"]
+
 
 class Examples(Strict):
     """What Figure 6 compares on single images: two rows of a table, by their keys."""
@@ -83,6 +85,11 @@ class SuiteConfig(Strict):
         ge=0,
         description="GPUs that train one run together, each on its share of every batch; 0: the "
         "CPU; never part of a run id; null: the scale's runtime.gpus",
+    )
+    tracking: Tracking | None = Field(
+        None,
+        description="also send the losses of every training to TensorBoard, Weights & Biases or "
+        "MLflow, see docs/running.md; never part of a run id; null: to none",
     )
     plugins: tuple[str, ...] = Field(
         (),
@@ -227,7 +234,12 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     # How difficult objects are read is a choice about any VOC data, not data of one's own.
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
-    own = tuple(name for name in data if not _same(data[name], published[name]))
+    folders = {
+        name: d
+        for name, d in data.items()
+        if not isinstance(d, ShapesData) and not _same(d, published[name])
+    }
+    own = tuple(folders)
     if config.allow_shared_images and not own:
         raise ConfigError(
             "allow_shared_images: true without a folder of your own; allowed with voc_root or "
@@ -237,7 +249,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
-    results = Path(config.results) / _results_name(config, scales, [data[name] for name in own])
+    results = Path(config.results) / _results_name(config, scales, list(folders.values()))
     hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
@@ -249,7 +261,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
             if not isinstance(d, ShapesData)
         },
         results=results,
-        notes=tuple(_note(name, data[name], scale.name) for name in own),
+        notes=tuple(_note(name, d, scale.name) for name, d in folders.items()),
     )
 
 
@@ -336,7 +348,7 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
         base = default.model_dump()
         if set(chosen) != {"root"}:
             base |= {"expected_train_images": None, "expected_val_images": None}
-    model = VocData if name == "voc" else CocoData
+    model: type[VocData | CocoData] = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
     if isinstance(default, ShapesData) or set(chosen) != {"root"}:
         return folder.model_copy(

@@ -26,9 +26,9 @@ IMAGES = "test2017"
 
 
 def submit(
-    plan: Plan, run_id: str, seed: int, decode: Decode, root: Path, terminal: TextIO
+    plan: Plan, run_id: str, seed: int, decode: Decode, root: Path, out: Path, terminal: TextIO
 ) -> Path:
-    """Detect in COCO's test-dev images and write the zip for the server into the run's folder.
+    """Detect in COCO's test-dev images and write the zip for the server.
 
     Args:
         plan: the plan that names the run, one on COCO.
@@ -36,6 +36,7 @@ def submit(
         seed: of its training.
         decode: as of `evaluate`.
         root: COCO folder with annotations/image_info_test-dev2017.json and test2017/.
+        out: folder that the zip goes to.
         terminal: where progress lines go.
 
     Raises:
@@ -52,7 +53,7 @@ def submit(
         test = replace(files, root=root.absolute(), val=index)
         detections, _ = detect_in(test, plan, run_id, seed, decode, terminal)
     name = f"detections_test-dev2017_{run_id}-seed{seed}-{decode}_results"
-    path = run.folder / f"{name}.zip"
+    path = out / f"{name}.zip"
     with (
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,

@@ -48,7 +48,7 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         super().__init__(use_box_type=use_box_type)
         self.clip_border = clip_border
         self.wh_ratio_clip = wh_ratio_clip
-        self.delta_coder = DeltaCoder(tuple(target_means), tuple(target_stds), legacy)
+        self.delta_coder = DeltaCoder(tuple(target_means), tuple(target_stds), legacy)  # type: ignore[arg-type]
 
     @property
     def encode_size(self) -> int:

@@ -101,7 +101,7 @@ class DeltaHead(Shared2FCBBoxHead):
     ) -> dict[str, Any]:
         """Losses and targets of a batch, as the parent's; ``loss`` says what the losses are."""
         targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
-        losses = self.loss(
+        losses = self.loss(  # type: ignore[misc]
             cls_score,
             bbox_pred,
             rois,

@@ -188,7 +188,7 @@ class OBCHead(DeltaHead):
             return predictions.float().unflatten(1, (4, num_logits))
         by_class = predictions.float().unflatten(1, (self.num_classes, 4, num_logits))
         rows = torch.arange(len(predictions), device=predictions.device)
-        return by_class[rows, classes.clamp(0, self.num_classes - 1)]
+        return by_class[rows, classes.clamp(0, self.num_classes - 1)]  # type: ignore[union-attr]
 
     def join_stages(self, stages: Sequence[Tensor]) -> Tensor:
         """Predictions (R, 4 * K * n) or (R, C * 4 * K * n), as the coder reads them, of each
@@ -282,7 +282,7 @@ class LaterStage(BaseModule):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Bin logits (R, num_predictions) and class logits of features (R, widths[0])."""
         features = self.fcs(features)
-        return self.fc_reg(features), self.fc_cls and self.fc_cls(features)
+        return self.fc_reg(features), self.fc_cls and self.fc_cls(features)  # type: ignore[return-value]
 
 
 @MODELS.register_module()
@@ -350,8 +350,8 @@ def _check_coder(coder: object) -> None:
 
 def _check_bin_loss(loss: object) -> None:
     require_type("OBCHead", "loss_bbox", loss, CrossEntropyLoss)
-    if loss.use_sigmoid or loss.use_mask:
+    if loss.use_sigmoid or loss.use_mask:  # type: ignore[attr-defined]
         raise ValueError(
-            f"loss_bbox has use_sigmoid={loss.use_sigmoid}, use_mask={loss.use_mask}; the bins "
+            f"loss_bbox has use_sigmoid={loss.use_sigmoid}, use_mask={loss.use_mask}; the bins "  # type: ignore[attr-defined]
             "of a coordinate exclude each other, so both must be False (equation 6)"
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from obc.config.downloads import of_run
@@ -33,6 +34,7 @@ from obc.datasets.settings import DatasetName, ShapesData
 from obc.io.errors import SuiteError
 from obc.io.locks import REMEDY, NoFileLocks, lock
 from obc.operations.costs import bytes_to_come
+from obc.runs.versions import DISTRIBUTION
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 PYTHONS = ((3, 11), (3, 12))
@@ -118,18 +120,28 @@ def check_python(running: tuple[int, int]) -> Check:
 
 
 def check_torch(found: str | None) -> Check:
-    """Whether torch is there and a release that the package's own metadata allow."""
-    (needed,) = (
-        requirement
-        for requirement in map(Requirement, requires("obc") or ())
-        if requirement.name == "torch" and requirement.marker is None
-    )
-    remedy = f"`make env` installs torch; torch{needed.specifier} is needed"
+    """Whether torch is there and a release that the extra `suite` of the package allows."""
+    needed = _torch_of_the_suite()
+    remedy = f"`make env` installs torch; torch{needed} is needed"
     if found is None:
         return Check("torch", "FAIL", "not installed", remedy)
-    if not needed.specifier.contains(Version(found).public, prereleases=True):
+    if not needed.contains(Version(found).public, prereleases=True):
         return Check("torch", "FAIL", found, remedy)
     return Check("torch", "OK", found)
+
+
+def _torch_of_the_suite() -> SpecifierSet:
+    """By the metadata of this package; any, where it runs from a checkout that is not installed."""
+    try:
+        lines = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return SpecifierSet()
+    (needed,) = (
+        requirement.specifier
+        for requirement in map(Requirement, lines)
+        if requirement.name == "torch" and 'extra == "suite"' in str(requirement.marker)
+    )
+    return needed
 
 
 def check_package(name: str, found: str | None, pinned: str) -> Check:

@@ -29,6 +29,7 @@ from obc.runs.records import is_imported, weights_record
 from obc.runs.status import run_status
 from obc.runs.versions import code_version
 from obc.training.mmdet_config import build_config
+from obc.training.written_config import written_config
 
 SHOWN = 5
 # What torch's reader raises on objects that it refuses, and on bytes that are no checkpoint.
@@ -110,7 +111,8 @@ def import_weights(
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
         with atomic_path(folder.config) as path:
-            path.write_text(config.pretty_text, encoding="utf-8")
+            written = written_config(config, run.index.files().classes, run.resolved.protocol)
+            path.write_text(written.pretty_text, encoding="utf-8")
         write_json(
             folder.record, _record(plan, run_id, seed, checkpoint, run.index.read_manifest())
         )

@@ -18,6 +18,7 @@ from obc.config.box_losses.registry import BOX_LOSSES
 
 PACKAGE = Path(__file__).parent.parent
 _OWN = __name__.partition(".")[0]
+DISTRIBUTION = "offset-bin-classification"
 # Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
 # its modules, those of its subpackages included.
 MODEL_CODE = ("bins", "head", "detector", "config.box_losses", "config.protocols")

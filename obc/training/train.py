@@ -24,7 +24,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from obc.config.downloads import with_fetched_weights
-from obc.config.plan import Plan
+from obc.config.plan import Plan, Run
 from obc.config.run_folder import RunFolder
 from obc.config.scale import Runtime
 from obc.detector.precision import out_of_memory_explained, prepare, with_amp
@@ -43,6 +43,8 @@ from obc.training.sessions import (
     training_version,
 )
 from obc.training.stop_signals import Interrupted, StopRequest, stop_requests
+from obc.training.tracking import visualizer
+from obc.training.written_config import written_config
 
 
 class MissingPackage(SuiteError):
@@ -133,6 +135,7 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
         plan.config.plugins,
     )
     config.work_dir = str(run.folder.work)
+    config.visualizer = visualizer(plan.config.tracking, run)
     return config
 
 
@@ -155,21 +158,22 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
     runner.register_hook(StopHook(stop))
     model = runner.train()
     folder.record.unlink(missing_ok=True)  # it tells of the weights that go now
-    _save(folder, model.module if is_model_wrapper(model) else model, runner)
+    _save(run, model.module if is_model_wrapper(model) else model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
     record["initial_weights_sha256"] = version["initial_weights_sha256"]
     data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
     write_json(folder.record, {**record, "data": data, "code": code})
 
 
-def _save(folder: RunFolder, model: nn.Module, runner: Runner) -> None:
+def _save(run: Run, model: nn.Module, runner: Runner) -> None:
     """The weights as a plain state dict, and the config that they were trained with."""
     # To an open file: by a path torch writes the temporary name into the archive, and the hash of
     # the same weights would differ.
-    with atomic_path(folder.weights) as path, path.open("wb") as file:
+    with atomic_path(run.folder.weights) as path, path.open("wb") as file:
         torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
-    with atomic_path(folder.config) as path:
-        path.write_text(runner.cfg.pretty_text, encoding="utf-8")
+    config = written_config(runner.cfg, run.index.files().classes, run.resolved.protocol)
+    with atomic_path(run.folder.config) as path:
+        path.write_text(config.pretty_text, encoding="utf-8")
 
 
 def _record(

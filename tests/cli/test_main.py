@@ -32,8 +32,8 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_there_are_at_most_sixteen_commands_in_two_groups() -> None:
-    assert len(COMMANDS) <= 16
+def test_there_are_at_most_seventeen_commands_in_two_groups() -> None:
+    assert len(COMMANDS) <= 17
     assert {command.group for command in COMMANDS.values()} == set(get_args(Group))
 
 
@@ -57,7 +57,7 @@ def test_the_help_of_a_command_has_an_example_of_it(
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert capsys.readouterr().out == f"obc {version('obc')}\n"
+    assert capsys.readouterr().out == f"obc {version('offset-bin-classification')}\n"
 
 
 @pytest.mark.parametrize(

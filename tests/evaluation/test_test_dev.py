@@ -69,8 +69,9 @@ def trained(tmp_path: Path) -> tuple[Plan, str]:
 
 def test_the_zip_is_what_the_server_takes(trained: tuple[Plan, str], root: Path) -> None:
     plan, run_id = trained
-    path = submit(plan, run_id, 0, "expectation", root, io.StringIO())
-    assert path.parent == plan.run_folder(run_id, 0).path
+    out = plan.run_folder(run_id, 0).path
+    path = submit(plan, run_id, 0, "expectation", root, out, io.StringIO())
+    assert path.parent == out
     name = f"detections_test-dev2017_{run_id}-seed0-expectation_results"
     assert path.name == f"{name}.zip"
     with zipfile.ZipFile(path) as archive:

@@ -30,8 +30,8 @@ PAGES = (
     PROJECT / "results/reference/README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 )
-NEEDS = ("a GPU", "SLURM", "a network", "your files")
-RULE_FILES = (PROJECT / "Snakefile", *sorted((PROJECT / "workflow/rules").glob("*.smk")))
+NEEDS = ("a GPU", "SLURM", "a network", "a plugin", "your files")
+RULE_FILES = (PROJECT / "workflow/Snakefile", *sorted((PROJECT / "workflow/rules").glob("*.smk")))
 RULES = {
     name for path in RULE_FILES for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.M)
 }

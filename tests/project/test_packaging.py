@@ -39,8 +39,9 @@ EXTRAS = {
     name: [Requirement(line) for line in lines]
     for name, lines in PROJECT["optional-dependencies"].items()
 }
-# Of the tested environment; torchvision, from PyPI, brings another build of torch.
-LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained"}
+# Of the tested environment; torchvision, from PyPI, brings another build of torch, and trackers are
+# for those who ask for one.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "tracking"}
 
 
 def direct_requirements() -> list[Requirement]:
@@ -105,21 +106,22 @@ def test_the_lock_is_made_of_every_extra_that_is_tested() -> None:
 
 
 def test_an_extra_has_what_it_needs_by_itself() -> None:
-    assert [str(line) for line in EXTRAS["notebooks"] if line.name == "obc"] == ["obc[suite]"]
-    assert [line.extras for line in EXTRAS["dev"] if line.name == "obc"] == [{"suite", "notebooks"}]
+    own = PROJECT["name"]
+    assert [line.extras for line in EXTRAS["notebooks"] if line.name == own] == [{"suite"}]
+    assert [line.extras for line in EXTRAS["dev"] if line.name == own] == [{"suite", "notebooks"}]
 
 
 # --- the package -------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_wheel_has_every_module_and_template_and_asks_for_the_head_s_packages_only(
+def test_a_wheel_has_every_module_and_template_and_asks_for_torch_only(
     tmp_path: Path,
 ) -> None:
     source = tmp_path / "source"  # building writes beside what it builds
     source.mkdir()
     shutil.copytree(FOLDER / "obc", source / "obc", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(FOLDER / name, source)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
@@ -130,12 +132,15 @@ def test_a_wheel_has_every_module_and_template_and_asks_for_the_head_s_packages_
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("obc/")}
         (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
-        asked = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist")
+        fields = Parser().parsestr(archive.read(metadata).decode())
+    asked = fields.get_all("Requires-Dist")
     files = (source / "obc").rglob("*")
     assert names == {str(path.relative_to(source)) for path in files if path.is_file()}
     assert {"obc/report/templates/report.css", "obc/report/templates/report.html.jinja"} <= names
     always = {Requirement(line).name for line in asked if "extra ==" not in line}
-    assert always == {"torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine"}
+    assert always == {"torch"}
+    assert (fields["Name"], fields["License-Expression"]) == (PROJECT["name"], "Apache-2.0")
+    assert fields.get_all("Project-URL") is None and "obc/py.typed" in names
 
 
 WITHOUT = """
@@ -161,9 +166,9 @@ def without(blocked: Iterable[str], code: str) -> subprocess.CompletedProcess[st
 
 @cache
 def needed_by_the_head() -> frozenset[str]:
-    """Distributions that `pip install .` would bring, and what they bring."""
+    """Distributions that `pip install '.[onedl]'` would bring, and what they bring."""
     found: set[str] = set()
-    waiting = [Requirement(line) for line in PROJECT["dependencies"]]
+    waiting = [*map(Requirement, PROJECT["dependencies"]), *EXTRAS["onedl"]]
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -179,7 +184,7 @@ def needed_by_the_head() -> frozenset[str]:
 
 def not_needed_by_the_head() -> set[str]:
     """Import names of everything else that is installed here."""
-    needed = needed_by_the_head() | {"obc"}
+    needed = needed_by_the_head() | {"obc", PROJECT["name"]}
     return {
         module
         for module, distributions in packages_distributions().items()
@@ -226,6 +231,22 @@ print(logits.shape, head.bbox_coder.decode(boxes, logits).shape, loss.item() > 0
     assert done.stdout.splitlines()[-1] == "torch.Size([2, 176]) torch.Size([2, 4]) True"
 
 
+@pytest.mark.parametrize("package", ["mmdet", "mmengine", "mmcv"])
+@pytest.mark.parametrize("code", ["from obc import OBCHead", "import obc.head.coders"])
+def test_without_mmdetection_the_head_says_what_to_install(package: str, code: str) -> None:
+    done = without([package], code)
+    assert done.returncode == 1
+    (last,) = done.stderr.splitlines()[-1:]
+    assert f"the heads of obc need MMDetection with MMEngine and MMCV; {package} is not" in last
+    assert "pip install 'offset-bin-classification[onedl]'" in last and "docs/head.md" in last
+
+
+def test_without_mmdetection_the_bins_work() -> None:
+    code = "from obc import OffsetBins; print(OffsetBins(max_offset=3.0, num_bins=20).num_bins)"
+    done = without(["mmdet", "mmengine", "mmcv"], code)
+    assert (done.stdout, done.returncode) == ("20\n", 0), done.stderr
+
+
 @pytest.mark.parametrize(
     ("package", "arguments"),
     [("pydantic", ["plan"]), ("pandas", ["figure", "losses", "--folder", "drawn"])],
@@ -242,3 +263,24 @@ def test_without_the_suite_the_command_says_what_to_install(
     assert done.stderr.startswith(f"obc: {package} is not installed."), done.stderr
     assert "pip install '.[suite]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- licence and citation ----------------------------------------------------------------------
+
+
+def test_the_citation_is_of_this_release_and_its_licence() -> None:
+    citation = yaml.safe_load(Path("CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert [one["name"] for one in citation["authors"]] == [
+        one["name"] for one in PROJECT["authors"]
+    ]
+    paper = citation["preferred-citation"]
+    bibtex = Path("README.md").read_text(encoding="utf-8").split("```bibtex")[1].split("```")[0]
+    names = " and ".join(f"{one['family-names']}, {one['given-names']}" for one in paper["authors"])
+    assert all(text in bibtex for text in (names, paper["title"], str(paper["year"])))
+
+
+def test_the_licence_is_apache_s_in_full() -> None:
+    text = Path("LICENSE").read_text(encoding="utf-8")
+    assert "Apache License\n" in text and "END OF TERMS AND CONDITIONS" in text
+    assert all(f"\n   {number}. " in text for number in range(1, 10))

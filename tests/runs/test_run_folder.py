@@ -31,7 +31,7 @@ def sources() -> list[Path]:
     return [
         *sorted(Path("obc").rglob("*.py")),
         *sorted(Path("workflow/rules").glob("*.smk")),
-        Path("Snakefile"),
+        Path("workflow/Snakefile"),
     ]
 
 

@@ -12,7 +12,5 @@ rule fetch:
     wildcard_constraints:
         published=one_of(DATASETS),
     priority: lambda wildcards: urgency_of_fetched(wildcards.published)
-    conda:
-        ENVIRONMENT
     shell:
         "obc fetch {wildcards.published} 2>&1 | tee {log:q}"

@@ -7,6 +7,7 @@ from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
 from obc.datasets.index_folder import IndexFolder
 from obc.datasets.published.catalogue import of_data, read_datasets
@@ -33,8 +34,8 @@ from obc.operations.doctor import name_user_without_passwd_entry
 from obc.operations.workflow_display import attach
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
-# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated.
-# Snakemake formats the prefix, hence the doubled braces.
+# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated; in a
+# container it is the container's. Snakemake formats the prefix, hence the doubled braces.
 PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
 name_user_without_passwd_entry()
 
@@ -56,8 +57,9 @@ CAPTIONS = Path(workflow.basedir) / "workflow" / "report"
 DISPLAY = (
     attach(PLAN, logger, workflow.output_settings, CAPTIONS) if workflow.is_main_process else None
 )
+IN_CONTAINER = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 shell.prefix(
-    f"set -euo pipefail; export PATH={PROGRAMS}:$PATH "
+    f"set -euo pipefail; export PATH={'' if IN_CONTAINER else f'{PROGRAMS}:'}$PATH "
     + " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items())
     + "; "
     + (DISPLAY.redirection if DISPLAY else "")
@@ -92,8 +94,6 @@ onerror:
 RESULTS = PLAN.results
 # Text, as every param: Snakemake does not record a Path, so that it would never trigger.
 PLAN_FILE = str(RESULTS / "plan.json")
-# Documents each rule's software; `make env` is the tested way to have it (see README.md).
-ENVIRONMENT = "../../environment.yml"
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = RunFolder.of(Path("{results}"), "{run_id}", "{seed}")
 INDEX = IndexFolder(Path("{results}/data/{index}"))

@@ -8,8 +8,6 @@ rule draw:
     wildcard_constraints:
         drawn="(voc|coco)-[0-9a-f]{8}",
     priority: lambda wildcards: urgency_of_drawn(wildcards.drawn)
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         settings=lambda wildcards: shapes_settings(wildcards.drawn),
@@ -32,8 +30,6 @@ rule index:
     benchmark:
         "{results}/logs/index-{index}.benchmark.tsv"
     priority: lambda wildcards: urgency_of_data(wildcards.index)
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,

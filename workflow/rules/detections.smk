@@ -22,8 +22,6 @@ rule curves:
     benchmark:
         RESULTS / "logs" / "curves.benchmark.tsv"
     priority: urgency(PLAN.config.detail_table, SHOWN)
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         table=PLAN.config.detail_table,
@@ -56,8 +54,6 @@ rule diagnosis:
     benchmark:
         RESULTS / "logs" / "diagnosis.benchmark.tsv"
     priority: urgency(PLAN.config.detail_table, SHOWN)
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         table=PLAN.config.detail_table,

@@ -15,8 +15,6 @@ rule figure4:
         RESULTS / "figures" / "figure4.csv",
     log:
         RESULTS / "logs" / "figure4.log",
-    conda:
-        ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.bin_construction"),
@@ -42,8 +40,6 @@ if PLAN.example_rows:
             RESULTS / "logs" / "figure6.log",
         priority: urgency(PLAN.config.examples.table, SHOWN)
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             plan=PLAN_FILE,
             spec=PLAN.table_digest(PLAN.config.examples.table),
@@ -70,8 +66,6 @@ if PLAN.detail_table:
             RESULTS / "logs" / "training_curves.log",
         priority: urgency(PLAN.config.detail_table, SHOWN)
         localrule: True
-        conda:
-            ENVIRONMENT
         params:
             plan=PLAN_FILE,
             table=PLAN.config.detail_table,

@@ -28,8 +28,6 @@ rule inside:
     benchmark:
         RESULTS / "logs" / "inside.benchmark.tsv"
     priority: urgency(PLAN.config.detail_table, SHOWN)
-    conda:
-        ENVIRONMENT
     threads: 1
     resources:
         gpu=min(1, PLAN.gpus_per_run),

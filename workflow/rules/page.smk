@@ -15,8 +15,6 @@ rule interim_page:
     wildcard_constraints:
         part=one_of([*PLAN.tables, DETAILS]),
     priority: lambda wildcards: urgency(table_of_part(wildcards.part), ON_PAGE)
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         captions=lambda wildcards: str(CAPTIONS),
@@ -36,8 +34,6 @@ rule page:
         update(page_files()),  # not removed before: who stops this job keeps the interim page
     log:
         RESULTS / "logs" / "page.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,

@@ -27,8 +27,6 @@ rule table:
     wildcard_constraints:
         table=one_of(PLAN.tables),
     priority: lambda wildcards: urgency(wildcards.table, SHOWN)
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.table),
@@ -56,8 +54,6 @@ rule compared:
     wildcard_constraints:
         table=one_of(PLAN.tables),
     priority: lambda wildcards: urgency(wildcards.table, SHOWN)
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,
@@ -74,8 +70,6 @@ rule all_csv:
         RESULTS / "tables" / "all.csv",
     log:
         RESULTS / "logs" / "all-csv.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=PLAN.content_digest,
@@ -100,8 +94,6 @@ rule figure:
     wildcard_constraints:
         figure=one_of(PLAN.figures),
     priority: lambda wildcards: urgency(wildcards.figure, SHOWN)
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.table_digest(wildcards.figure),
@@ -123,8 +115,6 @@ rule losses:
         RESULTS / "figures" / "losses.png",
     log:
         RESULTS / "logs" / "losses.log",
-    conda:
-        ENVIRONMENT
     params:
         folder=lambda wildcards: str(RESULTS / "figures"),
         code=shown_by("report.figures.losses"),
@@ -147,8 +137,6 @@ rule claims_report:
         RESULTS / "logs" / "claims.log",
     benchmark:
         RESULTS / "logs" / "claims.benchmark.tsv"
-    conda:
-        ENVIRONMENT
     threads: 2
     params:
         plan=PLAN_FILE,
@@ -162,8 +150,6 @@ rule claims_report:
 rule partial:
     log:
         RESULTS / "logs" / "partial.log",
-    conda:
-        ENVIRONMENT
     params:
         plan=PLAN_FILE,
     shell:

@@ -10,8 +10,6 @@ rule start:
     wildcard_constraints:
         run_id=one_of(PLAN.shipped),
     priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
-    conda:
-        ENVIRONMENT
     threads: 1
     params:
         plan=PLAN_FILE,
@@ -36,8 +34,6 @@ rule train:
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{one_of(sorted(set(PLAN.trainings) - set(PLAN.shipped)))})",
     priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
-    conda:
-        ENVIRONMENT
     threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
     resources:
         gpu=PLAN.gpus_per_run,
@@ -63,8 +59,6 @@ rule evaluate:
     benchmark:
         str(RUN.evaluation_benchmark("{decode}"))
     priority: lambda wildcards: urgency_of_run(wildcards.run_id, EVALUATED)
-    conda:
-        ENVIRONMENT
     threads: 1
     resources:
         gpu=min(1, PLAN.gpus_per_run),

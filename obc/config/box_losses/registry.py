@@ -135,7 +135,8 @@ def _place(model: type[BoxLoss]) -> tuple[str, str]:
 
 @lru_cache
 def _adapter(models: tuple[type[BoxLoss], ...]) -> TypeAdapter[BoxLoss]:
-    return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="loss")])
+    # A union that is made at run time is no type to a type checker.
+    return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="loss")])  # type: ignore[arg-type]
 
 
 def _validated(value: Any) -> BoxLoss:
