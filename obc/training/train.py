@@ -173,7 +173,7 @@ def _save(run: Run, model: nn.Module, runner: Runner) -> None:
         torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
     config = written_config(runner.cfg, run.index.files().classes, run.resolved.protocol)
     with atomic_path(run.folder.config) as path:
-        path.write_text(config.pretty_text, encoding="utf-8")
+        path.write_text(FinishedConfig(config.to_dict()).pretty_text, encoding="utf-8")
 
 
 def _record(

@@ -18,6 +18,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from obc.config.protocols import LAST_PIXEL, Protocol
+from obc.detector.batched import compute_image_by_image
 from obc.detector.model_config import BASE_CONFIGS
 
 
@@ -71,7 +72,8 @@ NAMED = {"FasterRCNN": "NamedFasterRCNN", "CascadeRCNN": "NamedCascadeRCNN"}
 def written_config(trained: Config, classes: Sequence[str], protocol: Protocol) -> Config:
     """The config of a training, for its folder.
 
-    The model has the same weights under the same names. It knows its classes, and the visualizer
+    The model is built of MMDetection's own classes, with the same weights under the same names, also
+    where the training computed in batches. It knows its classes, and the visualizer
     is MMDetection's own, with which `DetInferencer` draws.
 
     Args:
@@ -81,6 +83,7 @@ def written_config(trained: Config, classes: Sequence[str], protocol: Protocol) 
     """
     config = Config(trained.to_dict())
     config.custom_imports.imports = [*config.custom_imports.imports, __name__]
+    compute_image_by_image(config.model)
     config.model.type = NAMED[config.model.type]
     config.model.update(classes=list(classes), last_pixel=LAST_PIXEL[protocol])
     config.visualizer = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py").visualizer
