@@ -23,7 +23,11 @@ SHOWN_OF_A_FAILURE = 40
 def run(label: str, command: Sequence[str], stream: TextIO) -> int:
     """Run a command and show how far it is; its exit status."""
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         last = show(label, process.stdout or (), stream)
     if process.returncode:

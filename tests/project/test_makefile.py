@@ -58,6 +58,7 @@ def test_a_right_choice_goes_on_to_the_set_up(checkout: Path, choice: str) -> No
 def test_the_targets_that_make_allows_are_rules() -> None:
     makefile = (PROJECT / "Makefile").read_text()
     listed = re.findall(r"^TARGET_NAMES := .*\\\n +(.*)$", makefile, re.M)[0].split()
-    files = (PROJECT / "Snakefile", *sorted((PROJECT / "workflow/rules").glob("*.smk")))
+    workflow = PROJECT / "workflow"
+    files = [PROJECT / "Snakefile", *workflow.glob("Snakefile"), *workflow.rglob("*.smk")]
     rules = {name for path in files for name in re.findall(r"rule (\w+):", path.read_text())}
     assert set(listed) <= rules
