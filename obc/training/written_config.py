@@ -72,8 +72,8 @@ NAMED = {"FasterRCNN": "NamedFasterRCNN", "CascadeRCNN": "NamedCascadeRCNN"}
 def written_config(trained: Config, classes: Sequence[str], protocol: Protocol) -> Config:
     """The config of a training, for its folder.
 
-    The model is built of MMDetection's own classes, with the same weights under the same names, also
-    where the training computed in batches. It knows its classes, and the visualizer
+    The model is built of MMDetection's own classes, with the same weights under the same names,
+    also where the training computed in batches. It knows its classes, and the visualizer
     is MMDetection's own, with which `DetInferencer` draws.
 
     Args:

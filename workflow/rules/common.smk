@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import sys
@@ -53,7 +54,7 @@ except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
 # None where Snakemake shows itself what it does, e.g. in a dry run and in a job on a cluster.
-CAPTIONS = Path(workflow.basedir) / "workflow" / "report"
+CAPTIONS = Path(os.path.relpath(Path(str(workflow.current_basedir)).parent / "report"))
 DISPLAY = (
     attach(PLAN, logger, workflow.output_settings, CAPTIONS) if workflow.is_main_process else None
 )
