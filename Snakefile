@@ -1,2 +1,5 @@
-# The workflow is in workflow/; this line is for calls of `snakemake` in the project's folder.
+# For calls of `snakemake` in the project's folder; the workflow is in workflow/.
 include: "workflow/Snakefile"
+
+
+workflow.default_target = "all"  # Snakemake forgets that of a file that is included
