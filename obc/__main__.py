@@ -15,8 +15,8 @@ def main() -> int:
         if (error.name or "obc").partition(".")[0] == "obc":
             raise
         print(
-            f"obc: {error.name} is not installed. The head may work without it; the suite needs "
-            "the extra [suite]: pip install '.[suite]' in the project's folder",
+            f"obc: {error.name} is not installed. The head works without it; the suite needs the "
+            "extra [suite]: pip install '.[suite]' in the project's folder",
             file=sys.stderr,
         )
         return 1
