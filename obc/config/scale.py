@@ -1,6 +1,6 @@
 """A scale: the data, networks, schedule and sizes that runs are trained with.
 
-`smoke`, `mini` and `paper` are files in config/scales; so is any scale of one's own. Every model
+`quick`, `mini`, `paper` and `smoke` are files in config/scales; so is any scale of one's own. Every model
 forbids unknown keys and is immutable.
 """
 
@@ -167,7 +167,7 @@ class Runtime(Strict):
 
 
 class Scale(Strict):
-    """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
+    """One of `quick`, `mini`, `paper`, `smoke`, or a file of one's own in config/scales."""
 
     name: str
     description: str = Field(description="a sentence; stands in captions")
