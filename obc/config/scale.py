@@ -1,6 +1,6 @@
 """A scale: the data, networks, schedule and sizes that runs are trained with.
 
-`quick`, `mini`, `paper` and `smoke` are files in config/scales; so is any scale of one's own. Every model
+Each is a file in config/scales; so is any scale of one's own. Every model
 forbids unknown keys and is immutable.
 """
 

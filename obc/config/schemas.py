@@ -15,6 +15,7 @@ from obc.config.box_losses.registry import BOX_LOSSES
 from obc.config.claims import Claims
 from obc.config.run import RunSpec
 from obc.config.scale import Scale
+from obc.config.shipped_weights import Cards
 from obc.config.table import FigureSpec, Row
 from obc.config.user_choices import SuiteConfig
 from obc.datasets.published.catalogue import Published
@@ -33,6 +34,7 @@ def schemas() -> dict[str, Schema]:
         "table.json": _table(),
         "claims.json": _claims(),
         "datasets.json": _datasets(),
+        "cards.json": _finished(_schema(Cards)),
     }
 
 
@@ -48,8 +50,6 @@ def _config() -> Schema:
         if "anyOf" not in field:
             field["anyOf"] = [{"type": field.pop("type"), "items": field.pop("items")}]
         field["anyOf"].append({"type": "string"})
-    seeds = schema["properties"]["seeds"]
-    seeds["anyOf"].append({"type": "integer"})
     return _finished(schema)
 
 

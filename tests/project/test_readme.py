@@ -17,9 +17,9 @@ from obc.detector.model_config import BASE_CONFIGS
 README = Path("README.md").read_text(encoding="utf-8")
 
 
-def block(language: str, containing: str) -> str:
+def block(language: str, containing: str, page: str = README) -> str:
     """The one code block of a language that contains a text."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     (found,) = (text for text in blocks if containing in text)
     return found
 
@@ -43,7 +43,8 @@ def test_the_row_to_add_is_a_row(tmp_path: Path) -> None:
 
     table = tmp_path / "table3.yaml"
     text = Path("config/experiments/table3.yaml").read_text(encoding="utf-8")
-    table.write_text(text.rstrip() + "\n" + block("yaml", "K = 4"))
+    page = Path("docs/extending.md").read_text(encoding="utf-8")
+    table.write_text(text.rstrip() + "\n" + block("yaml", "K = 4", page))
     assert read_table(table).rows[-1].run.box.num_stages == 4
 
 
@@ -83,37 +84,38 @@ def test_the_scales_of_the_table_are_the_scales_there_are() -> None:
 
 # --- the numbers of the reference results ------------------------------------------------------
 
-REFERENCE = Path("results/reference/mini")
+REFERENCE = Path("results/reference/second-stage/partial/claims.json")
 
 
-def test_table_1_is_the_reference_s() -> None:
-    table = (REFERENCE / "tables/table1.md").read_text().split("\n\n")[1]
-    assert table in README
+@pytest.mark.parametrize(
+    ("claim", "compared"),
+    [
+        ("full_beats_regression", "AP: full − regression"),
+        ("full_at_high_iou", "AP90: full − regression"),
+        ("two_stages_beat_one", "AP: k2 − k1"),
+        ("hierarchy_at_high_iou", "AP90: full − bins"),
+        ("bins_beat_regression", "AP: bins_argmax − regression"),
+    ],
+)
+def test_the_answer_to_does_it_work_has_the_reference_s_numbers(claim: str, compared: str) -> None:
+    answer = " ".join(README.split("## Does it work?")[1].split("## ")[0].split())
+    (contrast,) = (
+        contrast
+        for topic in json.loads(REFERENCE.read_text())["topics"]
+        for each in topic["claims"]
+        if each["id"] == claim
+        for contrast in each["contrasts"]
+        if contrast["compared"] == compared
+    )
+    ours, low, high = (signed(contrast[name]) for name in ("difference", "low", "high"))
+    metric = compared.partition(":")[0]
+    forms = (f"{ours} {metric} [{low}, {high}]", f"{ours} [{low}, {high}]")
+    assert any(form in answer for form in forms)
+    assert signed(contrast["paper"]) in answer
 
 
-def test_every_decided_claim_of_the_reference_is_there_with_its_numbers_and_no_other() -> None:
-    expected = []
-    for topic in reference_claims()["topics"]:
-        for claim in topic["claims"]:
-            if claim["verdict"] in ("reproduced", "not reproduced"):
-                first = claim["contrasts"][0]
-                interval = f"{signed(first['difference'])} [{signed(first['low'])}, "
-                expected.append((claim["statement"], interval, claim["verdict"]))
-    lines = re.findall(r"^\| (.+?) \| .+? \| (.+?) \| [✓✗] (.+?) \|$", README, re.M)
-    assert len(lines) == len(expected)
-    for statement, interval, verdict in expected:
-        assert any(
-            line[0] == statement and line[1].startswith(interval) and line[2] == verdict
-            for line in lines
-        ), statement
-
-
-def test_the_verdicts_are_counted_as_in_the_reference() -> None:
-    verdicts = reference_claims()["verdicts"]
-    assert (
-        f"Of the {sum(verdicts.values())} claims, {verdicts['reproduced']} are reproduced, "
-        f"{verdicts['not reproduced']} are not, {verdicts['within noise']} are within noise"
-    ) in " ".join(README.split())
+def test_the_readme_is_read_in_minutes() -> None:
+    assert len(README.split()) <= 900
 
 
 @pytest.mark.parametrize("table", ["beyond_paper", "beyond_paper_compared", "ambiguities_compared"])
@@ -121,10 +123,6 @@ def test_the_tables_beyond_the_paper_are_the_reference_s(table: str) -> None:
     text = Path(f"results/reference/mini-beyond/tables/{table}.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert "\n".join(lines) in Path("docs/beyond.md").read_text(encoding="utf-8")
-
-
-def reference_claims() -> dict:
-    return json.loads((REFERENCE / "claims.json").read_text())
 
 
 def signed(number: float) -> str:
