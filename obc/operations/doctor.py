@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from obc.config.downloads import of_run
 from obc.config.plan import Plan
+from obc.config.scale import HUB
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint
 from obc.datasets.index_folder import IndexFolder
@@ -371,8 +372,9 @@ def check_pretrained(plan: Plan) -> Iterator[Check]:
                 f"weights {source}", "FAIL", "torchvision, which knows where they lie, is missing",
                 "`pip install torchvision` in the version that goes with this torch",
             )  # fmt: skip
-        elif "://" not in source and not Path(source).exists():
-            yield Check(f"weights {source}", "FAIL", "no such file", "put it there")
+        elif "://" not in source and source != HUB and not Path(source).exists():
+            (network, *_) = (run.network for run in others if run.network.pretrained == source)
+            yield Check(f"weights {source}", "FAIL", "no such file", network.remedy)
         else:
             yield Check(f"weights {source}", "OK", "read or fetched when a training starts")
 
