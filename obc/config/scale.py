@@ -1,7 +1,7 @@
 """A scale: the data, networks, schedule and sizes that runs are trained with.
 
-`smoke`, `mini` and `paper` are files in config/scales; so is any scale of one's own. Every model
-forbids unknown keys and is immutable.
+`smoke`, `mini`, `photos` and `paper` are files in config/scales; so is any scale of one's own.
+Every model forbids unknown keys and is immutable.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Network(Strict):
 
 
 class Schedule(Strict):
-    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set.
+    """Step decay; an epoch is one pass over the (possibly repeated) training set.
 
     In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
     """
@@ -143,7 +143,7 @@ class Schedule(Strict):
     backbone_lr: Fraction = Field(
         1.0, description="learning rate of the backbone, of the detector's"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW has its own")
     weight_decay: float = Field(1e-4, ge=0, description="of either optimizer")
     grad_clip: PositiveFloat | None = Field(
         None, description="largest norm; null: none; left out: the protocol's"
@@ -243,7 +243,7 @@ class Runtime(Strict):
 
 
 class Scale(Strict):
-    """One of `smoke`, `mini`, `paper`, or a file of one's own in config/scales."""
+    """One of `smoke`, `mini`, `photos`, `paper`, or a file of one's own in config/scales."""
 
     name: str
     description: str = Field(description="a sentence; stands in captions")

@@ -39,8 +39,8 @@ EXTRAS = {
     name: [Requirement(line) for line in lines]
     for name, lines in PROJECT["optional-dependencies"].items()
 }
-# Of the tested environment; torchvision, from PyPI, brings another build of torch.
-LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained"}
+# Of the tested environment; torchvision, which timm needs, brings another build of torch from PyPI.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos"}
 
 
 def direct_requirements() -> list[Requirement]:
