@@ -112,9 +112,12 @@ class ResolvedRun(Strict):
     def run_id(self) -> str:
         """Readable slug plus 8 hex digits of the hash of every setting that is not a default.
 
-        Defaults are left out so that a switch added later renames no run of before.
+        Defaults are left out so that a switch added later renames no run of before. So is the name
+        of the package that has a network's weights, which only messages need.
         """
-        settings = self.model_dump(mode="json", exclude_defaults=True)
+        settings = self.model_dump(
+            mode="json", exclude={"network": {"package"}}, exclude_defaults=True
+        )
         return f"{slug(self.spec)}-{digest({'version': RUN_ID_VERSION, **settings})}"
 
 

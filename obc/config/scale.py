@@ -68,7 +68,9 @@ class Network(Strict):
         "`hub` for timm's own; null: from scratch",
     )
     package: str | None = Field(
-        None, description="on PyPI, with the file of `pretrained`, for messages; null: none"
+        None,
+        description="on PyPI, with the file of `pretrained`, for messages; no part of a run id; "
+        "null: none",
     )
 
     @model_validator(mode="before")

@@ -362,8 +362,11 @@ def check_published(published: Published, root: Path = Path()) -> Check:
 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
-    """Whether the weights that networks start from, and nothing fetches, can be had."""
+    """Whether the networks, and the weights they start from that nothing fetches, can be had."""
     runs = [run.resolved for run in plan.trainings.values()]
+    if any(run.network.timm for run in runs) and find_spec("timm") is None:
+        remedy = "docs/photos.md says how to install it"
+        yield Check("networks timm://", "FAIL", "timm, which has them, is missing", remedy)
     others = [run for run in runs if of_run(run, plan.published) is None]
     sources = {run.network.checkpoint(run.spec.detector) for run in others} - {None}
     for source in sorted(sources):

@@ -119,7 +119,7 @@ def require_weights_source(network: Network, pretrained: str | None) -> None:
     if network.timm is not None and find_spec("timm") is None:
         raise MissingPackage(
             f"{network.backbone}: timm, which has this network, is not installed; "
-            "`pip install 'obc[photos]'`"
+            "docs/photos.md says how to install it"
         )
     if pretrained and "://" not in pretrained and pretrained != HUB:
         file = Path(pretrained)

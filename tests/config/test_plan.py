@@ -479,6 +479,17 @@ def test_starting_weights_can_be_trained_on_splits_of_one_s_own(tmp_path: Path) 
         load_plan({"scale": "photos", "voc_init": "init", "coco_init": "init"})
 
 
+def test_the_package_that_has_a_network_s_weights_is_no_part_of_run_ids(
+    config_folder: Path,
+) -> None:
+    before = load_plan({"scale": "photos"}, config_folder)
+    edit(
+        config_folder / "scales/photos.yaml",
+        lambda c: [network.pop("package", None) for network in c["networks"].values()],
+    )
+    assert set(load_plan({"scale": "photos"}, config_folder).trainings) == set(before.trainings)
+
+
 def test_a_pretrained_network_stays_frozen_where_starting_weights_are_trained() -> None:
     whole, frozen = (load_plan({"scale": scale}) for scale in ("mini", "photos"))
     sizes = [next(iter(plan.initial_runs.values())).resolved.sizes for plan in (whole, frozen)]

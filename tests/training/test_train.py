@@ -139,7 +139,7 @@ def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None
     require_weights_source(Network(depth=50), None)
     with pytest.raises(MissingPackage, match=r"torchvision:.*pip install torchvision"):
         require_weights_source(Network(depth=50), "torchvision://resnet50")
-    with pytest.raises(MissingPackage, match=r"timm://resnet18: timm.*obc\[photos\]"):
+    with pytest.raises(MissingPackage, match=r"timm://resnet18: timm.*docs/photos\.md"):
         require_weights_source(Network(backbone="timm://resnet18"), "hub")
 
 
