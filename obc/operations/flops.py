@@ -21,6 +21,24 @@ BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+# EfficientNet-Lite in timm: channels and number of blocks of its seven groups. Another timm network
+# is counted as the first one: what finished trainings measured corrects the time.
+EFFICIENTNETS = {
+    "tf_efficientnet_lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+    "tf_efficientnet_lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+    "tf_efficientnet_lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+}
+# Of each group: kernel, how often the image is halved after it, and the part that it belongs to.
+GROUPS: tuple[tuple[int, int, Part], ...] = (
+    (3, 1, "stem"),
+    (3, 2, "stage1"),
+    (5, 3, "stage2"),
+    (3, 4, "stage3"),
+    (5, 4, "stage3"),
+    (5, 5, "stage4"),
+    (3, 5, "stage4"),
+)
+STEM, EXPANSION = 32, 6
 LEVELS = 5
 ANCHORS = 3
 PAD = 32
@@ -78,6 +96,9 @@ def layers(run: ResolvedRun, num_classes: int, size: tuple[int, int], rois: int)
 
 
 def _backbone(network: Network, detector: str, size: tuple[int, int]) -> Iterator[Layer]:
+    if network.timm is not None:
+        yield from _efficientnet(network.timm, size)
+        return
     base, bottleneck = network.base_channels, network.depth >= 50
     groups = network.groups[detector] if network.groups else 1
     yield convolution("stem", 3, base, 7, _halved(size, 1))
@@ -102,21 +123,54 @@ def _backbone(network: Network, detector: str, size: tuple[int, int]) -> Iterato
             channels = out
 
 
-def _neck(network: Network, sizes: Sizes, size: tuple[int, int]) -> Iterator[Layer]:
+def _efficientnet(name: str, size: tuple[int, int]) -> Iterator[Layer]:
+    groups, repeats = _described(name)
+    yield convolution("stem", 3, STEM, 3, _halved(size, 1))
+    channels, before = STEM, _halved(size, 1)
+    for (kernel, halvings, part), out, blocks in zip(GROUPS, groups, repeats, strict=True):
+        after = _halved(size, halvings)
+        for _ in range(blocks):
+            width = channels
+            if part != "stem":
+                width = EXPANSION * channels
+                yield convolution(part, channels, width, 1, before)
+            yield convolution(part, width, width, kernel, after, width)
+            yield convolution(part, width, out, 1, after)
+            channels, before = out, after
+
+
+def _described(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return EFFICIENTNETS.get(name, next(iter(EFFICIENTNETS.values())))
+
+
+def _map_channels(network: Network) -> tuple[int, ...]:
+    """Of the backbone's maps of stride 4, 8, 16 and 32."""
+    if network.timm is not None:
+        groups, _ = _described(network.timm)
+        return groups[1], groups[2], groups[4], groups[6]
     expansion = 4 if network.depth >= 50 else 1
-    for level in range(4):
-        channels = network.base_channels * expansion * 2**level
-        after = _halved(size, 2 + level)
-        yield convolution("neck", channels, sizes.neck_channels, 1, after, bias=True)
-        yield convolution("neck", sizes.neck_channels, sizes.neck_channels, 3, after, bias=True)
+    return tuple(network.base_channels * expansion * 2**level for level in range(4))
+
+
+def _neck(network: Network, sizes: Sizes, size: tuple[int, int]) -> Iterator[Layer]:
+    bias = sizes.neck_norm is None
+    for level in range(_finest_level(sizes), 4):
+        channels, after = _map_channels(network)[level], _halved(size, 2 + level)
+        yield convolution("neck", channels, sizes.neck_channels, 1, after, bias=bias)
+        yield convolution("neck", sizes.neck_channels, sizes.neck_channels, 3, after, bias=bias)
+
+
+def _finest_level(sizes: Sizes) -> int:
+    return sizes.finest_stride.bit_length() - 3
 
 
 def _rpn(sizes: Sizes, size: tuple[int, int]) -> Iterator[Layer]:
     channels = sizes.neck_channels
-    for level in range(LEVELS):
+    finest = _finest_level(sizes)
+    for level in range(finest, LEVELS):
         for out, kernel in ((channels, 3), (ANCHORS, 1), (4 * ANCHORS, 1)):
             layer = convolution("rpn", channels, out, kernel, _halved(size, 2 + level), bias=True)
-            yield Layer(layer.part, layer.flops, layer.parameters if level == 0 else 0)
+            yield Layer(layer.part, layer.flops, layer.parameters if level == finest else 0)
 
 
 def _box_head(run: ResolvedRun, num_classes: int, rois: int) -> Iterator[Layer]:

@@ -53,6 +53,7 @@ def build_config(
             "obc.detector.other_heads",
             "obc.detector.batched",
             "obc.detector.roi_align",
+            "obc.detector.timm_backbone",
             "obc.training.hooks",
             "obc.training.exact_resume",
             "obc.detector.whole_pixels",
@@ -120,7 +121,13 @@ def _schedule_config(run: ResolvedRun) -> dict[str, Any]:
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
+    if schedule.optimizer == "adamw":
+        optimizer = dict(type="AdamW", lr=schedule.lr, weight_decay=schedule.weight_decay)
     wrapper: dict[str, Any] = dict(type="OptimWrapper", optimizer=optimizer)
+    if schedule.backbone_lr != 1:
+        wrapper["paramwise_cfg"] = dict(
+            custom_keys=dict(backbone=dict(lr_mult=schedule.backbone_lr))
+        )
     if schedule.grad_clip is not None:
         wrapper["clip_grad"] = dict(max_norm=schedule.grad_clip, norm_type=2)
     warmup = dict(

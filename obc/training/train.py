@@ -10,6 +10,7 @@ import resource
 import shutil
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from pprint import pformat
 from types import SimpleNamespace
 from typing import Any, TextIO
@@ -26,7 +27,7 @@ from torch import nn
 from obc.config.downloads import with_fetched_weights
 from obc.config.plan import Plan, Run
 from obc.config.run_folder import RunFolder
-from obc.config.scale import Runtime
+from obc.config.scale import HUB, Network, Runtime
 from obc.detector.precision import out_of_memory_explained, prepare, with_amp
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_path, remove_leftovers, write_json
@@ -105,12 +106,32 @@ def follow(plan: Plan, run_id: str, seed: int) -> None:
         runner.train()
 
 
-def require_weights_source(pretrained: str | None) -> None:
-    """Say what to install before MMEngine fails on the import, minutes into a job.
+class MissingWeights(SuiteError):
+    """The file that a network starts from is not there."""
+
+
+def require_weights_source(network: Network, pretrained: str | None) -> None:
+    """Say what to install or to fetch before a training fails on it, minutes into a job.
+
+    Args:
+        network: that starts from the weights.
+        pretrained: its checkpoint.
 
     Raises:
-        MissingPackage: `torchvision://` weights are wanted and torchvision is not there.
+        MissingPackage: timm, or torchvision for `torchvision://` weights, is wanted and not there.
+        MissingWeights: `pretrained` is a file that is not there.
     """
+    if network.timm is not None and find_spec("timm") is None:
+        raise MissingPackage(
+            f"{network.backbone}: timm, which has this network, is not installed; "
+            "docs/photos.md says how to install it"
+        )
+    if pretrained and "://" not in pretrained and pretrained != HUB:
+        file = Path(pretrained)
+        if not file.is_file():
+            raise MissingWeights(
+                f"{file}: not there, and a network starts from it; {network.remedy}"
+            )
     if (pretrained or "").startswith("torchvision://") and find_spec("torchvision") is None:
         raise MissingPackage(
             f"{pretrained}: torchvision, which knows where these weights lie, is not installed; "
@@ -123,7 +144,7 @@ def _config(plan: Plan, run_id: str, seed: int) -> Config:
     run = plan.run(run_id, seed)
     files = run.index.files()
     resolved = with_fetched_weights(run.resolved, plan.published)
-    require_weights_source(resolved.network.pretrained)
+    require_weights_source(resolved.network, resolved.network.checkpoint(resolved.spec.detector))
     weights = starting_weights(plan, run_id, seed)
     config = build_config(
         resolved,

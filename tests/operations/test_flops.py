@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,19 @@ def counted(run: ResolvedRun, classes: int, size: tuple[int, int], rois: int) ->
 
 
 def test_operations_and_weights_are_those_that_torch_counts(runs: list[ResolvedRun]) -> None:
+    for run in runs:
+        flops, weights = counted(run, 6, (64, 96), 5)
+        assert sum(layer.flops for layer in layers(run, 6, (64, 96), 5)) == flops, run.run_id
+        assert parameters(run, 6) == weights, run.run_id
+
+
+def test_operations_and_weights_of_a_timm_backbone_are_those_that_torch_counts(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("timm")
+    plan = plan_of(tmp_path, {"table1": TABLE}, scale="photos")
+    runs = [run.resolved for run in plan.runs.values() if run.resolved.network.timm]
+    assert {run.network.timm for run in runs} == {"tf_efficientnet_lite0", "tf_efficientnet_lite2"}
     for run in runs:
         flops, weights = counted(run, 6, (64, 96), 5)
         assert sum(layer.flops for layer in layers(run, 6, (64, 96), 5)) == flops, run.run_id

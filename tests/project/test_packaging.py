@@ -39,9 +39,9 @@ EXTRAS = {
     name: [Requirement(line) for line in lines]
     for name, lines in PROJECT["optional-dependencies"].items()
 }
-# Of the tested environment; torchvision, from PyPI, brings another build of torch, and trackers are
-# for those who ask for one.
-LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "tracking"}
+# Of the tested environment; torchvision, which timm needs, brings another build of torch from PyPI,
+# and trackers are for those who ask for one.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos", "tracking"}
 
 
 def direct_requirements() -> list[Requirement]:

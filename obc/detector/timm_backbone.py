@@ -1,0 +1,225 @@
+"""Any timm network as an MMDetection backbone, e.g. an EfficientNet with ImageNet weights.
+
+timm is imported when a backbone is built: only scales that name one need it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from obc.config.scale import HUB
+from obc.io.errors import SuiteError
+
+
+class BackboneWeightsError(SuiteError):
+    """A file of weights is not of the backbone that is to start from it."""
+
+
+@MODELS.register_module()
+class TimmBackbone(BaseModule):
+    """A timm network's feature maps of the last strides.
+
+    Batch norm in evaluation mode is computed within the convolution before it.
+
+    Args:
+        name: of the network in timm, e.g. `tf_efficientnet_lite0`.
+        strides: of the feature maps (B, C, H / stride, W / stride) to return, finest first.
+        frozen_stages: the network is not trained up to its feature map of stride 2^(n + 1), as a
+            ResNet's stage n; -1: all of it is trained.
+        norm_eval: batch norm keeps the statistics that it started with, also where it is trained.
+        weights: a file, or "hub" for timm's own; None: random. A Pretrained `init_cfg` precedes it.
+        init_cfg: of MMEngine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        strides: tuple[int, ...] = (4, 8, 16, 32),
+        frozen_stages: int = -1,
+        norm_eval: bool = True,
+        weights: str | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        import timm
+
+        super().__init__(init_cfg)
+        self.name, self.weights, self.norm_eval = name, weights, norm_eval
+        info = feature_info(name)
+        wanted = tuple(index for index, one in enumerate(info) if one["reduction"] in strides)
+        self.net = timm.create_model(name, features_only=True, out_indices=wanted)
+        fold_batch_norm(self.net)
+        frozen = [one["module"] for one in info if one["reduction"] <= 2 ** (frozen_stages + 1)]
+        self.frozen = _up_to(self.net, frozen[-1]) if frozen and frozen_stages >= 0 else []
+        for module in self.frozen:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad = False
+
+    def init_weights(self) -> None:
+        """Load `weights`, unless an `init_cfg` names others."""
+        if self.init_cfg is not None or self.weights is None:
+            super().init_weights()
+            return
+        load_classifier(self.net, classifier_state(self.name, self.weights), self.weights)
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Training mode; batch norm of frozen stages, or with `norm_eval` all, stays in eval."""
+        super().train(mode)
+        for module in self.net.modules() if self.norm_eval else self.frozen:
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of images (B, 3, H, W)."""
+        return tuple(self.net(images))
+
+
+def feature_info(name: str) -> list[dict[str, Any]]:
+    """timm's feature maps of a network: `num_chs`, `reduction` (stride) and `module` of each."""
+    import timm
+
+    return list(timm.create_model(name, features_only=True).feature_info.info)
+
+
+def pixel_statistics(name: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, of pixels from 0 to 255, that a network was trained with."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return [255 * value for value in config.mean], [255 * value for value in config.std]
+
+
+def classifier_state(name: str, weights: str) -> dict[str, Tensor]:
+    """The state dict of a whole classifier, by timm's names."""
+    import timm
+
+    if weights == HUB:
+        return timm.create_model(name, pretrained=True).state_dict()
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    return from_efficientnet_pytorch(state, timm.create_model(name).state_dict(), weights)
+
+
+def from_efficientnet_pytorch(
+    state: dict[str, Tensor], expected: dict[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """A state dict by the names of the package efficientnet_pytorch, by timm's names.
+
+    Both packages define an EfficientNet's layers in the order of execution, so their entries
+    correspond in order. A state dict by other names is returned as it is.
+
+    Args:
+        state: as loaded.
+        expected: of timm's classifier.
+        where: the file, for messages.
+
+    Raises:
+        BackboneWeightsError: numbers or shapes of the entries differ.
+    """
+    if "_conv_stem.weight" not in state:
+        return state
+    theirs = [key for key in state if not key.endswith("num_batches_tracked")]
+    ours = [key for key in expected if not key.endswith("num_batches_tracked")]
+    if [state[key].shape for key in theirs] != [expected[key].shape for key in ours]:
+        raise BackboneWeightsError(
+            f"{where}: {len(theirs)} weights whose shapes are not those of timm's network, which "
+            f"has {len(ours)}; allowed is a file of the same EfficientNet"
+        )
+    return {ours_key: state[key] for ours_key, key in zip(ours, theirs, strict=True)}
+
+
+def load_classifier(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load what a feature extractor has of its classifier's weights.
+
+    Raises:
+        BackboneWeightsError: the state dict lacks some of them, or their shapes differ.
+    """
+    own = net.state_dict()
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    missing = [key for key in needed if key not in state or state[key].shape != own[key].shape]
+    if missing:
+        raise BackboneWeightsError(
+            f"{where}: no weights of this shape for {len(missing)} of {len(needed)} entries of the "
+            f"backbone, e.g. {missing[0]}; allowed is a file of the same network"
+        )
+    net.load_state_dict({key: state[key] for key in needed}, strict=False)
+
+
+def _up_to(net: nn.Module, last: str) -> list[nn.Module]:
+    """The modules of a network from the first to all within one, in the order of execution."""
+    if last not in dict(net.named_modules()):
+        last = last.replace(".", "_")  # as timm names it where it rebuilds a network
+    names = list(dict(net.named_modules()))
+    end = max(at for at, name in enumerate(names) if name == last or name.startswith(f"{last}."))
+    return [net.get_submodule(name) for name in names[: end + 1]]
+
+
+# --- batch norm within convolutions ------------------------------------------------------------
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution that also does the batch norm after it, while that is in evaluation mode.
+
+    The weights keep their names and their own values; the product is taken at each call.
+    """
+
+    norm: tuple[nn.BatchNorm2d]  # in a tuple: its weights are not this module's
+    same: bool
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> FoldedConv2d:
+        """In the place of a convolution that `norm` follows, with the same weight."""
+        from timm.layers import Conv2dSame
+
+        folded = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            bias=False,
+        )
+        folded.weight = conv.weight
+        folded.norm, folded.same = (norm,), isinstance(conv, Conv2dSame)
+        return folded
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of (B, C, H, W)."""
+        from timm.layers import pad_same
+
+        norm = self.norm[0]
+        weight, bias = self.weight, None
+        if not norm.training:
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            weight, bias = weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+        padding: Any = self.padding
+        if self.same:
+            x, padding = pad_same(x, self.kernel_size, self.stride, self.dilation), 0
+        return functional.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+
+def fold_batch_norm(net: nn.Module) -> None:
+    """Let every convolution that a timm batch norm follows do the batch norm too."""
+    from timm.layers import BatchNormAct2d
+
+    class FoldedNorm(BatchNormAct2d):
+        """The activation alone, while the convolution before it does the batch norm."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.drop(x)) if not self.training else super().forward(x)
+
+    for parent in list(net.modules()):
+        for (name, conv), (_, norm) in pairwise(list(parent.named_children())):
+            plain = type(conv).__name__ in ("Conv2d", "Conv2dSame") and conv.bias is None
+            if plain and type(norm) is BatchNormAct2d:
+                setattr(parent, name, FoldedConv2d.of(conv, norm))
+                norm.__class__ = FoldedNorm
