@@ -13,12 +13,12 @@ from obc.datasets.settings import ShapesData
 
 EXAMPLES = {path.stem: path for path in sorted((PROJECT / "examples").glob("*.py"))}
 FASTER, CASCADE, MASK, LIBRA = (
-    f"{name}-rcnn_r50_fpn_obc" for name in ("faster", "cascade", "mask", "libra-faster")
+    f"{name}-rcnn_r50_fpn_obc_1x_coco" for name in ("faster", "cascade", "mask", "libra-faster")
 )
 DETECTORS = (FASTER, CASCADE, MASK, LIBRA)
 LOOKING_AGAIN = (FASTER, MASK, LIBRA)  # with an OBCRoIHead
 CLASS_SPECIFIC, SOFT_NMS, TTA = (
-    f"{FASTER}_{name}" for name in ("class-specific", "soft-nms", "tta")
+    f"faster-rcnn_r50_fpn_obc-{name}_1x_coco" for name in ("class-specific", "soft-nms", "tta")
 )
 SHAPES = ShapesData(
     kind="shapes", layout="coco", seed=0, image_size=64, train_images=4, val_images=2,

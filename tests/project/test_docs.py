@@ -28,6 +28,7 @@ PAGES = (
     PROJECT / "README.md",
     PROJECT / "config/README.md",
     PROJECT / "results/reference/README.md",
+    PROJECT / "examples/README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 )
 NEEDS = ("a GPU", "SLURM", "a network", "a plugin", "your files")

@@ -215,7 +215,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
-model = Config.fromfile("examples/faster-rcnn_r50_fpn_obc.py").model
+model = Config.fromfile("examples/faster-rcnn_r50_fpn_obc_1x_coco.py").model
 register_all_modules()
 roi_head = MODELS.build(model.roi_head)
 features = [torch.rand(1, 256, size, size) for size in (64, 32, 16, 8)]

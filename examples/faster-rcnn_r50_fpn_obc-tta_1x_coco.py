@@ -1,6 +1,6 @@
 """Test-time augmentation: three sizes, each also mirrored; `tools/test.py --tta`."""
 
-_base_ = "faster-rcnn_r50_fpn_obc.py"
+_base_ = "faster-rcnn_r50_fpn_obc_1x_coco.py"
 tta_model = dict(
     type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
 )
