@@ -99,10 +99,11 @@ test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way
 	$(BIN)/python -m pytest tests/slurm -rs
 
 # Not a test: it takes minutes, and a busy machine moves its numbers.
-bench: $(READY) ## times of the heads side by side, and their goals, as Markdown
+bench: $(READY) ## times of the heads, of a step and of a start side by side, and their goals, as Markdown
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
 	@$(BIN)/python benchmarks/head_table.py .benchmarks/heads.json
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/first_minutes.py
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint, the layers of the package, mypy
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ AS_MMDETECTION: dict[str, Any] = {
     "frozen_stages": 1,
     "channels_last": False,
     "memory": False,
+    "batched": False,
 }
 # What is taken over from the scale, one after the other.
 CHOICES = (
@@ -42,6 +43,7 @@ CHOICES = (
     ("frozen stages", ("frozen_stages",)),
     ("channels last", ("channels_last",)),
     ("memory kept between steps", ("memory",)),
+    ("RPN, preprocessing and objects by the batch", ("batched",)),
 )
 
 
@@ -114,11 +116,12 @@ def measure(options: argparse.Namespace, variant: dict[str, Any]) -> dict[str, f
     )
     files = plan.index_folder(resolved.spec.dataset).files()
     weights = plan.initial_weights(run.run_id, 0)
-    config = build_config(resolved, 0, files, plan.scale.runtime, weights)
+    switches = {key: variant[key] for key in ("channels_last", "batched")}
+    runtime = plan.scale.runtime.model_copy(update=switches)
+    config = build_config(resolved, 0, files, runtime, weights)
     config.work_dir = str(plan.results / "work" / "training_step")
     config.log_level = "ERROR"
-    layout = {"channels_last": variant["channels_last"]}
-    runner = build_runner(config, plan.scale.runtime.model_copy(update=layout))
+    runner = build_runner(config, runtime)
     runner.model.init_weights()
     runner.model.train()
     optimizer = runner.build_optim_wrapper(config.optim_wrapper)
