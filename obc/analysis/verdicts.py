@@ -243,8 +243,13 @@ def judge(
     """
     if plan.claims is None:
         raise ConfigError("no claims to judge: config/claims.yaml has none about this plan's data")
-    chosen = (plan.claims.resamples, plan.claims.seed)
-    samples = sample(plan, plan.claimed_rows, *chosen, strict, workers, resample)
+    trained = (plan.run_of(row).run_id for row in plan.claimed_rows.values() if not row.cited)
+    # With one training each nothing has an interval, and resampling is most of the time.
+    several = any(len(plan.seeds_of(run_id)) > 1 for run_id in trained)
+    resamples = plan.claims.resamples if several else 1
+    samples = sample(
+        plan, plan.claimed_rows, resamples, plan.claims.seed, strict, workers, resample
+    )
     return tuple(
         JudgedTopic(
             topic, tuple(judge_claim(plan, topic, claim, samples) for claim in topic.claims)

@@ -35,7 +35,7 @@ def test_an_unknown_config_key_names_itself_and_the_allowed_ones(config_folder: 
 
 
 def test_an_unknown_scale_lists_the_known_ones(config_folder: Path) -> None:
-    assert "allowed: mini, paper, quick, smoke" in failing({"scale": "huge"}, config_folder)
+    assert "allowed: mini, paper, photos, quick, smoke" in failing({"scale": "huge"}, config_folder)
 
 
 @pytest.mark.parametrize(

@@ -315,8 +315,12 @@ def obc(folder: Path, *arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("step", "asked"),
-    [(("train",), "2 GPUs"), (("evaluate", *DECODE), "1 GPU"), (("submit", *DECODE), "1 GPU")],
-    ids=["train", "evaluate", "submit"],
+    [
+        (("train",), "2 GPUs"),
+        (("evaluate", *DECODE), "1 GPU"),
+        (("export", "--format", "test-dev", *DECODE), "1 GPU"),
+    ],
+    ids=["train", "evaluate", "export"],
 )
 def test_a_step_that_wants_gpus_where_none_is_says_how_to_use_the_cpu(
     tmp_path: Path, unset, step: tuple[str, ...], asked: str
@@ -332,9 +336,11 @@ def test_a_step_that_wants_gpus_where_none_is_says_how_to_use_the_cpu(
     assert "on purpose: --config gpus_per_run=0" in said
 
 
-@pytest.mark.parametrize("step", ["evaluate", "submit"])
+@pytest.mark.parametrize(
+    "step", [("evaluate",), ("export", "--format", "test-dev")], ids=["evaluate", "export"]
+)
 def test_what_runs_a_trained_model_waits_for_a_gpu_that_a_training_holds(
-    tmp_path: Path, unset, step: str
+    tmp_path: Path, unset, step: tuple[str, ...]
 ) -> None:
     plan = load_plan({"scale": "smoke", "gpus_per_run": 1})
     plan.save(tmp_path / "plan.json")
@@ -346,7 +352,8 @@ def test_what_runs_a_trained_model_waits_for_a_gpu_that_a_training_holds(
     unset.setattr("tempfile.tempdir", None)  # so that it is looked up again
     training = holder(lease_folder(), 1, "a")
     assert got(training) == ["GPU-a"]
-    waiting = obc(tmp_path, step, "plan.json", next(iter(plan.runs)), *DECODE)
+    command, *options = step
+    waiting = obc(tmp_path, command, "plan.json", next(iter(plan.runs)), *options, *DECODE)
     assert waiting.stderr.readline() == (
         f"waiting for 1 of 1 GPUs, too few are free (GPU 0: process {training.pid})\n"
     )

@@ -237,6 +237,11 @@ def training_manifest(wildcards):
     return ancient(manifest_of(wildcards)) if KEEP_WEIGHTS else manifest_of(wildcards)
 
 
+def shipped(wildcards, what):
+    """The file, or its digest, of the starting weights that stand for a training; "" where none."""
+    return str(getattr(PLAN.shipped.get(wildcards.run_id), what, ""))
+
+
 def initial_weights(wildcards):
     """The trained weights that a run starts from, if its scale has such."""
     path = PLAN.initial_weights(wildcards.run_id, int(wildcards.seed))

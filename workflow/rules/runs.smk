@@ -1,7 +1,7 @@
 # Starting weights that come with the suite stand in the place of their training.
 rule start:
     input:
-        lambda wildcards: str(PLAN.shipped[wildcards.run_id].path),
+        lambda wildcards: shipped(wildcards, "path"),
     output:
         weights=RUN.weights,
         run=RUN.record,
@@ -13,7 +13,7 @@ rule start:
     threads: 1
     params:
         plan=PLAN_FILE,
-        sha256=lambda wildcards: PLAN.shipped[wildcards.run_id].sha256,
+        sha256=lambda wildcards: shipped(wildcards, "sha256"),
     shell:
         "obc train {params.plan:q} {wildcards.run_id} --seed {wildcards.seed}"
 
