@@ -301,6 +301,7 @@ assert not {{"torch", "mmengine", "mmdet"}} & set(sys.modules)
 # --- the commands ------------------------------------------------------------------------------
 
 DECODE = ("--decode", "regression")
+EXPECTATION = ("--decode", "expectation")
 
 
 def obc(folder: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -318,7 +319,7 @@ def obc(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     [
         (("train",), "2 GPUs"),
         (("evaluate", *DECODE), "1 GPU"),
-        (("export", "--format", "test-dev", *DECODE), "1 GPU"),
+        (("export", "--format", "test-dev", *EXPECTATION), "1 GPU"),
     ],
     ids=["train", "evaluate", "export"],
 )
@@ -337,7 +338,9 @@ def test_a_step_that_wants_gpus_where_none_is_says_how_to_use_the_cpu(
 
 
 @pytest.mark.parametrize(
-    "step", [("evaluate",), ("export", "--format", "test-dev")], ids=["evaluate", "export"]
+    "step",
+    [("evaluate", *DECODE), ("export", "--format", "test-dev", *EXPECTATION)],
+    ids=["evaluate", "export"],
 )
 def test_what_runs_a_trained_model_waits_for_a_gpu_that_a_training_holds(
     tmp_path: Path, unset, step: tuple[str, ...]
@@ -353,7 +356,7 @@ def test_what_runs_a_trained_model_waits_for_a_gpu_that_a_training_holds(
     training = holder(lease_folder(), 1, "a")
     assert got(training) == ["GPU-a"]
     command, *options = step
-    waiting = obc(tmp_path, command, "plan.json", next(iter(plan.runs)), *options, *DECODE)
+    waiting = obc(tmp_path, command, "plan.json", next(iter(plan.runs)), *options)
     assert waiting.stderr.readline() == (
         f"waiting for 1 of 1 GPUs, too few are free (GPU 0: process {training.pid})\n"
     )
