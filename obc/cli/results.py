@@ -98,7 +98,7 @@ def _figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def figure(options: argparse.Namespace) -> None:
-    """Draw figures (svg, png, csv)."""
+    """Draw figures (svg, png, pdf, csv)."""
     if options.run_id is None and (options.image is not None or options.seed is not None):
         raise ConfigError("--image and --seed are of one run; name it with --run")
     if options.folder is not None:
@@ -270,7 +270,8 @@ obc table {ALL}                     every number in one long table
 obc table --partial                   every table, grid figure and verdict with what there is""",
     ),
     Command(
-        "figure", "draw figures (svg, png, csv)", "for the workflow", _figure_arguments, figure,
+        "figure", "draw figures (svg, png, pdf, csv)", "for the workflow", _figure_arguments,
+        figure,
         """\
 obc figure figure5                    a grid of runs
 obc figure losses figure4 --folder .  needs no run

@@ -35,7 +35,9 @@ class Examples(Strict):
     table: str = Field("table1", description="where the rows stand")
     baseline: str = Field("regression", description="key of the row on the left")
     method: str = Field("full", description="key of the row on the right")
-    images: int = Field(2, ge=1, le=10, description="with the largest gains, of each kind")
+    images: int = Field(
+        4, ge=1, le=20, description="of each kind, gains and losses together, in their ratio"
+    )
     min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
 
 

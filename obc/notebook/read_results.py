@@ -16,6 +16,7 @@ from obc.config.plan import Plan
 from obc.config.run import method_of
 from obc.io.errors import SuiteError
 from obc.report.captions import bound, signed
+from obc.report.figures.caption import read_caption
 
 # How a table's CSV calls what is no metric and no label, and what it has of each metric.
 _ABOUT_A_ROW = ("row", "run_id", "decode", "status", "seeds", "scale")
@@ -249,7 +250,8 @@ def _contrast(contrasts: list[dict]) -> tuple[str, str]:
 def figures(results: Path, captions: Path = Path("workflow/report")) -> list[ReadFigure]:
     """Every figure of a results folder, complete ones in the place of partial ones.
 
-    As SVG; as PNG where only that is there, as committed results keep a figure of photographs.
+    As SVG; as PNG where only that is there, as committed results keep a figure of photographs. The
+    caption is the text of `captions`, then the one that the figure's file carries.
 
     Args:
         captions: folder with a `<name>.rst` for figures that are explained.
@@ -262,4 +264,9 @@ def figures(results: Path, captions: Path = Path("workflow/report")) -> list[Rea
         for path in folder.glob(f"*.{kind}")
     }
     texts = {path.stem: path.read_text(encoding="utf-8").strip() for path in captions.glob("*.rst")}
-    return [ReadFigure(name, paths[name], texts.get(name, "")) for name in sorted(paths)]
+    return [
+        ReadFigure(
+            name, path, "\n\n".join(filter(None, [texts.get(name), read_caption(path).text]))
+        )
+        for name, path in sorted(paths.items())
+    ]

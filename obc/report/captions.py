@@ -95,6 +95,11 @@ def badge(plan: Plan, table: TableSpec) -> str:
     return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
 
 
+def run_badge(plan: Plan) -> str:
+    """`badge` of what is shown of single trainings, which the paper has no numbers of."""
+    return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
+
+
 def describe_data(data: Data) -> str:
     """A data set in words: embedded, published or a folder of the user's own."""
     if isinstance(data, ShapesData):

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from obc.config.plan import Plan
 from obc.config.table import METRICS, TableSpec
 from obc.io.files import write_text
 from obc.report.captions import number, sentence, stamp, title
+from obc.report.figures.caption import read_caption
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
 from obc.report.tables.claims import (
@@ -331,8 +333,15 @@ def _figures(plan: Plan, captions: Path) -> list[FigureView]:
     for name in names:
         path = paths[name]
         table = plan.tables.get(name)
-        caption = _caption(captions, name)
-        alt = title(table) if table else name.replace("_", " ").replace("-", " ")
+        heading, text = read_caption(path)
+        parts = [
+            f"<p><strong>{escape(heading)}</strong></p>" if heading else "",
+            _caption(captions, name) or "",
+            f"<p>{escape(text)}</p>" if text else "",
+        ]
+        caption = "".join(parts) or None
+        drawn = heading or f"{name.replace('_', ' ').replace('-', ' ')}"
+        alt = title(table) if table else drawn
         partial = path.parent.parent.name == "partial"
         views.append(FigureView(name, _data_uri(path), alt, caption, partial))
     return views

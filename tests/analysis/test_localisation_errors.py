@@ -165,7 +165,8 @@ def test_the_command_writes_table_and_figure(plan: Plan, tmp_path: Path) -> None
     assert main(["figure", str(tmp_path / "plan.json"), "diagnosis"]) == 0
     written = [path for kind in ("figures", "tables") for path in (plan.results / kind).iterdir()]
     assert sorted(str(path.relative_to(plan.results)) for path in written) == [
-        "figures/diagnosis.csv", "figures/diagnosis.png", "figures/diagnosis.svg",
+        "figures/diagnosis.csv", "figures/diagnosis.pdf", "figures/diagnosis.png",
+        "figures/diagnosis.svg",
         "tables/diagnosis.csv", "tables/diagnosis.md",
     ]  # fmt: skip
     assert ElementTree.parse(plan.results / "figures/diagnosis.svg").getroot().tag.endswith("svg")

@@ -17,6 +17,7 @@ from obc.config.paper_setting import PAPER
 from obc.config.plan import Plan
 from obc.io.typed_yaml import ConfigError
 from obc.operations.plan_page import summary
+from obc.report.figures.caption import read_caption
 from obc.report.figures.grid import figure
 from obc.report.tables import paper_tables as tables
 
@@ -174,11 +175,10 @@ def test_a_deviation_is_a_footnote_of_each_table_that_it_touches_and_of_no_other
     assert "Deviates from the paper: GPUs" in coco[extension]
 
 
-def test_a_deviation_stands_under_a_figure(tmp_path: Path) -> None:
+def test_a_deviation_is_in_the_caption_of_a_figure(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"figure5": FIGURE}, scale="paper")
     figure(plan, "figure5", collect(plan), tmp_path)
-    # Matplotlib leaves the text of each line beside its outlines, as a comment.
-    text = " ".join(re.findall(r"<!-- (.*?) -->", (tmp_path / "figure5.svg").read_text()))
+    text = read_caption(tmp_path / "figure5.svg").text
     assert "Deviates from the paper: GPUs that train one run: 1 instead of 2" in text
 
 

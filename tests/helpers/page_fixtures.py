@@ -29,7 +29,9 @@ rows:
   - {{label: Failed <once>, box: {{loss: smooth_l1, beta: 2.0}}}}
 """
 SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="420">'
+    '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="420"><title>AP &lt; n</title>'
+    '<metadata><d:description xmlns:d="http://purl.org/dc/elements/1.1/">Seeds: 0 &amp; 1.'
+    "</d:description></metadata>"
     '<rect width="640" height="420" fill="#0072b2"/></svg>'
 )
 CAPTION = "How to read it.\n\nIt is *blue* & ``plain``.\n"

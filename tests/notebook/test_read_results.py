@@ -22,6 +22,7 @@ from obc.notebook.read_results import (
     read_verdicts,
     table_paths,
 )
+from obc.report.figures import style
 from obc.report.tables.paper_tables import write, write_long
 
 REFERENCE = Path("results/reference")
@@ -137,6 +138,9 @@ def test_figures_come_with_their_caption_where_there_is_one(tmp_path: Path) -> N
         ("a", "What a shows."),
         ("b", ""),
     ]
+    with style.figure(tmp_path / "figures", "a", "Heading", "Seed 0.") as drawing:
+        drawing.add_subplot()
+    assert figures(tmp_path, tmp_path / "captions")[0].caption == "What a shows.\n\nSeed 0."
 
 
 def test_a_figure_is_a_png_only_where_there_is_no_svg(tmp_path: Path) -> None:

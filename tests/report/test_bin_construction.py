@@ -54,10 +54,10 @@ def test_a_bin_stands_for_what_its_label_decodes_to() -> None:
 
 def test_the_figure_is_drawn_with_the_data_beside_it(tmp_path: Path) -> None:
     draw(tmp_path / "first")
-    names = ["figure4.csv", "figure4.png", "figure4.svg"]
+    names = ["figure4.csv", "figure4.pdf", "figure4.png", "figure4.svg"]
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == names
-    # 6.4 inches wide, as every figure, and 0.6 of their height, at 150 dots per inch.
-    assert matplotlib.image.imread(tmp_path / "first/figure4.png").shape[:2] == (378, 960)
+    # 6.4 inches wide, as every figure, and 0.45 of their height, at 300 dots per inch.
+    assert matplotlib.image.imread(tmp_path / "first/figure4.png").shape[:2] == (567, 1920)
     root = ElementTree.parse(tmp_path / "first/figure4.svg").getroot()
     assert root.tag.endswith("svg")
     written = pd.read_csv(tmp_path / "first/figure4.csv")

@@ -63,6 +63,14 @@ def test_the_gain_is_over_the_first_row(found: pd.DataFrame) -> None:
     )
 
 
+def test_the_deviation_of_the_gain_is_that_of_the_pairs_of_a_seed(found: pd.DataFrame) -> None:
+    joined = ap_by_iou(found).set_index(["row", "iou"])["gain_sd"]
+    means = found[found["iou"] == 0.75].groupby(["row", "seed"])["precision"].mean()
+    differences = means[2] - means[0]
+    assert joined[2, 0.75] == pytest.approx(abs(differences[0] - differences[1]) / np.sqrt(2))
+    assert joined[0].isna().all()
+
+
 def test_curves_are_drawn_at_three_thresholds_and_fall_with_recall(found: pd.DataFrame) -> None:
     drawn = precision_recall(found)
     assert drawn["iou"].unique().tolist() == [0.5, 0.75, 0.9]
@@ -86,7 +94,7 @@ def test_the_command_writes_figures_and_their_numbers(plan: Plan, tmp_path: Path
     assert sorted(path.name for path in folder.iterdir()) == [
         f"{name}.{kind}"
         for name in ("ap_by_iou", "precision_recall")
-        for kind in ("csv", "png", "svg")
+        for kind in ("csv", "pdf", "png", "svg")
     ]
     for name in ("ap_by_iou", "precision_recall"):
         assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")

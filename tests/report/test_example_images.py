@@ -79,27 +79,46 @@ def gains(*values: float, kind: str = "fit") -> pd.DataFrame:
 def test_chosen_are_the_largest_gains_of_each_kind_and_then_the_largest_losses() -> None:
     fit = gains(0.1, -0.2, 0.3, -0.1, 0.2)
     finding = gains(-0.5, 0.9, -0.6, kind="finding").assign(image_id=[11, 12, 13])
-    chosen = choose(pd.concat([finding, fit]), images=2)
+    chosen = choose(pd.concat([finding, fit]), images=3)
     assert chosen[["choice", "image_id"]].values.tolist() == [
         ["gain in fit 1", 3],
         ["gain in fit 2", 5],
         ["gain in finding 1", 12],
-        ["loss in fit", 2],
-        ["loss in finding", 13],
+        ["loss in fit 1", 2],
+        ["loss in finding 1", 13],
+        ["loss in finding 2", 11],
     ]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "images", "shown"),
+    [
+        (5, 5, 4, (2, 2)),
+        (30, 10, 4, (3, 1)),
+        (99, 1, 4, (3, 1)),
+        (1, 99, 4, (1, 3)),
+        (5, 0, 4, (4, 0)),
+        (0, 2, 4, (0, 2)),
+        (2, 1, 4, (2, 1)),
+        (1, 2, 1, (0, 1)),
+    ],
+)
+def test_gains_and_losses_are_shown_in_the_ratio_in_which_they_occur(
+    better: int, worse: int, images: int, shown: tuple[int, int]
+) -> None:
+    chosen = choose(gains(*[0.1] * better, *[-0.1] * worse), images)
+    assert ((chosen["gain"] > 0).sum(), (chosen["gain"] < 0).sum()) == shown
 
 
 def test_of_equal_gains_and_losses_the_smaller_image_id_comes_first() -> None:
     table = gains(0.1, 0.2, 0.2, -0.3, -0.3).sample(frac=1, random_state=0)
-    assert list(choose(table, images=2)["image_id"]) == [2, 3, 4]
+    assert list(choose(table, images=4)["image_id"]) == [2, 3, 4, 5]
+    assert list(choose(table, images=2)["image_id"]) == [2, 4]
 
 
-def test_where_nothing_differs_the_first_images_are_shown_as_such() -> None:
+def test_where_nothing_differs_nothing_is_chosen() -> None:
     chosen = choose(gains(0.0, 0.0, 0.0), images=2)
-    assert chosen[["choice", "image_id"]].values.tolist() == [
-        ["no difference", 1],
-        ["no difference", 2],
-    ]
+    assert chosen.columns[0] == "choice" and chosen.empty
 
 
 def test_the_boxes_drawn_say_which_fit_best_and_their_iou() -> None:
@@ -123,16 +142,19 @@ def plan(tmp_path: Path) -> Plan:
 
 def test_the_figure_is_drawn_with_its_boxes_beside_it(plan: Plan, tmp_path: Path) -> None:
     figure6(plan, tmp_path / "first")
-    names = ["figure6.csv", "figure6.png", "figure6.svg"]
+    names = ["figure6.csv", "figure6.pdf", "figure6.png", "figure6.svg"]
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == names
-    assert matplotlib.image.imread(tmp_path / "first/figure6.png").shape[1] == 960
+    assert matplotlib.image.imread(tmp_path / "first/figure6.png").shape[1] == 1920
     assert ElementTree.parse(tmp_path / "first/figure6.svg").getroot().tag.endswith("svg")
     boxes = pd.read_csv(tmp_path / "first/figure6.csv")
     # Image 1 has a difficult object, which counts as ground truth and which neither finds.
     assert boxes[["choice", "image_id"]].drop_duplicates().values.tolist() == [
         ["gain in finding 1", 1],
-        ["loss in fit", 2],
+        ["loss in fit 1", 2],
     ]
+    # Class and score are at each detection, the IoU at those that fit best.
+    words = (tmp_path / "first/figure6.svg").read_text()
+    assert words.count(">cat 0.90</") == 4 and words.count(">IoU 1.00</") == 2
     assert boxes.loc[boxes["of"] == "truth", "x"].tolist() == [0, 40, 0]
     assert boxes.loc[boxes["choice"] == "gain in finding 1", "gain"].iloc[0] == pytest.approx(
         (1 - 16 / 24) / 2
@@ -153,15 +175,25 @@ def test_difficult_objects_that_are_ignored_are_not_looked_for(plan: Plan, tmp_p
         measure(plan, "table1", row, {"AP": 50.0}, change={"difficult": "ignore"})
     figure6(ignoring, tmp_path / "out")
     boxes = pd.read_csv(tmp_path / "out/figure6.csv")
-    assert set(boxes["choice"]) == {"gain in fit 1", "loss in fit"}
+    assert set(boxes["choice"]) == {"gain in fit 1", "loss in fit 1"}
 
 
-def test_nothing_found_above_the_score_is_drawn_too(plan: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("score", "why"),
+    [
+        (0.2, "neither has a detection that scores at least 0.3"),
+        (0.9, "their detections fit the objects equally well"),
+    ],
+)
+def test_where_the_methods_do_not_differ_a_sentence_says_so(
+    plan: Plan, tmp_path: Path, score: float, why: str
+) -> None:
     for row in (0, 1):
-        evaluate(plan, row, [box(1, 0, score=0.2)])
+        evaluate(plan, row, [box(1, 0, score=score)])
     figure6(plan, tmp_path / "out")
-    boxes = pd.read_csv(tmp_path / "out/figure6.csv")
-    assert set(boxes["of"]) == {"truth"} and set(boxes["choice"]) == {"no difference"}
+    assert pd.read_csv(tmp_path / "out/figure6.csv").empty
+    words = (tmp_path / "out/figure6.svg").read_text()
+    assert why in words and "<image" not in words
 
 
 def test_an_image_that_is_gone_is_named_with_the_remedy(plan: Plan, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import matplotlib.image
+import pandas as pd
 import pytest
 from report_fixtures import FIGURE, TABLE, fail, measure, plan_of
 
@@ -14,7 +15,7 @@ from obc.analysis.collect import collect
 from obc.config.plan import Plan
 from obc.config.table import FigureSpec
 from obc.io.typed_yaml import ConfigError
-from obc.report.figures.grid import figure, missing_points, series
+from obc.report.figures.grid import figure, missing_points, series, spread_note
 
 
 @pytest.fixture
@@ -86,9 +87,26 @@ def test_the_files_are_valid_whatever_is_missing(plan: Plan, tmp_path: Path, mea
     for row in range(measured):
         measure(plan, "figure5", row, {"AP": 40.0 + row})
     figure(plan, "figure5", collect(plan), tmp_path / "figures")
-    # 6.4 x 4.2 inches at 150 dots per inch.
-    assert matplotlib.image.imread(tmp_path / "figures" / "figure5.png").shape[:2] == (630, 960)
+    # 6.4 x 4.2 inches at 300 dots per inch.
+    assert matplotlib.image.imread(tmp_path / "figures" / "figure5.png").shape[:2] == (1260, 1920)
+    assert (tmp_path / "figures" / "figure5.pdf").read_bytes().startswith(b"%PDF")
     assert ElementTree.parse(tmp_path / "figures" / "figure5.svg").getroot().tag.endswith("svg")
+
+
+def test_bars_are_explained_and_a_lone_one_is_told_instead(plan: Plan) -> None:
+    points = pd.DataFrame(
+        {"series": ["1", "1", "3"], "x": [10, 20, 10], "mean": [41.0, 42.0, math.nan]}
+    )
+    table = spec(plan)
+    assert spread_note(table, points.assign(sd=math.nan)) == ""
+    assert spread_note(table, points.assign(sd=[math.nan, 0.714, math.nan])) == (
+        "a = 1, n = 20: mean over seeds, standard deviation 0.71; all other points: single "
+        "trainings."
+    )
+    both = points.assign(sd=[0.5, 0.7, math.nan])
+    assert spread_note(table, both) == "Bars: standard deviation over seeds."
+    more = pd.concat([both, both.assign(mean=40.0, sd=math.nan)])
+    assert spread_note(table, more).endswith("Points without a bar: single trainings.")
 
 
 def test_a_table_is_no_figure(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import matplotlib.image
@@ -20,8 +21,17 @@ from obc.bins import OffsetBins
 from obc.cli.main import main
 from obc.config.plan import Plan
 from obc.evaluation.head_view import HeadView, InsideError
-from obc.report.inside.offset_distributions import distributions
-from obc.report.inside.selection import at_quantiles, best_of_each_object, iou_gain, offset_error
+from obc.report.figures.caption import read_caption
+from obc.report.inside import stages
+from obc.report.inside.offset_distributions import distributions, distributions_figure
+from obc.report.inside.selection import (
+    at_quantiles,
+    best_of_each_object,
+    example_of_stages,
+    iou_gain,
+    moved_by_later_stages,
+    offset_error,
+)
 from obc.report.inside.shown_runs import shown_runs
 from obc.report.inside.stages import stage_boxes
 from obc.report.inside.target_offsets import beyond, target_histogram
@@ -169,23 +179,71 @@ def test_the_runs_shown_are_table_1s_with_one_stage_and_with_two(plan: Plan) -> 
 def test_each_figure_is_drawn_with_what_it_plots_beside_it(plan: Plan, name: str) -> None:
     folder = plan.results / "figures"
     assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("}svg")
-    assert matplotlib.image.imread(folder / f"{name}.png").shape[1] == 960
+    assert matplotlib.image.imread(folder / f"{name}.png").shape[1] == 1920
     assert len(pd.read_csv(folder / f"{name}.csv")) > 0
 
 
 def test_each_figure_says_its_scale_run_and_that_it_is_not_comparable(plan: Plan) -> None:
     run_id, seed = shown_runs(plan)["full"]
     for name in FIGURES:
-        text = words(plan.results / "figures" / f"{name}.svg")
+        svg = plan.results / "figures" / f"{name}.svg"
         for said in ("SMOKE scale", "Not comparable", run_id, f"seed {seed}"):
-            assert "".join(said.split()) in text
+            assert said in read_caption(svg).text
+        drawn = re.findall("<text[^>]*>([^<]*)</text>", svg.read_text(encoding="utf-8"))
+        assert "SMOKE scale. Not comparable with the paper's numbers." in map(unescape, drawn)
 
 
-def words(svg: Path) -> str:
-    """The lines of a drawing, as matplotlib notes them beside their outlines, without spaces."""
-    return "".join(
-        "".join(re.findall("<!--(.*?)-->", svg.read_text(encoding="utf-8"), re.DOTALL)).split()
-    )
+# --- what is drawn -----------------------------------------------------------------------------
+
+
+def two_stages(first: int, second: int, image_id: int = 7) -> HeadView:
+    """A RoI that is moved by `first` in stage 1 and by `second` in stage 2, as bins of x."""
+    bins = OffsetBins(num_bins=5, max_offset=5.0, num_stages=2)
+    probabilities = torch.cat([certain(first), certain(second)], dim=2)
+    return made_up_view(probabilities, bins, image_id=image_id)
+
+
+def test_the_stages_are_shown_where_the_later_ones_move_the_box() -> None:
+    # Bin 2 stands for 0; bin 3 of stage 2 for .4, which is .8 of 20 pixels.
+    still, moving = two_stages(3, 2, image_id=1), two_stages(3, 3, image_id=2)
+    assert moved_by_later_stages(still).item() == pytest.approx(0, abs=1e-6)
+    assert moved_by_later_stages(moving).item() == pytest.approx(1 - 19.2 / 20.8, abs=1e-5)
+    shown, rule = example_of_stages([still, moving])
+    assert shown.image_id == 2 and "of the 1 that later stages move" in rule
+
+
+def test_where_later_stages_move_no_box_the_rule_says_so() -> None:
+    shown, rule = example_of_stages([two_stages(3, 2)])
+    assert len(shown) == 1 and "none by" in rule
+    assert "median" in example_of_stages([rois(3)])[1]
+
+
+def test_a_stage_starts_from_the_box_of_the_stage_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "imread", lambda path: np.zeros((100, 200)))
+    first, second = stages.stages_figure(two_stages(3, 3)).axes
+    left = {
+        axes: [
+            patch.get_x() for patch in axes.patches if patch.get_label() == "box before the stage"
+        ]
+        for axes in (first, second)
+    }
+    # The proposal, and 2 pixels a unit further right where stage 1 put it.
+    assert left[first] == [10.0] and left[second] == [pytest.approx(14.0)]
+    for axes in (first, second):
+        (x1, x2), (y2, y1) = axes.get_xlim(), axes.get_ylim()
+        assert 0 <= x1 < x2 <= 200 and 0 <= y1 < y2 <= 100  # no border beyond the image
+
+
+def test_a_truth_out_of_range_is_an_arrow_with_its_value() -> None:
+    # The truth is 1 and 4 is predicted, so 3 is left, to the other side; stage 2's range is 1.
+    panels = distributions_figure([two_stages(4, 2)], ["shown"]).axes
+    at_1, at_2 = panels[0], panels[4]
+    assert [note.get_text() for note in at_1.texts] == []
+    assert [line.get_label() for line in at_1.lines] == ["truth", "expectation", "argmax"]
+    assert [note.get_text() for note in at_2.texts] == ["−3"]
+    assert [line.get_label() for line in at_2.lines] == ["expectation", "argmax"]
 
 
 def test_the_table_has_ten_parts_of_each_stage_of_both_runs(plan: Plan) -> None:

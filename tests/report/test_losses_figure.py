@@ -51,17 +51,30 @@ def test_the_two_curves_of_the_bins_differ_in_their_gradient_only(frame: pd.Data
     assert score["gradient"].between(0, 1).all()
 
 
-def test_the_figure_is_drawn_as_svg_and_png(tmp_path: Path) -> None:
+def test_the_figure_is_drawn_as_svg_png_and_pdf(tmp_path: Path) -> None:
     draw(tmp_path / "figures")
-    # 6.4 x 4.2 inches at 150 dots per inch, as every figure.
-    assert matplotlib.image.imread(tmp_path / "figures/losses.png").shape[:2] == (630, 960)
+    # 6.4 x 4.2 inches at 300 dots per inch, as every figure.
+    assert matplotlib.image.imread(tmp_path / "figures/losses.png").shape[:2] == (1260, 1920)
     assert ElementTree.parse(tmp_path / "figures/losses.svg").getroot().tag == f"{SVG}svg"
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "losses.pdf",
         "losses.png",
         "losses.svg",
     ]
 
 
-def test_lines_of_one_colour_differ_in_their_dashes() -> None:
-    looks = [(look["color"], look["linestyle"]) for look in LOOKS.values()]
-    assert len(set(looks)) == len(looks)
+def test_a_line_that_leaves_the_frame_says_what_it_reaches(
+    tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    draw(tmp_path)
+    words = (tmp_path / "losses.svg").read_text()
+    last = frame[frame["error"] == frame["error"].max()].set_index("name")
+    for quantity in ("loss", "gradient"):
+        frame_top = 1.05 * last.loc[L2, quantity]
+        assert last.loc[BINS_OFFSET, quantity] > frame_top
+        assert f">to {last.loc[BINS_OFFSET, quantity]:.0f}</text>" in words
+
+
+def test_lines_differ_in_their_markers() -> None:
+    markers = [look["marker"] for look in LOOKS.values()]
+    assert len(set(markers)) == len(markers)

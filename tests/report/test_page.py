@@ -132,6 +132,11 @@ def test_any_figure_in_the_folder_is_shown_with_its_caption(text: str) -> None:
     assert "figure9 has not been drawn" in section(text, "figures")
 
 
+def test_the_heading_and_the_text_that_a_drawing_carries_stand_beside_it(text: str) -> None:
+    said = section(text, "figure-blue")
+    assert said.index("AP < n") < said.index("It is blue") < said.index("Seeds: 0 & 1.")
+
+
 def test_a_drawing_is_taken_as_svg_unless_it_is_mostly_pixels(page: Page) -> None:
     images = [source for source in page.sources if len(source) > len("data:,")]
     assert [source[:14] for source in images] == ["data:image/svg"] * 2 + ["data:image/png"]

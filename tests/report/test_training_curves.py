@@ -12,7 +12,13 @@ from report_fixtures import fail, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.config.plan import Plan
-from obc.report.figures.training_curves import LogError, curves, draw, read_curve
+from obc.report.figures.training_curves import (
+    LogError,
+    curves,
+    draw,
+    read_curve,
+    relative,
+)
 
 TABLE = """
 title: Components
@@ -131,9 +137,19 @@ def test_trainings_without_a_curve_say_why(plan: Plan) -> None:
     assert missing == [f"imported: {run_ids[0]} seed 1", f"failed: {run_ids[1]} seed 1"]
 
 
+def test_losses_are_drawn_relative_to_their_first_value() -> None:
+    curve = pd.DataFrame(
+        {"iteration": [20, 40], "lr": [0.1, 0.1], "loss": [4.0, 1.0], "loss_bbox": [math.nan, 2.0]}
+    )
+    drawn = relative(curve)
+    assert drawn["loss"].tolist() == [1.0, 0.25]
+    assert drawn["loss_bbox"].tolist()[1:] == [1.0]
+    assert drawn["lr"].tolist() == [0.1, 0.1]
+
+
 def test_the_figure_is_drawn_with_its_points_beside_it(plan: Plan, tmp_path: Path) -> None:
     draw(plan, plan.tables["table1"], tmp_path / "out")
-    names = ["training_curves.csv", "training_curves.png", "training_curves.svg"]
+    names = [f"training_curves.{kind}" for kind in ("csv", "pdf", "png", "svg")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert ElementTree.parse(tmp_path / "out/training_curves.svg").getroot().tag.endswith("svg")
     written = pd.read_csv(tmp_path / "out/training_curves.csv")

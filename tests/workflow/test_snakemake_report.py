@@ -18,8 +18,10 @@ MARKED = {
     "tables/figure5.tex": "",
     "figures/figure5.svg": '<svg xmlns="http://www.w3.org/2000/svg"/>',
     "figures/figure5.png": "",
+    "figures/figure5.pdf": "",
     "figures/losses.svg": '<svg xmlns="http://www.w3.org/2000/svg"/>',
     "figures/losses.png": "",
+    "figures/losses.pdf": "",
     "claims.json": "{}",
     "claims.md": "# claims",
 }

@@ -70,7 +70,7 @@ def test_a_dry_run_lists_every_training(
 
 @pytest.mark.parametrize(
     ("target", "trainings"),
-    # Seed 0 of each run, seed 1 of those that Table 1 has too; starting weights come with the suite.
+    # Seed 0 of each run, seed 1 of those that Table 1 has too; starting weights are shipped.
     [
         pytest.param("table1", 3 + 3, marks=pytest.mark.slow),
         ("table2", 5 + 2),

@@ -322,7 +322,9 @@ def example_evaluations():
 
 def example_files():
     """What the target `figure6` makes; nothing where the plan lacks the table that it is of."""
-    names = [f"figure6.{kind}" for kind in ("svg", "png", "csv")] if PLAN.example_rows else []
+    names = (
+        [f"figure6.{kind}" for kind in ("svg", "png", "pdf", "csv")] if PLAN.example_rows else []
+    )
     return [RESULTS / "figures" / name for name in names]
 
 
@@ -333,7 +335,7 @@ def training_records(table):
 
 def training_curve_files():
     """What the target `training_curves` makes; nothing where the plan lacks `detail_table`."""
-    names = [f"training_curves.{kind}" for kind in ("svg", "png", "csv")]
+    names = [f"training_curves.{kind}" for kind in ("svg", "png", "pdf", "csv")]
     return [RESULTS / "figures" / name for name in names] if PLAN.detail_table else []
 
 
@@ -369,7 +371,7 @@ def table_files(table):
     if PLAN.tables[table].compared_rows:
         files += [RESULTS / "tables" / f"{table}_compared.{kind}" for kind in ("csv", "md")]
     if table in PLAN.figures:
-        files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png")]
+        files += [RESULTS / "figures" / f"{table}.{kind}" for kind in ("svg", "png", "pdf")]
     return files
 
 

@@ -15,8 +15,8 @@ rule curves:
             category="Figures",
             labels={"figure": "AP against the IoU threshold"},
         ),
-        multiext(str(RESULTS / "figures" / "precision_recall"), ".png", ".csv"),
-        multiext(str(RESULTS / "figures" / "ap_by_iou"), ".png", ".csv"),
+        multiext(str(RESULTS / "figures" / "precision_recall"), ".png", ".pdf", ".csv"),
+        multiext(str(RESULTS / "figures" / "ap_by_iou"), ".png", ".pdf", ".csv"),
     log:
         RESULTS / "logs" / "curves.log",
     benchmark:
@@ -47,7 +47,7 @@ rule diagnosis:
             category="Diagnosis",
             labels={"table": "How far the boxes found are from their objects"},
         ),
-        multiext(str(RESULTS / "figures" / "diagnosis"), ".png", ".csv"),
+        multiext(str(RESULTS / "figures" / "diagnosis"), ".png", ".pdf", ".csv"),
         RESULTS / "tables" / "diagnosis.md",
     log:
         RESULTS / "logs" / "diagnosis.log",

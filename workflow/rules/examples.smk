@@ -11,8 +11,7 @@ rule figure4:
             category="Figures",
             labels={"figure": "Figure 4: bin construction"},
         ),
-        RESULTS / "figures" / "figure4.png",
-        RESULTS / "figures" / "figure4.csv",
+        multiext(str(RESULTS / "figures" / "figure4"), ".png", ".pdf", ".csv"),
     log:
         RESULTS / "logs" / "figure4.log",
     params:
@@ -34,8 +33,7 @@ if PLAN.example_rows:
                 category="Figures",
                 labels={"figure": "Figure 6: detections in single images"},
             ),
-            RESULTS / "figures" / "figure6.png",
-            RESULTS / "figures" / "figure6.csv",
+            multiext(str(RESULTS / "figures" / "figure6"), ".png", ".pdf", ".csv"),
         log:
             RESULTS / "logs" / "figure6.log",
         priority: urgency(PLAN.config.examples.table, SHOWN)
@@ -60,8 +58,7 @@ if PLAN.detail_table:
                 category="Figures",
                 labels={"figure": "Training curves"},
             ),
-            RESULTS / "figures" / "training_curves.png",
-            RESULTS / "figures" / "training_curves.csv",
+            multiext(str(RESULTS / "figures" / "training_curves"), ".png", ".pdf", ".csv"),
         log:
             RESULTS / "logs" / "training_curves.log",
         priority: urgency(PLAN.config.detail_table, SHOWN)

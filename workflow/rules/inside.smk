@@ -14,7 +14,7 @@ rule inside:
         [
             RESULTS / "figures" / f"{name}.{kind}"
             for name in INSIDE_FIGURES
-            for kind in ("png", "csv")
+            for kind in ("png", "pdf", "csv")
         ],
         RESULTS / "figures" / "target_offsets_beyond.csv",
         report(

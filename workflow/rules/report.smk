@@ -88,7 +88,7 @@ rule figure:
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        RESULTS / "figures" / "{figure}.png",
+        multiext(str(RESULTS / "figures" / "{figure}"), ".png", ".pdf"),
     log:
         RESULTS / "logs" / "figure-{figure}.log",
     wildcard_constraints:
@@ -112,7 +112,7 @@ rule losses:
             category="Figures",
             labels={"figure": "losses and their gradients"},
         ),
-        RESULTS / "figures" / "losses.png",
+        multiext(str(RESULTS / "figures" / "losses"), ".png", ".pdf"),
     log:
         RESULTS / "logs" / "losses.log",
     params:

@@ -1,1 +1,1 @@
-"""Figures as svg, png and csv."""
+"""Figures as svg, png, pdf and csv."""

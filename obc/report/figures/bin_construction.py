@@ -49,11 +49,11 @@ def bin_table(bins: OffsetBins) -> pd.DataFrame:
 
 
 def draw(folder: Path, bins: OffsetBins = BINS) -> None:
-    """Draw `figure4.svg` and `.png` into `folder`, and write `figure4.csv`, what is drawn."""
+    """Draw `figure4` (svg, png, pdf) into `folder`, and write `figure4.csv`, what is drawn."""
     table = bin_table(bins)
     width, height = style.SIZE_INCHES
     heading = HEADING.format(a=bins.ranges[0].item(), m=bins.num_inner)
-    caption, size = _caption(table, bins), (width, 0.6 * height)
+    caption, size = _caption(table, bins), (width, 0.45 * height)
     with style.figure(folder, FIGURE, heading, caption, data=table, size=size) as drawing:
         _draw_axis(drawing.add_subplot(), table, bins)
 
@@ -77,7 +77,12 @@ def _draw_axis(axes: Axes, table: pd.DataFrame, bins: OffsetBins) -> None:
     low, high = table["low"].clip(lower=-limit), table["high"].clip(upper=limit)
     is_inner = table["label"] < bins.num_inner
     colors = is_inner.map({True: INNER, False: OVERFLOW})
-    axes.bar(low, height=1, width=high - low, align="edge", color=colors, alpha=0.4)
+    # Hatched, so that the overflow bins differ without colours too.
+    hatches = is_inner.map({True: "", False: "//"}).tolist()
+    axes.bar(
+        low, height=1, width=high - low, align="edge", color=colors, alpha=0.4, hatch=hatches,
+        edgecolor="white", linewidth=0,
+    )  # fmt: skip
     axes.vlines(table["low"].iloc[1:], 0, 1, color="black", linewidth=1)
     for label, middle in zip(table["label"], (low + high) / 2, strict=True):
         axes.annotate(f"label {label}", (middle, 0.62), ha="center", va="center", fontsize=9)

@@ -25,7 +25,8 @@ from obc.config.table import TableSpec, row_label
 from obc.evaluation.matching import precision_at_recalls
 from obc.evaluation.metrics import IOU_THRESHOLDS
 from obc.report.captions import badge, provenance
-from obc.report.figures.style import figure, legend_in, method_look
+from obc.report.figures.caption import caption
+from obc.report.figures.style import figure, legend_above, mark_every, method_look
 
 PRECISION_RECALL = "precision_recall"
 AP_BY_IOU = "ap_by_iou"
@@ -71,20 +72,32 @@ def precision_recall(precisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def ap_by_iou(precisions: pd.DataFrame) -> pd.DataFrame:
-    """AP at each IoU threshold: `row, iou, AP, AP_sd, seeds` and `gain`.
+    """AP at each IoU threshold: `row, iou, AP, AP_sd, seeds`, `gain` and `gain_sd`.
 
-    `gain` is by how much AP exceeds that of the table's first row; NaN without that.
+    `gain` is by how much AP exceeds that of the table's first row; NaN without that. `gain_sd` is
+    the standard deviation over the seeds that both rows have, of their differences; NaN for the
+    first row and where there are fewer than two such seeds.
     """
     by_seed = precisions.groupby(["row", "seed", "iou"], as_index=False)["precision"].mean()
-    joined = over_seeds(by_seed.rename(columns={"precision": "AP"}), ["row", "iou"], ["AP"])
+    by_seed = by_seed.rename(columns={"precision": "AP"})
+    joined = over_seeds(by_seed, ["row", "iou"], ["AP"])
     first = joined[joined["row"] == 0].set_index("iou")["AP"]
-    return joined.assign(gain=joined["AP"] - joined["iou"].map(first))
+    joined = joined.assign(gain=joined["AP"] - joined["iou"].map(first))
+    return joined.merge(_gain_deviations(by_seed), "left", on=["row", "iou"])
+
+
+def _gain_deviations(by_seed: pd.DataFrame) -> pd.DataFrame:
+    """Columns `row`, `iou` and `gain_sd`, see `ap_by_iou`."""
+    others, first = by_seed[by_seed["row"] != 0], by_seed[by_seed["row"] == 0]
+    pairs = others.merge(first, on=["seed", "iou"], suffixes=("", "_first"))
+    pairs = pairs.assign(gain_sd=pairs["AP"] - pairs["AP_first"])
+    return pairs.groupby(["row", "iou"], as_index=False)["gain_sd"].std()
 
 
 def draw(plan: Plan, name: str, folder: Path) -> None:
-    """Draw `precision_recall` and `ap_by_iou` of a table: svg, png, and the numbers as csv.
+    """Draw `precision_recall` and `ap_by_iou` of a table: svg, png, pdf, and the numbers as csv.
 
-    Rows that were not measured are named under the figures.
+    Rows that were not measured are named in the captions.
 
     Raises:
         ConfigError, MetricsFileError: as of `obc.analysis.collect.collect`.
@@ -104,47 +117,57 @@ def draw(plan: Plan, name: str, folder: Path) -> None:
 def _draw_precision_recall(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
-    heading = "Precision against recall"
-    under = provenance(plan, table, "Means over seeds." if (frame["seeds"] > 1).any() else "")
-    data = named(table, frame)
-    with figure(folder, PRECISION_RECALL, heading, under, missing, data) as drawing:
-        panels = drawing.subplot_mosaic(
-            [["legend"] * len(DRAWN_IOUS), list(DRAWN_IOUS)], height_ratios=[2, 8]
-        )
-        for iou in DRAWN_IOUS:
-            axes = panels[iou]
-            for row, line in frame[frame["iou"] == iou].groupby("row"):
-                axes.plot(line["recall"], line["precision"], **_look(table, row))
+    said = "Means over seeds." if (frame["seeds"] > 1).any() else ""
+    with figure(
+        folder,
+        PRECISION_RECALL,
+        "Precision against recall",
+        caption(provenance(plan, table, said), missing=missing),
+        badge=badge(plan, table),
+        data=named(table, frame),
+    ) as drawing:
+        panels = drawing.subplots(1, len(DRAWN_IOUS), sharey=True)
+        for iou, axes in zip(DRAWN_IOUS, panels, strict=True):
+            lines = frame[frame["iou"] == iou].groupby("row")
+            for number, (row, line) in enumerate(lines):
+                marks = mark_every(number, len(line), 4)
+                axes.plot(line["recall"], line["precision"], markevery=marks, **_look(table, row))
             axes.set_title(f"IoU {iou:g}", fontsize=10)
             axes.set(xlim=(0, 100), ylim=(0, 103), xticks=(0, 50, 100))
-            if iou != DRAWN_IOUS[0]:
-                axes.tick_params(labelleft=False)
-        panels[DRAWN_IOUS[0]].set_ylabel("precision (%)")
-        panels[DRAWN_IOUS[1]].set_xlabel("recall (%)")
-        legend_in(panels["legend"], panels[DRAWN_IOUS[0]], badge(plan, table))
+        panels[0].set_ylabel("precision (%)")
+        panels[1].set_xlabel("recall (%)")
+        legend_above(drawing, panels[0], columns=2)
 
 
 def _draw_ap_by_iou(
     plan: Plan, table: TableSpec, frame: pd.DataFrame, missing: str, folder: Path
 ) -> None:
-    heading = "Average precision against the IoU threshold"
-    said = "Means over seeds; bars: standard deviation." if (frame["seeds"] > 1).any() else ""
-    under, data = provenance(plan, table, said), named(table, frame)
-    with figure(folder, AP_BY_IOU, heading, under, missing, data) as drawing:
-        panels = drawing.subplot_mosaic(
-            [["legend", "legend"], ["AP", "gain"]], height_ratios=[2, 8]
-        )
-        for row, line in frame.groupby("row"):
-            bars = None if line["AP_sd"].isna().all() else line["AP_sd"]
-            look = {**_look(table, row), "marker": ".", "elinewidth": 1, "capsize": 2}
-            panels["AP"].errorbar(line["iou"], line["AP"], yerr=bars, **look)
-            panels["gain"].plot(line["iou"], line["gain"], marker=".", **_look(table, row))
-        panels["AP"].set_ylabel("AP (%)")
-        panels["gain"].set_ylabel("AP minus baseline (points)")
-        for name in ("AP", "gain"):
-            panels[name].set_xlabel("IoU threshold")
-            panels[name].set_xticks(DRAWN_IOUS)
-        legend_in(panels["legend"], panels["gain"], badge(plan, table))
+    said = (
+        "Means over seeds; bars: standard deviation over seeds, right: of the differences from "
+        "the baseline of the same seed."
+        if (frame["seeds"] > 1).any()
+        else ""
+    )
+    with figure(
+        folder,
+        AP_BY_IOU,
+        "Average precision against the IoU threshold",
+        caption(provenance(plan, table, said), missing=missing),
+        badge=badge(plan, table),
+        data=named(table, frame),
+    ) as drawing:
+        panels = drawing.subplots(1, 2)
+        for quantity, axes in zip(("AP", "gain"), panels, strict=True):
+            for row, line in frame.groupby("row"):
+                deviations = line[f"{quantity}_sd"]
+                bars = None if deviations.isna().all() else deviations
+                look = {**_look(table, row), "elinewidth": 1, "capsize": 2}
+                axes.errorbar(line["iou"], line[quantity], yerr=bars, **look)
+            axes.set_xlabel("IoU threshold")
+            axes.set_xticks(DRAWN_IOUS)
+        panels[0].set_ylabel("AP (%)")
+        panels[1].set_ylabel("AP minus baseline (points)")
+        legend_above(drawing, panels[0], columns=2)
 
 
 def _look(table: TableSpec, row: int) -> dict[str, object]:

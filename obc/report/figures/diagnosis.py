@@ -1,4 +1,4 @@
-"""The localisation diagnosis as a table (csv, md) and as a figure (svg, png, csv)."""
+"""The localisation diagnosis as a table (csv, md) and as a figure (svg, png, pdf, csv)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from obc.config.table import TableSpec, row_label
 from obc.io.files import write_text
 from obc.report.captions import badge, provenance, sentence, stamp
 from obc.report.escape import escape_markdown
-from obc.report.figures.style import figure, legend_in, method_look
+from obc.report.figures.caption import caption
+from obc.report.figures.style import figure, legend_above, method_look, steps
 
 NAME = "diagnosis"
 HEADING = "How far the boxes found are from their objects"
@@ -41,7 +42,7 @@ _HEADERS = {
 
 
 def write(plan: Plan, name: str, results: Path) -> None:
-    """Write `tables/diagnosis` (csv, md) and `figures/diagnosis` (svg, png, csv).
+    """Write `tables/diagnosis` (csv, md) and `figures/diagnosis` (svg, png, pdf, csv).
 
     Args:
         name: of the table whose rows are diagnosed.
@@ -131,28 +132,25 @@ def _cell(line: pd.Series, name: str, digits: int) -> str:
 def _draw(plan: Plan, table: TableSpec, found: Diagnosis, missing: str, folder: Path) -> None:
     several = (found.numbers["seeds"] > 1).any()
     said = "Means over seeds; bars: standard deviation." if several else ""
-    under, data = provenance(plan, table, said), named(table, plotted(found))
-    with figure(folder, NAME, HEADING, under, missing, data) as drawing:
-        panels = drawing.subplot_mosaic(
-            [["legend"] * 3, ["iou", "error", "fail"]], height_ratios=[2, 8], width_ratios=[4, 4, 1]
-        )
-        _draw_histogram(panels["iou"], table, found)
+    under = caption(provenance(plan, table, said), missing=missing)
+    data = named(table, plotted(found))
+    with figure(folder, NAME, HEADING, under, badge=badge(plan, table), data=data) as drawing:
+        iou, error, fail = drawing.subplots(1, 3, width_ratios=[4, 4, 1])
+        _draw_histogram(iou, table, found)
         errors = [f"{name}_bins" for name in COORDINATES]
-        _draw_points(panels["error"], table, found, errors, COORDINATES)
-        _draw_points(panels["fail"], table, found, ["fail_at_90"], [".9"])
-        panels["error"].set(ylim=(0, None), xlabel="coordinate", ylabel="mean error (bin widths)")
-        panels["fail"].set(xlim=(-0.6, 0.6), xlabel="fail at", ylabel="share of found (%)")
-        legend_in(panels["legend"], panels["error"], badge(plan, table))
+        _draw_points(error, table, found, errors, COORDINATES)
+        _draw_points(fail, table, found, ["fail_at_90"], [".9"])
+        error.set(ylim=(0, None), xlabel="coordinate", ylabel="mean error (bin widths)")
+        fail.set(xlim=(-0.6, 0.6), xlabel="fail at", ylabel="share of found (%)")
+        legend_above(drawing, error, columns=2)
 
 
 def _draw_histogram(axes: Axes, table: TableSpec, found: Diagnosis) -> None:
     for row, bars in found.histogram.groupby("row"):
         spec = table.rows[row]
-        look = method_look(spec.run.box, spec.decode)
         edges = [*bars["low"], bars["high"].iloc[-1]]
-        color, dashes = look["color"], look["linestyle"]
-        axes.stairs(bars["share"], edges, edgecolor=color, linestyle=dashes, linewidth=1.5)
-    axes.set(xlabel="IoU", ylabel="share of found (%)", xlim=(0.5, 1))
+        steps(axes, edges, bars["share"], **method_look(spec.run.box, spec.decode))
+    axes.set(xlabel="IoU", ylabel="share of found (%)", xlim=(0.5, 1), ylim=(0, None))
 
 
 def _draw_points(
@@ -162,20 +160,16 @@ def _draw_points(
     places = np.arange(len(names))
     for index, (_, line) in enumerate(found.numbers.iterrows()):
         spec = table.rows[int(line["row"])]
-        color = method_look(spec.run.box, spec.decode)["color"]
+        look = {**method_look(spec.run.box, spec.decode), "linestyle": "none"}
         deviations = line[[f"{name}_sd" for name in names]].to_numpy(float)
         axes.errorbar(
             places + 0.16 * (index - (len(found.numbers) - 1) / 2),
             line[list(names)].to_numpy(float),
             yerr=None if np.isnan(deviations).all() else deviations,
             label=row_label(spec),
-            color=color,
-            marker="o",
-            markersize=5,
-            markerfacecolor="white" if spec.decode == "argmax" else color,
-            linestyle="none",
             capsize=2,
             elinewidth=1,
+            **look,
         )
     axes.set_xticks(places, ticks)
     axes.grid(axis="x", visible=False)

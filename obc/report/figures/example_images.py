@@ -4,7 +4,8 @@ An object's *matched IoU* is that of the best-fitting detection of its class amo
 at least `examples.min_score`; 0 where there is none. An image's is the mean over its objects; its
 *gain* is from the baseline to the method. As in the paper's figure there are two kinds of images:
 those in which both find every object, so that the gain is in how tightly, and those in which one
-misses some. Of each kind those with the largest gains are shown, and the one with the largest loss.
+misses some. Of each kind gains and losses are shown in the ratio in which they occur, the largest
+first. Where no image gains or loses, a sentence says so in place of pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from faster_coco_eval.core import mask
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from obc.analysis.collect import require_complete
@@ -25,26 +27,37 @@ from obc.analysis.evaluations import evaluations, load, measured, objects_to_fin
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
 from obc.io.typed_yaml import ConfigError
-from obc.report.captions import stamp
+from obc.report.captions import badge, stamp
 from obc.report.figures import style
+from obc.report.figures.caption import caption
 
 FIGURE = "figure6"
 HEADING = "Figure 6. Detections of the baseline and of our method (section 4.1)."
 RULE = (
-    "Chosen by rule, by the gain in matched IoU (over each pair): the largest gains among the test "
-    "images in which both find every object (IoU of at least {found:g}), then among those in which "
-    "one misses some; shaded, the largest loss of each kind. Matched IoU of an object: that of the "
-    "best-fitting detection of its class that scores at least {min_score:g}, 0 if none; of an "
-    "image: the mean over its objects. Dashed: the objects; bold, with IoU: best-fitting "
-    "detections; thin: all others of that score. Over all {images} images with objects the mean "
-    "goes from {baseline_mean:.3f} to {method_mean:.3f}, {better} gain and {worse} lose{fit}. "
-    "Baseline: {baseline}. Ours: {method}."
+    "Each pair: one image, with its matched IoU by both methods. Chosen by rule: the largest gains "
+    "and losses (shaded) in the ratio in which they occur, first of the images in which both find "
+    "every object (IoU of at least {found:g}: fit), then of those in which one misses some "
+    "(finding). Matched IoU of an object: that of the best-fitting detection of its class that "
+    "scores at least {min_score:g}, 0 if none; of an image: the mean over its objects. Dashed: "
+    "objects; bold, with IoU: best-fitting detections; thin: all others. Beside each detection: "
+    "class and score."
+)
+MEANS = (
+    "Over all {images} images with objects the mean goes from {baseline_mean:.3f} to "
+    "{method_mean:.3f}, {better} gain and {worse} lose{fit}. Baseline: {baseline}. Ours: {method}."
 )
 FIT = "; where both find all, in {images}, from {baseline:.3f} to {method:.3f}"
+NOTHING = (
+    "In none of the {images} test images with objects do the two methods differ:\n{why}, so there "
+    "is no pair to show."
+)
 FOUND_IOU = 0.5
 BASELINE, METHOD = "baseline", "method"
 NAMES = {BASELINE: "Baseline", METHOD: "Ours"}
 KINDS = {True: "fit", False: "finding"}
+BOX = (
+    "image_id", "file_name", "of", "category", "score", "iou", "best", "x", "y", "width", "height",
+)  # fmt: skip
 PAIRS_IN_A_ROW = 2
 PANEL_INCHES = 1.6
 
@@ -62,7 +75,7 @@ class Found(NamedTuple):
 
 
 def figure6(plan: Plan, folder: Path) -> None:
-    """Draw `figure6.svg` and `.png` into `folder`, and write every box drawn to `figure6.csv`.
+    """Draw `figure6` (svg, png, pdf) into `folder`, and write every box drawn to `figure6.csv`.
 
     Raises:
         ConfigError: the plan lacks the table of its `examples`.
@@ -77,9 +90,14 @@ def figure6(plan: Plan, folder: Path) -> None:
     root = Path(index.read_manifest()["root"])
     images = {image["id"]: image["file_name"] for image in found.truth["images"]}
     rows = -(-len(chosen) // PAIRS_IN_A_ROW)
-    size = (style.SIZE_INCHES[0], 1.5 + rows * (PANEL_INCHES + 0.35))
-    caption = _caption(plan, table, sources)
-    with style.figure(folder, FIGURE, HEADING, caption, data=boxes, size=size) as drawing:
+    size = (style.SIZE_INCHES[0], 0.3 + rows * (PANEL_INCHES + 0.35) if rows else 1.0)
+    text = _caption(plan, table, sources, shows_pairs=rows > 0)
+    mark = badge(plan, plan.tables[plan.config.examples.table])
+    with style.figure(folder, FIGURE, HEADING, text, badge=mark, data=boxes, size=size) as drawing:
+        if not rows:
+            said = _nothing(table, found, plan.config.examples.min_score)
+            drawing.text(0.5, 0.6, said, ha="center", va="center")
+            return
         parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
         for part, line in zip(parts, chosen.itertuples(), strict=False):
             image = _open_image(root / images[line.image_id], line.image_id)
@@ -114,30 +132,40 @@ def image_gains(found: Found) -> pd.DataFrame:
 
 
 def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
-    """The images with the largest gains of each kind, then those with the largest losses.
+    """The images with the largest gains and losses of each kind, in the ratio of their numbers.
 
     Args:
         table: of `image_gains`.
-        images: how many gains of each kind at most. Of equal ones the smaller image id comes
-            first. What gains nothing is no gain, and what loses nothing no loss.
+        images: how many of each kind, gains and losses together; fewer where fewer gain or lose.
+            Of equal ones the smaller image id comes first.
 
     Returns:
-        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding`;
-        the first images, as `no difference`, where no image gains or loses.
+        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding 1`;
+        all gains first. Empty where no image gains or loses.
     """
     gains, losses = [], []
     for kind in KINDS.values():
         of_kind = table[table["kind"] == kind].sort_values("image_id")
         rising = of_kind.sort_values("gain", kind="stable")
         falling = of_kind.sort_values("gain", kind="stable", ascending=False)
-        best = falling[falling["gain"] > 0].head(images)
-        ranks = range(1, len(best) + 1)
-        gains.append(best.assign(choice=[f"gain in {kind} {rank}" for rank in ranks]))
-        losses.append(rising[rising["gain"] < 0].head(1).assign(choice=f"loss in {kind}"))
-    chosen = pd.concat([*gains, *losses], ignore_index=True)
-    if chosen.empty:
-        chosen = table.head(images).assign(choice="no difference")
-    return chosen[["choice", *table.columns]]
+        better, worse = falling[falling["gain"] > 0], rising[rising["gain"] < 0]
+        of_better, of_worse = _shares(len(better), len(worse), images)
+        gains.append(_numbered(better.head(of_better), f"gain in {kind}"))
+        losses.append(_numbered(worse.head(of_worse), f"loss in {kind}"))
+    return pd.concat([*gains, *losses], ignore_index=True)[["choice", *table.columns]]
+
+
+def _shares(gains: int, losses: int, images: int) -> tuple[int, int]:
+    """How many of each to show: in their ratio, and of each that occurs at least one."""
+    if not gains or not losses or images == 1:
+        return (images, 0) if gains >= losses else (0, images)
+    of_gains = round(images * gains / (gains + losses))
+    of_gains = min(max(of_gains, 1), images - 1)
+    return of_gains, images - of_gains
+
+
+def _numbered(lines: pd.DataFrame, choice: str) -> pd.DataFrame:
+    return lines.assign(choice=[f"{choice} {rank}" for rank in range(1, len(lines) + 1)])
 
 
 def best_fits(
@@ -194,7 +222,7 @@ def drawn_boxes(found: Found, chosen: pd.DataFrame) -> pd.DataFrame:
             }
             for at, (box, (iou, _)) in enumerate(zip(boxes, fits, strict=True))
         ]
-    frame = pd.DataFrame(lines).astype({"score": float, "iou": float})
+    frame = pd.DataFrame(lines, columns=BOX).astype({"score": float, "iou": float})
     return chosen.merge(frame, on="image_id")
 
 
@@ -250,40 +278,72 @@ def _draw_pair(part: SubFigure, line: Any, image: np.ndarray, boxes: pd.DataFram
     )
     colors = {BASELINE: style.REGRESSION, METHOD: style.HIERARCHY}
     for axes, of in zip(part.subplots(1, 2), (BASELINE, METHOD), strict=True):
-        axes.imshow(image)
+        # As it is: vector files then keep the image's own pixels, which is smaller and sharper.
+        axes.imshow(image, interpolation="none")
         axes.set_axis_off()
         axes.set_title(NAMES[of], fontsize=style.SMALL, color=colors[of], pad=2)
         for box in boxes[boxes["of"] == "truth"].itertuples():
             _outline(axes, box, color="white", linewidth=1.6)
             _outline(axes, box, color=style.TRUTH, linewidth=1, linestyle=(0, (3, 3)))
-        for box in boxes[boxes["of"] == of].sort_values("best").itertuples():
+        detections = boxes[boxes["of"] == of].sort_values("best")
+        for box in detections.itertuples():
             _outline(axes, box, color=colors[of], linewidth=1.8 if box.best else 0.6)
-            if box.best:
-                _write_iou(axes, box, colors[of])
+        # The best ones have the choice of places.
+        taken: list[Bbox] = []
+        for box in detections[::-1].itertuples():
+            _label(axes, box, colors[of], taken)
 
 
 def _outline(axes: Axes, box: Any, **look: Any) -> None:
     axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, fill=False, **look))
 
 
-def _write_iou(axes: Axes, box: Any, color: str) -> None:
-    axes.annotate(
-        f"{box.iou:.2f}",
-        (max(box.x, 0), max(box.y, 0)),
-        (2, -2),
-        textcoords="offset points",
+def _label(axes: Axes, box: Any, color: str, taken: list[Bbox]) -> None:
+    """Class and score at a detection, with the IoU of a best one, where no other label is.
+
+    Args:
+        taken: places of the labels so far, in pixels of the image; this one's is appended.
+    """
+    lines = [f"{box.category} {box.score:.2f}", *([f"IoU {box.iou:.2f}"] if box.best else [])]
+    size = 5 if box.best else 4
+    # Of a character and a line, about, in pixels of the image.
+    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
+    point = right / (72 * PANEL_INCHES)
+    width, height = 0.68 * size * point * max(map(len, lines)), 1.4 * size * point * len(lines)
+    x1, x2 = max(box.x, 0), min(box.x + box.width, right)
+    y1, y2 = max(box.y, 0), min(box.y + box.height, bottom)
+    corners = [
+        Bbox.from_bounds(
+            max(min(x, right - width), 0), max(min(y, bottom - height), 0), width, height
+        )
+        for y in (y1, y2 - height, (y1 + y2 - height) / 2)
+        for x in (x1, x2 - width)
+    ]
+    free = [corner for corner in corners if not corner.count_overlaps(taken)]
+    place = (free or corners)[0]
+    taken.append(place)
+    axes.text(
+        place.x0,
+        place.y0,
+        "\n".join(lines),
         va="top",
-        fontsize=style.SMALL,
+        fontsize=size,
         color="white",
-        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.8},
+        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
     )
 
 
-def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str]) -> str:
+def _nothing(table: pd.DataFrame, found: Found, min_score: float) -> str:
+    why = "their detections fit the objects equally well"
+    if not any(found.detections.values()):
+        why = f"neither has a detection that scores at least {min_score:g}"
+    return NOTHING.format(images=len(table), why=why)
+
+
+def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str], *, shows_pairs: bool) -> str:
     fits = table[table["kind"] == KINDS[True]]
-    rule = RULE.format(
-        found=FOUND_IOU,
-        min_score=plan.config.examples.min_score,
+    rule = RULE.format(found=FOUND_IOU, min_score=plan.config.examples.min_score)
+    means = MEANS.format(
         images=len(table),
         baseline_mean=table[BASELINE].mean(),
         method_mean=table[METHOD].mean(),
@@ -294,4 +354,5 @@ def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str]) -> str:
         else "; in none do both find all",
         **sources,
     )
-    return f"{rule} {stamp(plan, plan.tables[plan.config.examples.table])}"
+    said = stamp(plan, plan.tables[plan.config.examples.table])
+    return caption(rule if shows_pairs else "", means, said)

@@ -7,15 +7,18 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from obc.analysis.collect import summarise
 from obc.config.plan import Plan
-from obc.config.table import FigureSpec, Plot
+from obc.config.table import FigureSpec
 from obc.io.typed_yaml import ConfigError
 from obc.report.captions import badge, provenance, title
 from obc.report.figures import style
+from obc.report.figures.caption import caption
 
 MARKERS = "osD^vP"
+MARGIN = 0.08  # of the range of the data, above and below it
 
 
 def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,9 +47,9 @@ def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
-    """Draw a figure of `plan` into `<folder>/<name>.svg` and `.png`; same input, same bytes.
+    """Draw a figure of `plan` as `<folder>/<name>` (svg, png, pdf); same input, same bytes.
 
-    Points without a number are not drawn but listed under the plot.
+    Points without a number are not drawn but listed in the caption.
 
     Raises:
         ConfigError: `name` is no figure of the plan.
@@ -56,12 +59,49 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
         known = ", ".join(plan.figures)
         raise ConfigError(f"{name!r} is no figure of this plan; allowed: {known}")
     points = series(table, frame)
-    bars = "" if points["sd"].isna().all() else "Bars: standard deviation over seeds."
-    under = provenance(plan, table, bars)
-    with style.figure(folder, name, title(table), under, missing_points(table, points)) as drawing:
-        axes = drawing.add_subplot()
-        axes.set_title(badge(plan, table), fontsize=9, color="0.3", pad=24)
-        _draw_points(axes, table, points)
+    text = caption(
+        provenance(plan, table, spread_note(table, points), _axis_note(points)),
+        missing=missing_points(table, points),
+    )
+    mark = badge(plan, table)
+    with style.figure(folder, name, title(table), text, badge=mark) as drawing:
+        _draw_points(drawing, drawing.add_subplot(), table, points)
+
+
+def spread_note(table: FigureSpec, points: pd.DataFrame) -> str:
+    """What the error bars are, and which points have none.
+
+    A bar at one point alone would look like a feature of that point, so it is told and not drawn.
+
+    Args:
+        points: of `series`.
+
+    Returns:
+        A text; empty where no point has several seeds.
+    """
+    spread = points.dropna(subset="sd")
+    others = points["mean"].notna().sum() - len(spread)
+    if spread.empty:
+        return ""
+    if len(spread) > 1:
+        said = "Bars: standard deviation over seeds."
+        return f"{said} Points without a bar: single trainings." if others else said
+    (point,) = spread.itertuples()
+    place = f"{table.plot.series_label} = {point.series}, {_x_name(table)} = {point.x:g}"
+    said = f"{place}: mean over seeds, standard deviation {point.sd:.2f}"
+    return f"{said}; all other points: single trainings." if others else f"{said}."
+
+
+def _axis_note(points: pd.DataFrame) -> str:
+    """The axis covers the data only, which a reader must know to judge a slope."""
+    drawn = pd.concat([points["mean"], points["paper"]]).dropna()
+    if drawn.empty or drawn.min() <= MARGIN * (drawn.max() - drawn.min()):
+        return ""
+    return "The vertical axis does not start at 0."
+
+
+def _x_name(table: FigureSpec) -> str:
+    return table.plot.x_symbol or table.plot.x_label
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
@@ -71,7 +111,7 @@ def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
         The text, empty when every point is complete. Statuses of single seeds are introduced by
         `some seeds`; such a point is drawn from the others.
     """
-    x_name = table.plot.x_symbol or table.plot.x_label
+    x_name = _x_name(table)
     parts = []
     incomplete = points[points["statuses"].map(lambda statuses: statuses != ("ok",))]
     for statuses, of_status in incomplete.groupby("statuses", sort=False):
@@ -88,7 +128,8 @@ def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
 # --- drawing -----------------------------------------------------------------------------------
 
 
-def _draw_points(axes: Axes, table: FigureSpec, points: pd.DataFrame) -> None:
+def _draw_points(drawing: Figure, axes: Axes, table: FigureSpec, points: pd.DataFrame) -> None:
+    has_bars = points["sd"].notna().sum() > 1
     for index, (name, line) in enumerate(points.groupby("series", sort=False)):
         look: dict[str, Any] = {
             "color": table.plot.colors[name],
@@ -96,24 +137,20 @@ def _draw_points(axes: Axes, table: FigureSpec, points: pd.DataFrame) -> None:
         }
         # Missing points stay in as NaN, so that no line is drawn across them.
         drawn = line.sort_values("x")
-        spread = None if drawn["sd"].isna().all() else drawn["sd"]
+        spread = drawn["sd"] if has_bars else None
         label = f"{table.plot.series_label} = {name}"
         axes.errorbar(
             drawn["x"], drawn["mean"], yerr=spread, label=label, capsize=3, elinewidth=1, **look
         )
         published = line.dropna(subset="paper")
         if len(published):
-            hollow = {"markerfacecolor": "none", "linestyle": "none"}
+            hollow = {"markerfacecolor": "none", "linestyle": "none", "markersize": 8}
             axes.plot(published["x"], published["paper"], label=f"{label}, paper", **look, **hollow)
-    _dress(axes, table.plot, table.metrics[0], points)
-
-
-def _dress(axes: Axes, plot: Plot, metric: str, points: pd.DataFrame) -> None:
-    axes.set_xlabel(plot.x_label)
-    axes.set_ylabel(f"{metric} (%)")
+    axes.set_xlabel(table.plot.x_label)
+    axes.set_ylabel(f"{table.metrics[0]} (%)")
     axes.set_xticks(sorted(points["x"].unique()))
-    axes.margins(x=0.05, y=0.12)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=6)
+    axes.margins(x=0.05, y=MARGIN)
+    drawing.legend(loc="outside upper center", ncols=6)
     if points[["mean", "paper"]].isna().all(axis=None):
         axes.set_xlim(points["x"].min(), points["x"].max())
         axes.set_yticks([])

@@ -27,12 +27,12 @@ BINS_OFFSET = "Bins"
 BINS_SCORE = "Bins, largest to a score"
 FIGURE = "losses"
 LOOKS: dict[str, dict[str, Any]] = {
-    L2: {"color": style.SQUARED, "linestyle": "-"},
-    "Smooth L1, β = 1": {"color": style.REGRESSION, "linestyle": "-"},
-    "Smooth L1, β = 1.5": {"color": style.REGRESSION, "linestyle": "--"},
-    "Smooth L1, β = 2": {"color": style.REGRESSION, "linestyle": ":"},
-    BINS_OFFSET: {"color": style.BINS, "linestyle": "-"},
-    BINS_SCORE: {"color": style.BINS, "linestyle": "-."},
+    L2: {"color": style.SQUARED, "linestyle": "-", "marker": "v"},
+    "Smooth L1, β = 1": {"color": style.REGRESSION, "linestyle": "-", "marker": "o"},
+    "Smooth L1, β = 1.5": {"color": style.REGRESSION, "linestyle": "--", "marker": "s"},
+    "Smooth L1, β = 2": {"color": style.REGRESSION, "linestyle": ":", "marker": "P"},
+    BINS_OFFSET: {"color": style.BINS, "linestyle": "-", "marker": "^"},
+    BINS_SCORE: {"color": style.BINS, "linestyle": "-.", "marker": "*"},
 }
 HEADING = "Losses of one offset, and their gradients"
 CAPTION = (
@@ -40,8 +40,8 @@ CAPTION = (
     "Bins: cross entropy over {m} inner bins of (−{a:g}, {a:g}); the scores are those of a "
     "Gaussian, one bin ({w:g}) wide, around the predicted offset, and the truth is a bin's centre. "
     "Gradients: to the predicted offset, and for bins also the largest to one of the scores that "
-    "the network puts out (equation 8). Cut off: bins reach a loss of {loss:.0f} and a gradient of "
-    "{gradient:.0f} at an error of {error:g}."
+    "the network puts out (equation 8). Arrows: lines that leave the frame, with their value at an "
+    "error of {error:g}."
 )
 
 
@@ -68,18 +68,13 @@ def curves() -> pd.DataFrame:
 
 
 def draw(folder: Path) -> None:
-    """Draw `losses.svg` and `losses.png` into `folder`: losses left, gradients right."""
+    """Draw `losses` (svg, png, pdf) into `folder`: losses left, gradients right."""
     frame = curves()
     with style.figure(folder, FIGURE, HEADING, _caption(frame)) as drawing:
-        panels = drawing.subplot_mosaic(
-            [["legend", "legend"], ["loss", "gradient"]], height_ratios=[1, 8]
-        )
-        _draw_lines(panels["loss"], frame[frame["name"] != BINS_SCORE], "loss")
-        _draw_lines(panels["gradient"], frame, "gradient")
-        panels["legend"].axis("off")
-        panels["legend"].legend(
-            *panels["gradient"].get_legend_handles_labels(), loc="center", ncols=3, fontsize=9
-        )
+        losses, gradients = drawing.subplots(1, 2)
+        _draw_lines(losses, frame[frame["name"] != BINS_SCORE], "loss")
+        _draw_lines(gradients, frame, "gradient")
+        style.legend_above(drawing, gradients)
 
 
 def _caption(frame: pd.DataFrame) -> str:
@@ -88,17 +83,34 @@ def _caption(frame: pd.DataFrame) -> str:
         m=BINS.num_inner,
         a=BINS.max_offset,
         w=BINS.widths[0].item(),
-        loss=last["loss"],
-        gradient=last["gradient"],
         error=last["error"],
     )
 
 
 def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
-    for name, line in frame.groupby("name", sort=False):
-        axes.plot(line["error"], line[quantity], label=name, **LOOKS[name])
-    axes.set_xlabel("offset error")
+    for number, (name, line) in enumerate(frame.groupby("name", sort=False)):
+        marks = style.mark_every(number, len(line))
+        axes.plot(line["error"], line[quantity], label=name, markevery=marks, **LOOKS[name])
+    axes.set_xlabel("offset error (normalised)")
     axes.set_ylabel(quantity)
-    # The bins' lines leave the picture (the caption says for where), so that the others fill it.
-    axes.set_ylim(0, 1.05 * frame.loc[frame["name"] == L2, quantity].max())
+    # The bins' lines leave the frame, so that the others fill it.
+    top = 1.05 * frame.loc[frame["name"] == L2, quantity].max()
+    axes.set_ylim(0, top)
     axes.set_xlim(0, frame["error"].max())
+    for name, line in frame.groupby("name", sort=False):
+        _point_out(axes, line["error"], line[quantity], top, LOOKS[name]["color"])
+
+
+def _point_out(axes: Axes, errors: pd.Series, values: pd.Series, top: float, color: str) -> None:
+    """An arrow where a line leaves the frame at its top, with the value that it ends at."""
+    if values.max() <= top:
+        return
+    leaves = errors[values > top].iloc[0]
+    axes.annotate(
+        f"to {values.iloc[-1]:.0f}", (leaves, top), (7, -4), textcoords="offset points",
+        va="top", fontsize=style.SMALL, color=color,
+    )  # fmt: skip
+    axes.annotate(
+        "", (leaves, top), (leaves, 0.9 * top),
+        arrowprops={"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0},
+    )  # fmt: skip

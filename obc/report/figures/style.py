@@ -1,15 +1,16 @@
-"""One look for every figure: colours by meaning, sizes, text around the plot, files.
+"""One look for every figure: colours and markers by meaning, sizes, a badge, files.
 
-A colour means the same in every figure, and those next to each other differ in their dashes or
-markers too, for print and for the colour-blind. A figure is drawn inside of `figure`, which gives
-it the look, its title and provenance, and writes its files.
+A colour means the same in every figure. Lines next to each other differ in their markers or dashes
+too, so that a figure can be read in grey. A figure is drawn inside of `figure`, which gives it the
+look and its badge and writes its files. Its caption is not drawn: the files carry it as metadata,
+and pages print it beside the picture (`obc.report.figures.caption`).
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,36 @@ from obc.config.box_losses.registry import Box
 from obc.config.run import Decode
 from obc.io.files import atomic_path, write_text
 
-# The palette of Okabe and Ito, which the colour-blind tell apart.
-REGRESSION = "#0072b2"  # smooth L1, the baseline
-SQUARED = "#56b4e9"  # L2, the other regression
-BINS = "#009e73"  # offset bins, one stage
-HIERARCHY = "#d55e00"  # offset bins, several stages
-EXPECTATION = "#cc79a7"  # one decoding against the other, where both are drawn of one prediction
-ARGMAX = "#e69f00"
-TRUTH = "#000000"
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+OKABE_ITO = {
+    "black": "#000000",
+    "orange": "#e69f00",
+    "sky blue": "#56b4e9",
+    "bluish green": "#009e73",
+    "yellow": "#f0e442",
+    "blue": "#0072b2",
+    "vermillion": "#d55e00",
+    "reddish purple": "#cc79a7",
+}
+REGRESSION = OKABE_ITO["blue"]  # smooth L1, the baseline
+SQUARED = OKABE_ITO["sky blue"]  # L2, the other regression
+BINS = OKABE_ITO["bluish green"]  # offset bins, one stage
+HIERARCHY = OKABE_ITO["vermillion"]  # offset bins, several stages
+# One decoding against the other, where both are drawn of one prediction.
+EXPECTATION = OKABE_ITO["reddish purple"]
+ARGMAX = OKABE_ITO["orange"]
+TRUTH = OKABE_ITO["black"]
+MARKERS = {REGRESSION: "o", SQUARED: "v", BINS: "^", HIERARCHY: "D"}
 SIZE_INCHES = (6.4, 4.2)
-DPI = 150
+DPI = 300
 FONT_SIZE = 10
 SMALL = 7.5
-_CHARACTERS_PER_INCH = 104 / 6.4  # of text at SMALL points
+KINDS = ("svg", "png", "pdf")
+"""Suffixes of the files of a figure."""
 _LOOK = {
     "font.size": FONT_SIZE,
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -45,6 +61,7 @@ _LOOK = {
     "grid.color": "0.9",
     "grid.linewidth": 0.8,
     "legend.frameon": False,
+    "lines.markersize": 5,
 }
 
 
@@ -53,8 +70,9 @@ def figure(
     folder: Path,
     name: str,
     heading: str,
-    provenance: str,
-    missing: str = "",
+    caption: str,
+    *,
+    badge: str = "",
     data: pd.DataFrame | None = None,
     size: tuple[float, float] = SIZE_INCHES,
 ) -> Iterator[Figure]:
@@ -63,15 +81,16 @@ def figure(
     Nothing is written where drawing fails.
 
     Args:
-        heading, provenance, missing: as `write_around`.
+        heading, caption: as `save`.
+        badge: as `write_badge`.
         data: what is plotted, for `save_data`; None: the figure has no CSV.
         size: in inches.
     """
     with figure_style(name):
         drawing = blank(size)
         yield drawing
-        write_around(drawing, heading, provenance, missing)
-        save_both(drawing, folder, name)
+        write_badge(drawing, badge)
+        save(drawing, folder, name, heading, caption)
     if data is not None:
         save_data(data, folder, name)
 
@@ -93,7 +112,9 @@ def blank(size: tuple[float, float] = SIZE_INCHES) -> Figure:
 
 
 def method_look(box: Box, decode: Decode | None = None) -> dict[str, Any]:
-    """Colour of a box loss and dashes of its decoding, for `Axes.plot`: argmax is dashed.
+    """Colour and marker of a box loss, dashes of its decoding, for `Axes.plot`.
+
+    Lines of argmax are dashed and have hollow markers.
 
     Args:
         decode: None where none matters, as for a training's losses.
@@ -101,39 +122,73 @@ def method_look(box: Box, decode: Decode | None = None) -> dict[str, Any]:
     color = {"l2": SQUARED, "offset_bin": BINS}.get(box.loss, REGRESSION)
     if isinstance(box, OffsetBin) and box.num_stages > 1:
         color = HIERARCHY
-    return {"color": color, "linestyle": "--" if decode == "argmax" else "-"}
+    is_argmax = decode == "argmax"
+    return {
+        "color": color,
+        "marker": MARKERS[color],
+        "markerfacecolor": "white" if is_argmax else color,
+        "linestyle": "--" if is_argmax else "-",
+    }
 
 
-def write_around(drawing: Figure, heading: str, provenance: str, missing: str = "") -> None:
-    """Title above the plot; provenance and missing points under it, wrapped to its width."""
-    drawing.suptitle(heading, fontsize=10.5, fontweight="bold")
-    characters = int(_CHARACTERS_PER_INCH * drawing.get_figwidth())
-    lines = textwrap.wrap(provenance, characters)
-    if missing:
-        lines += textwrap.wrap(f"Without a number: {missing}.", characters)
-    drawing.supxlabel("\n".join(lines), fontsize=SMALL, color="0.3", x=0.01, ha="left")
-
-
-def legend_in(place: Axes, lines: Axes, heading: str) -> None:
-    """Give an otherwise empty panel a heading and the legend of what another panel shows.
+def mark_every(line: int, points: int, marks: int = 6) -> tuple[int, int]:
+    """`markevery` of a line of many points: few markers, at other places for each line.
 
     Args:
-        heading: what the picture may be taken for, see `obc.report.captions.badge`.
+        line: number of the line in its panel, from 0.
+        points: of the line.
+        marks: about how many markers it gets.
     """
-    place.axis("off")
-    place.set_title(heading, fontsize=9, color="0.3")
+    step = max(1, points // marks)
+    return (line * max(1, step // 4)) % step, step
+
+
+def write_badge(drawing: Figure, badge: str) -> None:
+    """Write under the plots what a picture without its caption may be taken for.
+
+    Args:
+        badge: see `obc.report.captions.badge`; empty: nothing is written.
+    """
+    if badge:
+        drawing.supxlabel(badge, fontsize=SMALL, color="0.35", x=0.99, ha="right")
+
+
+def legend_above(drawing: Figure, lines: Axes, columns: int = 3) -> None:
+    """The legend of what one panel shows, above all panels, so that it covers no line."""
     handles, labels = lines.get_legend_handles_labels()
     if handles:
-        place.legend(handles, labels, loc="center", ncols=2, fontsize=8, borderpad=0)
+        drawing.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
     else:
-        place.text(0.5, 0.5, "nothing measured yet", ha="center")
+        lines.text(0.5, 0.5, "nothing measured yet", transform=lines.transAxes, ha="center")
 
 
-def save_both(drawing: Figure, folder: Path, name: str) -> None:
-    """Write `<folder>/<name>.svg` and `.png`, atomically; the same drawing is the same bytes."""
-    for kind, stamped_field in (("svg", "Date"), ("png", "Software")):
+def steps(axes: Axes, edges: Sequence[float], heights: Sequence[float], **look: Any) -> None:
+    """A histogram's outline as a line that can have markers, in the middle of the bars.
+
+    Args:
+        edges: of bars of one width, one more than `heights`.
+        look: for `Axes.plot`.
+    """
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    axes.plot(middles, heights, drawstyle="steps-mid", linewidth=1.3, **look)
+
+
+def save(drawing: Figure, folder: Path, name: str, heading: str, caption: str) -> None:
+    """Write a drawing as `<folder>/<name>` of each of KINDS, atomically.
+
+    The same drawing is the same bytes.
+
+    Args:
+        heading, caption: metadata of the files, see `obc.report.figures.caption`.
+    """
+    metadata = {
+        "svg": {"Title": heading, "Description": caption, "Date": None},
+        "png": {"Title": heading, "Description": caption, "Software": None},
+        "pdf": {"Title": heading, "Subject": caption, "CreationDate": None},
+    }
+    for kind in KINDS:
         with atomic_path(folder / f"{name}.{kind}") as temporary:
-            drawing.savefig(temporary, metadata={stamped_field: None})
+            drawing.savefig(temporary, metadata=metadata[kind])
 
 
 def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:

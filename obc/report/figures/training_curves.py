@@ -16,18 +16,23 @@ from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.config.table import Row, TableSpec
 from obc.io.errors import SuiteError
-from obc.report.captions import stamp, title
+from obc.report.captions import badge, stamp, title
 from obc.report.figures import style
+from obc.report.figures.caption import caption
 from obc.runs.records import is_imported
 from obc.runs.status import run_status
 
 FIGURE = "training_curves"
-QUANTITIES = {"loss": "loss", "loss_bbox": "box loss (loss_bbox)", "lr": "learning rate"}
+QUANTITIES = {
+    "loss": "loss / its first value",
+    "loss_bbox": "box loss / its first value",
+    "lr": "learning rate",
+}
 CURVE = ["iteration", "lr", "loss", "loss_bbox"]
 CAPTION = (
-    "A line for each training, as logged: a loss is a mean over the last iterations. Losses of "
-    "different kinds have different units, so their heights cannot be compared; what a curve shows "
-    "is whether and when it levels off. Both decodings of a row of bins share one training."
+    "A line for each training, as logged: a loss is a mean over the last iterations, divided by "
+    "the first that was logged, because losses of different kinds have different units; the CSV "
+    "has them undivided. Both decodings of a row of bins share one training."
 )
 # e.g. `Epoch(train) [4][100/113]  lr: 4.0000e-02  eta: 0:00:44  ...  loss: 2.5633  loss_bbox: 2.09`
 _ITERATION = re.compile(r"Epoch\(train\) +\[ *(\d+)\]\[ *(\d+)/(\d+)\] .*")
@@ -98,32 +103,39 @@ def curves(plan: Plan, table: TableSpec) -> tuple[pd.DataFrame, list[str]]:
     return (pd.concat(frames) if frames else pd.DataFrame(columns=columns))[columns], missing
 
 
-def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
-    """Draw `training_curves.svg` and `.png` into `folder`, and write the points as CSV.
+def relative(curve: pd.DataFrame) -> pd.DataFrame:
+    """A curve of `read_curve` with both losses divided by the first value of each."""
+    losses = curve[["loss", "loss_bbox"]]
+    return curve.assign(**(losses / losses.bfill().iloc[0]))
 
-    Trainings that are not finished are not drawn but listed under the plot.
+
+def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
+    """Draw `training_curves` (svg, png, pdf) into `folder`, and write the points as CSV.
+
+    Trainings that are not finished are not drawn but listed in the caption.
 
     Raises:
         LogError: as of `curves`.
     """
     frame, missing = curves(plan, table)
     rows = _rows_by_run(plan, table)
-    heading, caption = f"Training curves of {title(table)}", f"{CAPTION} {stamp(plan, table)}"
-    size = (style.SIZE_INCHES[0], 5.2)
-    with style.figure(folder, FIGURE, heading, caption, "; ".join(missing), frame, size) as drawing:
-        panels = drawing.subplot_mosaic(
-            [["legend", "legend"], ["loss", "loss_bbox"], ["lr", "lr"]], height_ratios=[0.5, 4, 1.6]
-        )
-        for quantity, name in QUANTITIES.items():
-            _draw_lines(panels[quantity], frame, rows, quantity)
-            panels[quantity].set_ylabel(name, fontsize=9)
-            if quantity != "lr":
-                panels[quantity].set_ylim(bottom=0)
-        panels["lr"].set_yscale("log")
-        panels["lr"].yaxis.set_minor_formatter(NullFormatter())
-        panels["legend"].axis("off")
-        handles, labels = panels["loss"].get_legend_handles_labels()
-        panels["legend"].legend(handles, labels, loc="center", ncols=2, fontsize=8)
+    heading = f"Training curves of {title(table)}"
+    text = caption(CAPTION, stamp(plan, table), missing="; ".join(missing))
+    size, mark = (style.SIZE_INCHES[0], 6.2), badge(plan, table)
+    with style.figure(folder, FIGURE, heading, text, badge=mark, data=frame, size=size) as drawing:
+        panels = drawing.subplots(3, 1, sharex=True, height_ratios=[4, 4, 2])
+        for axes, (quantity, name) in zip(panels, QUANTITIES.items(), strict=True):
+            axes.set_ylabel(name, fontsize=9)
+            axes.tick_params(labelsize=8)
+            if quantity == "lr":
+                _draw_schedules(axes, frame, rows)
+            else:
+                _draw_losses(axes, frame, rows, quantity)
+        panels[-1].set_yscale("log")
+        panels[-1].yaxis.set_minor_formatter(NullFormatter())
+        panels[-1].set_xlabel("iteration", fontsize=9)
+        drawing.align_ylabels(panels)
+        style.legend_above(drawing, panels[0])
 
 
 def _rows_by_run(plan: Plan, table: TableSpec) -> dict[str, Row]:
@@ -140,16 +152,33 @@ def _label(row: Row) -> str:
     return f"{row.label}, K = {box.num_stages}" if isinstance(box, OffsetBin) else row.label
 
 
-def _draw_lines(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row], quantity: str) -> None:
+def _draw_losses(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row], quantity: str) -> None:
     labelled = set()
-    for (run_id, _), line in frame.groupby(["run_id", "seed"], sort=False):
+    for number, ((run_id, _), line) in enumerate(frame.groupby(["run_id", "seed"], sort=False)):
         label = None if run_id in labelled else line["label"].iloc[0]
         labelled.add(run_id)
+        marks = style.mark_every(number, len(line))
         look = style.method_look(rows[run_id].run.box)
-        # Few points are no line: a small scale may log one an epoch.
-        marker = "o" if len(line) < 5 else None
         axes.plot(
-            line["iteration"], line[quantity], label=label, marker=marker, linewidth=1, **look
-        )
-    axes.set_xlabel("iteration", fontsize=9)
-    axes.tick_params(labelsize=8)
+            line["iteration"], relative(line)[quantity], label=label, linewidth=1, markersize=4,
+            markevery=marks, **look,
+        )  # fmt: skip
+    axes.set_ylim(bottom=0)
+
+
+def _draw_schedules(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row]) -> None:
+    """Each learning rate schedule once; in black where all trainings share it.
+
+    In steps, because it changes at once and not gradually from one line of the log to the next.
+    """
+    lines = [line for _, line in frame.groupby(["run_id", "seed"], sort=False)]
+    schedules = {tuple(zip(line["iteration"], line["lr"], strict=True)): line for line in lines}
+    for line in schedules.values():
+        look = style.method_look(rows[line["run_id"].iloc[0]].run.box)
+        if len(schedules) == 1:
+            look = {"color": style.TRUTH, "marker": "." if len(line) < 5 else ""}
+        marks = style.mark_every(0, len(line))
+        axes.plot(
+            line["iteration"], line["lr"], linewidth=1, drawstyle="steps-post", markersize=4,
+            markevery=marks, **look,
+        )  # fmt: skip

@@ -106,15 +106,16 @@ def draw_calibration(axes: Axes, frame: pd.DataFrame, looks: dict[str, dict[str,
 
     Args:
         frame: of `deciles`, with a column `label`, what parts the runs.
-        looks: colour and dashes of each label; stages differ in their markers.
+        looks: of each label, as `method_look`; later stages are dashed, with hollow markers.
     """
     for (label, stage), line in frame.groupby(["label", "stage"], sort=False):
         name = f"{label}, stage {stage}: rank correlation {line['spearman'].iloc[0]:.2f}"
-        marker = "os^Dv"[stage - 1]
-        axes.plot(line["entropy"], line["error"], marker=marker, label=name, **looks[label])
+        look = dict(looks[label])
+        if stage > 1:
+            look |= {"linestyle": ("--", "-.", ":")[(stage - 2) % 3], "markerfacecolor": "white"}
+        axes.plot(line["entropy"], line["error"], label=name, **look)
     for uniform in frame["uniform_entropy"].unique():
         axes.axvline(uniform, color="0.45", linestyle=":", label="uniform (no information)")
-    axes.set_xlabel("entropy of the bin probabilities (nats), mean of a decile")
-    axes.set_ylabel("|expectation − truth|, mean")
+    axes.set_xlabel("mean entropy of the bin probabilities in a decile (nats)")
+    axes.set_ylabel("mean |expectation − truth| (normalised offset)")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small", loc="best")

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from obc.bins import OffsetBins
 from obc.evaluation.head_view import COORDINATES, HeadView
 from obc.report.figures import style
 from obc.report.inside.selection import iou_gain
-from obc.report.inside.stages import _draw_legend
 
 
 def distributions(views: Sequence[HeadView]) -> pd.DataFrame:
@@ -72,36 +74,70 @@ def _edges(bins: OffsetBins, stage: int) -> tuple[list[float], list[float]]:
     return low, high
 
 
+NAME = "offset_distributions"
+HEADING = "What the head predicts for an offset"
+# Colour and dashes of what is marked in each panel.
+MARKS = {
+    "truth": (style.TRUTH, "-"),
+    "expectation": (style.EXPECTATION, "--"),
+    "argmax": (style.ARGMAX, ":"),
+}
+HEADROOM = 1.3  # of the largest bar: room for an arrow above the bars
+
+
 def draw_distributions(
-    views: Sequence[HeadView], names: Sequence[str], rule: str, stamp: str, folder: Path
+    views: Sequence[HeadView], names: Sequence[str], text: str, badge: str, folder: Path
 ) -> None:
-    """Draw `offset_distributions` (svg, png, csv) of views of one RoI each.
+    """Draw `offset_distributions` (svg, png, pdf, csv) of views of one RoI each.
 
     Args:
         names: why each is shown.
-        rule: how they were chosen, a sentence.
-        stamp: scale, data and run.
+        text: the caption: how they were chosen; scale, data and run.
+        badge: as `style.write_badge`.
     """
-    with style.figure_style("offset_distributions"):
-        drawing = distributions_figure(views, names, f"{rule} {stamp}")
-        style.save_both(drawing, folder, "offset_distributions")
-    style.save_data(distributions(views), folder, "offset_distributions")
+    with style.figure_style(NAME):
+        style.save(distributions_figure(views, names, badge), folder, NAME, HEADING, text)
+    style.save_data(distributions(views), folder, NAME)
 
 
-@style.figure_style("offset_distributions")
-def distributions_figure(views: Sequence[HeadView], names: Sequence[str], text: str) -> Figure:
-    """Bin probabilities of views of one RoI each: a row for each RoI and stage; `text` below."""
+@style.figure_style(NAME)
+def distributions_figure(
+    views: Sequence[HeadView], names: Sequence[str], badge: str = ""
+) -> Figure:
+    """Bin probabilities of views of one RoI each: a row for each RoI and stage."""
     bins = views[0].coder.bins
     rows = len(views) * bins.num_stages
-    drawing = style.blank((6.4, 1.8 + 1.35 * rows))
+    drawing = style.blank((6.4, 0.6 + 1.3 * rows))
     legend, *parts = drawing.subfigures(1 + rows, 1, height_ratios=[0.25, *[1] * rows])
     of_rows = distributions(views).groupby(["roi", "stage"], sort=False)
     for part, ((roi, stage), lines) in zip(parts, of_rows, strict=True):
         name = f"RoI {roi}, {_described(views[roi - 1], names[roi - 1])}" if stage == 1 else ""
         _draw_row(part, lines, bins, stage, name)
-    _draw_legend(legend, parts[0].axes[0])
-    style.write_around(drawing, "What the head predicts for an offset", text)
+    _draw_legend(legend)
+    style.write_badge(drawing, badge)
     return drawing
+
+
+def _draw_legend(part: SubFigure) -> None:
+    """Of all panels, whichever of the marks each of them has."""
+    lines = [
+        Line2D([], [], color=color, linestyle=dashes, linewidth=1.8, label=mark)
+        for mark, (color, dashes) in MARKS.items()
+    ]
+    bars = [Patch(label=label, **look) for label, look in BARS.items()]
+    part.legend(handles=[*lines, *bars], loc="center", ncols=5, fontsize="small")
+
+
+BARS = {
+    "inner bin": {"facecolor": style.BINS, "alpha": 0.75},
+    "beyond the range": {
+        "facecolor": style.BINS,
+        "alpha": 0.35,
+        "hatch": "////",
+        "edgecolor": "white",
+        "linewidth": 0,
+    },
+}
 
 
 def _described(view: HeadView, name: str) -> str:
@@ -116,33 +152,52 @@ def _draw_row(
     part.suptitle(name, fontsize=style.SMALL + 1, x=0.01, ha="left")
     a, w = bins.ranges[stage - 1].item(), bins.widths[stage - 1].item()
     panels = part.subplots(1, len(COORDINATES), sharey=True)
+    panels[0].set_ylim(0, HEADROOM * lines["probability"].max())
     for axes, (coordinate, bars) in zip(
         panels, lines.groupby("coordinate", sort=False), strict=True
     ):
         # An overflow bin has no end: it is drawn as wide as an inner one.
         low, high = bars["low"].clip(lower=-a - w), bars["high"].clip(upper=a + w)
         overflow = np.isinf(bars["low"]) | np.isinf(bars["high"])
-        for of_kind, alpha, label in ((~overflow, 0.75, "inner bin"), (overflow, 0.3, "beyond")):
+        for of_kind, look in zip((~overflow, overflow), BARS.values(), strict=True):
             axes.bar(
                 low[of_kind],
                 bars["probability"][of_kind],
                 width=(high - low)[of_kind],
                 align="edge",
-                color=style.BINS,
-                alpha=alpha,
-                label=label,
+                **look,
             )
-        marks = bars.iloc[0]
-        for mark, color, dashes in (
-            ("truth", style.TRUTH, "-"),
-            ("expectation", style.EXPECTATION, "--"),
-            ("argmax", style.ARGMAX, ":"),
-        ):
-            # A truth beyond the overflow bins is drawn at their end.
-            at = float(np.clip(marks[mark], -a - w, a + w))
-            axes.axvline(at, color=color, linestyle=dashes, linewidth=1.8, label=mark)
         axes.set_xlim(-a - 1.2 * w, a + 1.2 * w)
+        for mark, (color, dashes) in MARKS.items():
+            at = float(bars[mark].iloc[0])
+            if mark == "truth" and abs(at) >= a:
+                _point_out(axes, at, 1.2 * w / (2 * a + 2.4 * w))
+            else:
+                axes.axvline(at, color=color, linestyle=dashes, linewidth=1.8, label=mark)
         axes.set_xticks([-a, 0, a], [f"{value:.3g}" for value in (-a, 0, a)])
         axes.tick_params(labelsize=style.SMALL)
         axes.set_xlabel(f"{coordinate}, stage {stage}", fontsize=style.SMALL)
     panels[0].set_ylabel("probability", fontsize=style.SMALL)
+
+
+def _point_out(axes: Axes, truth: float, inside: float) -> None:
+    """An arrow to the border behind which the truth lies, with its value.
+
+    Args:
+        inside: how far from the border the arrow begins, as a fraction of the panel's width.
+    """
+    border, start = (1, 1 - 2 * inside) if truth > 0 else (0, 2 * inside)
+    axes.annotate(
+        f"{truth:.2g}".replace("-", "−"),
+        (border, 0.9),
+        (start, 0.9),
+        xycoords="axes fraction",
+        ha="right" if truth > 0 else "left",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.TRUTH,
+        annotation_clip=False,
+        arrowprops={
+            "arrowstyle": "-|>", "color": style.TRUTH, "linewidth": 1.8, "shrinkA": 1, "shrinkB": 0,
+        },
+    )  # fmt: skip

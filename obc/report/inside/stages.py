@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
@@ -16,8 +16,11 @@ from matplotlib.path import Path as Outline
 from obc.evaluation.head_view import POSITIVE_IOU, HeadView, box_ious
 from obc.report.figures import style
 
-PROPOSAL = "#56b4e9"
-RANGE = "#e69f00"
+NAME = "stages"
+HEADING = "From a proposal to a box, stage by stage"
+PROPOSAL = style.OKABE_ITO["sky blue"]
+RANGE = style.OKABE_ITO["orange"]
+MARGIN = 0.06  # of the larger side: how much is shown around the boxes
 
 
 # --- stages ------------------------------------------------------------------------------------
@@ -51,29 +54,35 @@ def stage_boxes(view: HeadView) -> pd.DataFrame:
     )
 
 
-def draw_stages(view: HeadView, rule: str, stamp: str, folder: Path) -> None:
-    """Draw `stages` (svg, png, csv) of the only RoI of a view.
+def draw_stages(view: HeadView, text: str, badge: str, folder: Path) -> None:
+    """Draw `stages` (svg, png, pdf, csv) of the only RoI of a view.
 
     Args:
-        rule: how the RoI was chosen, a sentence.
-        stamp: scale, data and run.
+        text: the caption: how the RoI was chosen; scale, data and run.
+        badge: as `style.write_badge`.
     """
-    with style.figure_style("stages"):
-        style.save_both(stages_figure(view, f"{rule} {stamp}"), folder, "stages")
-    style.save_data(stage_boxes(view), folder, "stages")
+    with style.figure_style(NAME):
+        style.save(stages_figure(view, badge), folder, NAME, HEADING, text)
+    style.save_data(stage_boxes(view), folder, NAME)
 
 
-@style.figure_style("stages")
-def stages_figure(view: HeadView, text: str) -> Figure:
-    """The boxes of the only RoI of a view, a panel for each stage; `text` stands below."""
+@style.figure_style(NAME)
+def stages_figure(view: HeadView, badge: str = "") -> Figure:
+    """The boxes of the only RoI of a view, a panel for each stage."""
     frame = stage_boxes(view)
     panels = view.coder.bins.num_stages
-    drawing = style.blank((6.4, 6.2 / max(2, panels) + 1.7))
-    legend, body = drawing.subfigures(2, 1, height_ratios=[1, 12])
-    for stage, axes in enumerate(np.atleast_1d(body.subplots(1, panels)), start=1):
+    first, *later = _windows(view, frame)
+    aspect = (first[3] - first[1]) / (first[2] - first[0])
+    width = style.SIZE_INCHES[0]
+    drawing = style.blank((width, aspect * width / max(2, panels) + 1.1))
+    parts = np.atleast_1d(drawing.subplots(1, panels))
+    for stage, (axes, window) in enumerate(zip(parts, (first, *later), strict=True), start=1):
         _draw_stage(axes, view, frame, stage)
-    _draw_legend(legend, body.axes[0])
-    style.write_around(drawing, "From a proposal to a box, stage by stage", text)
+        axes.set_xlim(window[0], window[2])
+        axes.set_ylim(window[3], window[1])
+    handles, labels = parts[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper center", ncols=4, fontsize="small")
+    style.write_badge(drawing, badge)
     return drawing
 
 
@@ -83,63 +92,101 @@ def proposals_figure(view: HeadView, count: int) -> Figure:
     drawing = style.blank()
     axes = drawing.add_subplot()
     _draw_image(axes, view)
+    overlaps = f"proposal, IoU of at least {POSITIVE_IOU}"
     for box, iou in zip(view.proposals[:count].tolist(), view.ious[:count].tolist(), strict=True):
-        _draw_box(axes, box, "", PROPOSAL if iou >= POSITIVE_IOU else "0.6")
+        is_positive = iou >= POSITIVE_IOU
+        label = overlaps if is_positive else "proposal, less"
+        _draw_box(axes, box, label, PROPOSAL if is_positive else "0.6", "-" if is_positive else ":")
     for box in view.objects.tolist():
-        _draw_box(axes, box, "", style.TRUTH)
-    heading = f"The first {min(count, len(view))} of {len(view)} proposals"
-    colors = f"blue: IoU of at least {POSITIVE_IOU} with an object; gray: less; black: objects"
-    style.write_around(drawing, heading, f"Image {view.image_id}; {colors}.")
+        _draw_box(axes, box, "ground truth", style.TRUTH, "--")
+    axes.set_title(f"Image {view.image_id}: the first {min(count, len(view))} of {len(view)}")
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    drawing.legend(once.values(), once.keys(), loc="outside upper center", ncols=3)
     return drawing
 
 
-def _draw_legend(part: SubFigure, axes: Axes) -> None:
-    """The legend of one panel, for all: a part of its own, as the title stands above it."""
-    part.legend(*axes.get_legend_handles_labels(), loc="center", ncols=5, fontsize="small")
-
-
 def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> None:
+    """The box that a stage starts from and looks at, its range, and what it predicts."""
     boxes = {
-        name: (line["x1"], line["y1"], line["x2"], line["y2"])
-        for name, line in frame[frame["stage"].isin([0, stage])].set_index("box").iterrows()
+        (int(line["stage"]), name): (line["x1"], line["y1"], line["x2"], line["y2"])
+        for name, line in frame.set_index("box").iterrows()
     }
-    _draw_image(axes, view)
-    _draw_range(axes, boxes["range outer"], boxes["range inner"])
-    if stage == 1:
-        _draw_box(axes, boxes["proposal"], "proposal", PROPOSAL)
-    _draw_box(axes, boxes["truth"], "ground truth", style.TRUTH)
-    _draw_box(axes, boxes["predicted"], "predicted box", style.EXPECTATION)
     ious = frame.set_index(["stage", "box"])["iou"]
-    before = ious[0, "proposal"] if stage == 1 else ious[stage - 1, "predicted"]
+    before = (0, "proposal") if stage == 1 else (stage - 1, "predicted")
+    _draw_image(axes, view)
+    _draw_range(axes, boxes[stage, "range outer"], boxes[stage, "range inner"])
+    _draw_box(axes, boxes[before], "box before the stage", PROPOSAL, ":")
+    _draw_box(axes, boxes[0, "truth"], "ground truth", style.TRUTH, "--")
+    _draw_box(axes, boxes[stage, "predicted"], "predicted box", style.EXPECTATION)
     a = view.coder.bins.ranges[stage - 1]
     axes.set_title(
-        f"stage {stage}, a = {a:.3g}: IoU {before:.2f} → {ious[stage, 'predicted']:.2f}",
+        f"stage {stage}, a = {a:.3g}: IoU {ious[before]:.3f} → {ious[stage, 'predicted']:.3f}",
         fontsize="small",
     )
-    _show_first_range(axes, frame)
+    axes.set_aspect("equal")
 
 
 def _draw_image(axes: Axes, view: HeadView) -> None:
     """The image in pixels of the network's input, without axes."""
     height, width = view.size
-    axes.imshow(imread(view.image_path), extent=(0, width, height, 0), cmap="gray")
+    image = imread(view.image_path)
+    axes.imshow(image, extent=(0, width, height, 0), cmap="gray", interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
 
 
-def _show_first_range(axes: Axes, frame: pd.DataFrame) -> None:
-    """The same part of the plane in each panel: what stage 1 can reach, and a little around it."""
-    ranges = frame[frame["box"] == "range outer"]
-    x1, y1, x2, y2 = ranges.iloc[0][["x1", "y1", "x2", "y2"]]
-    margin = 0.03 * max(x2 - x1, y2 - y1)
-    axes.set_xlim(x1 - margin, x2 + margin)
-    axes.set_ylim(y2 + margin, y1 - margin)
-    axes.set_aspect("equal")
+Window = tuple[float, float, float, float]
 
 
-def _draw_box(axes: Axes, box: tuple[float, ...], label: str, color: str) -> None:
+def _windows(view: HeadView, frame: pd.DataFrame) -> list[Window]:
+    """The part of the image (x1, y1, x2, y2) that each stage's panel shows, all of one aspect.
+
+    The first shows what stage 1 can reach, a later one what it can reach, both with the boxes;
+    within the image, so that no panel has an empty border.
+    """
+    height, width = view.size
+    image = (0.0, 0.0, float(width), float(height))
+    first = _around(frame[frame["stage"].isin([0, 1])], image)
+    windows = [first]
+    aspect = (first[3] - first[1]) / (first[2] - first[0])
+    for stage in range(2, view.coder.bins.num_stages + 1):
+        shown = (frame["stage"] == stage) | (frame["box"] == "truth")
+        shown |= (frame["stage"] == stage - 1) & (frame["box"] == "predicted")
+        windows.append(_of_aspect(_around(frame[shown], first), aspect, first))
+    return windows
+
+
+def _around(boxes: pd.DataFrame, limits: Window) -> Window:
+    """What holds boxes and a little around them, within limits."""
+    x1, y1 = boxes["x1"].min(), boxes["y1"].min()
+    x2, y2 = boxes["x2"].max(), boxes["y2"].max()
+    margin = MARGIN * max(x2 - x1, y2 - y1)
+    return (
+        max(x1 - margin, limits[0]), max(y1 - margin, limits[1]),
+        min(x2 + margin, limits[2]), min(y2 + margin, limits[3]),
+    )  # fmt: skip
+
+
+def _of_aspect(window: Window, aspect: float, limits: Window) -> Window:
+    """The least window of an aspect (height by width) around another, moved into limits.
+
+    Args:
+        limits: of that aspect, and holds `window`.
+    """
+    width = max(window[2] - window[0], (window[3] - window[1]) / aspect)
+    width = min(width, limits[2] - limits[0])
+    height = width * aspect
+    x1 = min(max((window[0] + window[2] - width) / 2, limits[0]), limits[2] - width)
+    y1 = min(max((window[1] + window[3] - height) / 2, limits[1]), limits[3] - height)
+    return x1, y1, x1 + width, y1 + height
+
+
+def _draw_box(
+    axes: Axes, box: tuple[float, ...], label: str, color: str, dashes: str = "-"
+) -> None:
     x1, y1, x2, y2 = box
     # A white line under it, so that it is seen on an image of any colour.
     for under in (True, False):
@@ -151,13 +198,14 @@ def _draw_box(axes: Axes, box: tuple[float, ...], label: str, color: str) -> Non
                 fill=False,
                 edgecolor="white" if under else color,
                 linewidth=3 if under else 1.5,
+                linestyle="-" if under else dashes,
                 label=None if under else label,
             )
         )
 
 
 def _draw_range(axes: Axes, outer: tuple[float, ...], inner: tuple[float, ...]) -> None:
-    """The band that the edges can be moved in, gray, dashed at both sides."""
+    """The band that the edges can be moved in, gray, with a dashed line at both sides."""
     loops = [_loop(outer)]
     if inner[0] < inner[2] and inner[1] < inner[3]:
         loops.append(_loop(inner)[::-1])  # the other way round, so that it is a hole
@@ -169,7 +217,7 @@ def _draw_range(axes: Axes, outer: tuple[float, ...], inner: tuple[float, ...]) 
             band,
             fill=False,
             edgecolor=RANGE,
-            linestyle="--",
+            linestyle="-.",
             linewidth=1.3,
             label="range of the edges",
         )

@@ -55,58 +55,64 @@ def beyond(offsets: Tensor) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["a", "coordinate", "share"])
 
 
-def draw_targets(offsets: Tensor, rule: str, stamp: str, folder: Path) -> None:
-    """Draw `target_offsets` (svg, png, csv), and write `target_offsets_beyond.csv`.
+def draw_targets(offsets: Tensor, text: str, badge: str, folder: Path) -> None:
+    """Draw `target_offsets` (svg, png, pdf, csv), and write `target_offsets_beyond.csv`.
 
     Args:
         offsets: of positive proposals, normalised, (P, 4).
-        rule: of which proposals, a sentence.
-        stamp: scale, data and run.
+        text: the caption: of which proposals; scale, data and run.
+        badge: as `style.write_badge`.
     """
     histogram, shares = target_histogram(offsets), beyond(offsets)
-    heading = "What offsets there are to learn, and what a range cuts"
+    heading = "Target offsets, and the share that a range cuts off"
     with style.figure(
-        folder, "target_offsets", heading, f"{rule} {stamp}", data=histogram
+        folder, "target_offsets", heading, text, badge=badge, data=histogram
     ) as drawing:
         axes, bars = drawing.subplots(1, 2, width_ratios=[2.1, 1])
         _draw_histogram(axes, histogram)
         _draw_beyond(bars, shares)
+        handles, labels = axes.get_legend_handles_labels()
+        of_bars, of_labels = bars.get_legend_handles_labels()
+        drawing.legend(
+            handles + of_bars, labels + of_labels, loc="outside upper center", ncols=6, fontsize=8
+        )
     style.save_data(shares, folder, "target_offsets_beyond")
 
 
 COORDINATE_LOOKS = {
-    "x": {"color": "#0072b2", "linestyle": "-"},
-    "y": {"color": "#0072b2", "linestyle": "--"},
-    "w": {"color": "#d55e00", "linestyle": "-"},
-    "h": {"color": "#d55e00", "linestyle": "--"},
+    "x": {"color": style.OKABE_ITO["blue"], "linestyle": "-", "marker": "o"},
+    "y": {"color": style.OKABE_ITO["sky blue"], "linestyle": "--", "marker": "s"},
+    "w": {"color": style.OKABE_ITO["vermillion"], "linestyle": "-", "marker": "^"},
+    "h": {"color": style.OKABE_ITO["orange"], "linestyle": "--", "marker": "D"},
 }
 
 
 def _draw_histogram(axes: Axes, histogram: pd.DataFrame) -> None:
     inside = histogram[np.isfinite(histogram["low"]) & np.isfinite(histogram["high"])]
-    for coordinate, lines in inside.groupby("coordinate", sort=False):
+    for number, (coordinate, lines) in enumerate(inside.groupby("coordinate", sort=False)):
         edges = [*lines["low"], lines["high"].iloc[-1]]
-        look = COORDINATE_LOOKS[coordinate]
-        axes.stairs(lines["share"], edges, label=coordinate, linewidth=1.5, **look)
+        marks = style.mark_every(number, len(lines), 12)
+        look = {"markersize": 4, "markevery": marks, **COORDINATE_LOOKS[coordinate]}
+        style.steps(axes, edges, lines["share"], label=coordinate, **look)
     for a, dashes in zip(RANGES, ("-", "--", ":"), strict=True):
         for side in (-a, a):
-            axes.axvline(side, color="0.45", linestyle=dashes, linewidth=1)
-        axes.annotate(
-            f"a = {a:g}", (a, 1), (3, -2), xycoords=("data", "axes fraction"),
-            textcoords="offset points", rotation=90, va="top", fontsize=style.SMALL, color="0.3",
-        )  # fmt: skip
-    axes.set_xlabel("target offset, divided by target_stds")
+            axes.axvline(side, color="0.45", linestyle=dashes, linewidth=1, zorder=0)
+    # Above the frame, where no line can run through them.
+    ranges = axes.secondary_xaxis("top")
+    sides = sorted(side for a in RANGES for side in (-a, a))
+    ranges.set_xticks(sides, [f"{side:+g}".replace("-", "−") for side in sides], fontsize=8)
+    ranges.set_xlabel("ends of the ranges ±a", fontsize=8)
+    axes.set_xlabel("target offset (normalised: divided by target_stds)")
     axes.set_ylabel("share of positive proposals (%)")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", fontsize="small")
 
 
 def _draw_beyond(axes: Axes, shares: pd.DataFrame) -> None:
     ticks = [f"{a:g}" for a in RANGES]
     # One of four coordinates, on average; and the RoIs that lose at least one of theirs.
     kinds = (
-        ("all four together", -0.2, "0.35", "offsets"),
-        ("any of the four", 0.2, "0.7", "boxes"),
+        ("all four together", -0.2, "0.35", "offsets beyond"),
+        ("any of the four", 0.2, "0.7", "boxes beyond"),
     )
     for kind, shift, color, label in kinds:
         values = shares.loc[shares["coordinate"] == kind, "share"]
@@ -118,4 +124,3 @@ def _draw_beyond(axes: Axes, shares: pd.DataFrame) -> None:
     axes.set_xlabel("range a")
     axes.set_ylabel("beyond ±a (%)")
     axes.set_ylim(0, 105)
-    axes.legend(fontsize="small", title="share of", title_fontsize="small")

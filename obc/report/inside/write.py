@@ -20,7 +20,7 @@ from obc.evaluation.head_view import (
     look,
     target_offsets,
 )
-from obc.report.captions import run_stamp
+from obc.report.captions import run_badge, run_stamp
 from obc.report.figures import style
 from obc.report.inside.calibration import deciles, draw_calibration, points
 from obc.report.inside.offset_distributions import draw_distributions
@@ -28,7 +28,7 @@ from obc.report.inside.selection import (
     SHOWN_QUANTILES,
     at_quantiles,
     best_of_each_object,
-    iou_gain,
+    example_of_stages,
     offset_error,
 )
 from obc.report.inside.shown_runs import shown_runs
@@ -61,7 +61,7 @@ def write_shown(plan: Plan, figures: Path, tables: Path) -> None:
         views = _positive_views(trained)
         calibrations.append(_calibration(views, run_id, seed))
         if key == rows.two_stages:
-            _write_run(trained, views, run_stamp(plan, (run_id, seed)), figures)
+            _write_run(plan, trained, views, run_stamp(plan, (run_id, seed)), figures)
     _write_calibration(plan, pd.concat(calibrations, ignore_index=True), figures, tables)
 
 
@@ -74,7 +74,7 @@ def write_run(plan: Plan, run_id: str, seed: int, folder: Path) -> None:
     """
     trained = load_trained(plan, run_id, seed)
     views = _positive_views(trained)
-    _write_run(trained, views, run_stamp(plan, (run_id, seed)), folder)
+    _write_run(plan, trained, views, run_stamp(plan, (run_id, seed)), folder)
     _write_calibration(plan, _calibration(views, run_id, seed), folder, folder)
 
 
@@ -85,7 +85,8 @@ def write_image(plan: Plan, run_id: str, seed: int, image_id: int, folder: Path)
         InsideError, WeightsError: as `write_run`; the validation set has no such image.
     """
     views = [look(load_trained(plan, run_id, seed), image_id).positive()]
-    _draw_examples(views, f"image {image_id}", run_stamp(plan, (run_id, seed)), folder)
+    stamp = run_stamp(plan, (run_id, seed))
+    _draw_examples(plan, views, f"image {image_id}", stamp, folder)
 
 
 def _positive_views(trained: TrainedDetector) -> list[HeadView]:
@@ -96,35 +97,33 @@ def _first_images(trained: TrainedDetector) -> list[int]:
     return list(trained.image_rows)[:IMAGES]
 
 
-def _write_run(trained: TrainedDetector, views: list[HeadView], stamp: str, folder: Path) -> None:
+def _write_run(
+    plan: Plan, trained: TrainedDetector, views: list[HeadView], stamp: str, folder: Path
+) -> None:
     images = _first_images(trained)
     among = f"the first {len(images)} validation images"
-    _draw_examples(views, among, stamp, folder)
+    _draw_examples(plan, views, among, stamp, folder)
     offsets = torch.cat([target_offsets(trained, image_id) for image_id in images])
     rule = (
         f"The {len(offsets)} proposals of the trained RPN, as many an image as in training, that "
         f"overlap an object by an IoU of at least {POSITIVE_IOU} in {among}."
     )
-    draw_targets(offsets, rule, stamp, folder)
+    draw_targets(offsets, f"{rule} {stamp}", run_badge(plan), folder)
 
 
-def _draw_examples(views: list[HeadView], among: str, stamp: str, folder: Path) -> None:
-    best = [best_of_each_object(view) for view in views]
-    (median,) = at_quantiles(best, [iou_gain(view) for view in best], [0.5])
-    rule = (
-        f"Shown: of the best-scored proposal of each object in {among} the one with the median "
-        "gain in IoU."
-    )
-    draw_stages(median, rule, stamp, folder)
+def _draw_examples(plan: Plan, views: list[HeadView], among: str, stamp: str, folder: Path) -> None:
+    example, why = example_of_stages([best_of_each_object(view) for view in views])
+    rule = f"Shown: of the best-scored proposal of each object in {among} {why}."
+    draw_stages(example, f"{rule} {stamp}", run_badge(plan), folder)
     chosen = at_quantiles(views, [offset_error(view) for view in views], SHOWN_QUANTILES)
     names = [f"error larger than that of {quantile:.0%}" for quantile in SHOWN_QUANTILES]
     rule = (
         f"Shown: of the {sum(map(len, views))} positive proposals in {among}, ordered by the mean "
         f"error of the expectation, those at {', '.join(f'{q:.0%}' for q in SHOWN_QUANTILES)}. "
         "Axes: normalised offset within the range of the stage; truth: what the stages before "
-        "have left."
+        "have left. An arrow at a border: the truth is out of range, its value beside it."
     )
-    draw_distributions(chosen, names, rule, stamp, folder)
+    draw_distributions(chosen, names, f"{rule} {stamp}", run_badge(plan), folder)
 
 
 # --- calibration -------------------------------------------------------------------------------
@@ -152,6 +151,10 @@ def _write_calibration(plan: Plan, frame: pd.DataFrame, figures: Path, tables: P
         "the stage named."
     )
     heading = "Does the head know when it errs?"
-    with style.figure(figures, "calibration", heading, f"{rule} {stamp}", data=frame) as drawing:
-        draw_calibration(drawing.add_subplot(), frame, looks)
+    with style.figure(
+        figures, "calibration", heading, f"{rule} {stamp}", badge=run_badge(plan), data=frame
+    ) as drawing:
+        axes = drawing.add_subplot()
+        draw_calibration(axes, frame, looks)
+        style.legend_above(drawing, axes, columns=2)
     style.save_data(frame.assign(scale=plan.scale.name), tables, "calibration")
