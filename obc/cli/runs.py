@@ -99,6 +99,7 @@ def train(options: argparse.Namespace) -> None:
     shipped = plan.shipped.get(options.run_id)
     if shipped is not None:
         with logged(options, folder.log) as terminal:
+            import_lightly(plan)
             from obc.training.shipped_weights import place_weights
 
             place_weights(plan, options.run_id, options.seed)
