@@ -44,6 +44,8 @@ class Session:
         self.shown = ""
         self.process, self.terminal = pty.fork()
         if not self.process:
+            # A shell that runs the tests in its background has SIGINT ignored, by its children too.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(folder)
             os.execvpe(command[0], command, {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "80"})
 
