@@ -381,7 +381,10 @@ def _initial_data(
     data: dict[DatasetName, Data], config: SuiteConfig, scale: Scale
 ) -> dict[DatasetName, Data]:
     """What the shared starting weights are trained on, where the user names splits for that."""
-    asked = {"voc": config.voc_init, "coco": config.coco_init}
+    asked: dict[DatasetName, tuple[str, ...] | str | None] = {
+        "voc": config.voc_init,
+        "coco": config.coco_init,
+    }
     for name, splits in asked.items():
         if splits is None:
             continue
