@@ -45,8 +45,7 @@ def planned_jobs(output: str) -> dict[str, int]:
 
 
 # Starting weights: smoke has four (a ResNeXt of its own for the cascades), r50's already trained by
-# the fixture; those of mini come with the suite. mini trains the three runs of Table 1 with a second
-# seed.
+# the fixture; those of mini come with the suite. mini trains Table 1 with a second seed.
 @pytest.mark.parametrize(
     ("scale", "train", "evaluate", "fetch"),
     # VOC 2007 and 2012, COCO's two splits and annotations, four networks' weights.
