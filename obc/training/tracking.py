@@ -25,7 +25,7 @@ class MissingTracker(SuiteError):
 
 
 def visualizer(tracking: Tracking | None, run: Run) -> dict[str, Any] | None:
-    """MMEngine's visualizer of a training; None: nothing is tracked.
+    """Options of MMEngine's visualizer of a training; None: nothing is tracked.
 
     Args:
         tracking: the chosen tracker.
@@ -50,6 +50,4 @@ def visualizer(tracking: Tracking | None, run: Run) -> dict[str, Any] | None:
         ),
         "mlflow": dict(type="MLflowVisBackend", exp_name=PROJECT, run_name=name),
     }[tracking]
-    return dict(
-        type="Visualizer", name=name, save_dir=str(run.folder.tracking), vis_backends=[backend]
-    )
+    return dict(name=name, save_dir=str(run.folder.tracking), vis_backends=[backend])

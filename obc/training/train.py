@@ -247,10 +247,12 @@ class TrainingRunner(Runner):
 
     def build_visualizer(self, visualizer: dict[str, Any] | None = None) -> Visualizer:
         """What losses are written by; it draws nothing, so it needs no figure."""
-        options = {"vis_backends": [dict(type="LocalVisBackend")], **(visualizer or {})}
-        options.pop("type", None)
-        name = options.pop("name", self._experiment_name)
-        return LossRecorder.get_instance(name, save_dir=self._log_dir, **options)
+        options = visualizer or dict(
+            name=self._experiment_name,
+            save_dir=self._log_dir,
+            vis_backends=[dict(type="LocalVisBackend")],
+        )
+        return LossRecorder.get_instance(**options)
 
     def train(self) -> nn.Module:
         """Train; say what to change when the device's memory is too small for it."""

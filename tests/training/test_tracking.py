@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mmengine.visualization  # noqa: F401
@@ -13,6 +14,7 @@ from mmengine.registry import VISUALIZERS
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.training.tracking import MissingTracker, visualizer
+from obc.training.train import TrainingRunner
 
 
 def any_run(plan: Plan) -> str:
@@ -62,12 +64,29 @@ def test_tensorboard_gets_what_is_logged(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     plan = load_plan({"results": str(tmp_path)})
     run = plan.run(any_run(plan), 0)
-    drawing = VISUALIZERS.build(Config(dict(visualizer=visualizer("tensorboard", run))).visualizer)
+    settings = dict(visualizer("tensorboard", run), type="Visualizer")
+    drawing = VISUALIZERS.build(Config(dict(visualizer=settings)).visualizer)
     for step, loss in ((1, 2.5), (2, 1.25)):
         drawing.add_scalars({"loss": loss}, step=step)
     drawing.close()
     (events,) = run.folder.tracking.rglob("events.out.tfevents.*")
     assert scalars(events.parent)["loss"] == [(1, 2.5), (2, 1.25)]
+
+
+def test_a_runner_writes_losses_where_the_tracker_s_files_are_to_lie(tmp_path: Path) -> None:
+    """With MMEngine's own backend, which needs no tracker."""
+    runner = TrainingRunner.__new__(TrainingRunner)
+    runner._log_dir, runner._experiment_name = str(tmp_path / "log"), "experiment"
+    tracked = dict(
+        name="a-run-seed0",
+        save_dir=str(tmp_path / "tracking"),
+        vis_backends=[dict(type="LocalVisBackend")],
+    )
+    for settings, folder in ((tracked, "tracking"), (None, "log")):
+        recorder = runner.build_visualizer(settings)
+        recorder.add_scalars({"loss": 2.5}, step=1)
+        (written,) = (tmp_path / folder).rglob("scalars.json")
+        assert json.loads(written.read_text())["loss"] == 2.5
 
 
 @pytest.mark.slow
