@@ -11,14 +11,7 @@ from typing import Any, get_args
 
 import yaml
 
-from obc.cli.options import (
-    Command,
-    Terminal,
-    add_run,
-    logged,
-    plan_file,
-    read_plan,
-)
+from obc.cli.options import Command, Terminal, add_run, logged, plan_file, read_plan
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.run import Decode
@@ -133,7 +126,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def import_lightly(plan: Plan) -> None:
-    """Import MMDetection without what the suite needs not; a user's plugin may need all of it."""
+    """Import MMDetection without what the suite does not need; a user's plugin may need it."""
     if not plan.config.plugins:
         from obc.detector.light_imports import import_mmdetection
 

@@ -155,12 +155,12 @@ class Plan(Strict):
 
     def first_table(self, run_id: str) -> str | None:
         """The first table in reading order that needs a training; None: no table does."""
-        users = [
-            self.runs[user]
-            for user in self.runs
-            if run_id in (user, self.runs[user].resolved.initial_run)
-        ]
-        needing = {table for run in users for table in run.tables}
+        needing = {
+            table
+            for user, run in self.runs.items()
+            if run_id in (user, run.resolved.initial_run)
+            for table in run.tables
+        }
         return next((name for name in self.reading_order if name in needing), None)
 
     @property

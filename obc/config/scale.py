@@ -1,7 +1,6 @@
 """A scale: the data, networks, schedule and sizes that runs are trained with.
 
-Each is a file in config/scales; so is any scale of one's own. Every model
-forbids unknown keys and is immutable.
+Each scale is a file in config/scales. Every model forbids unknown keys and is immutable.
 """
 
 from __future__ import annotations

@@ -17,13 +17,11 @@ from obc.config.run import RunSpec
 from obc.config.scale import Scale
 from obc.config.shipped_weights import Cards
 from obc.config.table import FigureSpec, Row
-from obc.config.user_choices import SuiteConfig
+from obc.config.user_choices import ONE_OR_LIST, SuiteConfig
 from obc.datasets.published.catalogue import Published
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# Lists for which one value may stand (`SuiteConfig`).
-ONE_OR_LIST = ("plugins", "voc_train", "voc_val", "voc_classes")
 
 
 def schemas() -> dict[str, Schema]:

@@ -34,6 +34,14 @@ class ShippedWeights(Card):
 
     path: Path
 
+    @property
+    def remedy(self) -> str:
+        """What to do where the file is missing or another one."""
+        return (
+            f"get it back (`git checkout {self.path}`), or train the starting weights: "
+            "--config starting_weights=train"
+        )
+
 
 class Cards(Strict):
     """The file of cards: one for each training, by its run id."""
@@ -56,8 +64,5 @@ def read_cards(folder: Path) -> dict[str, ShippedWeights]:
     }
     for run_id, shipped in found.items():
         if not shipped.path.exists():
-            raise ConfigError(
-                f"{path}: {run_id}: {shipped.path} is not there; get it back (`git checkout "
-                f"{folder}`), or train the starting weights: --config starting_weights=train"
-            )
+            raise ConfigError(f"{path}: {run_id}: {shipped.path} is not there; {shipped.remedy}")
     return found

@@ -27,6 +27,8 @@ from obc.datasets.settings import (
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
 Tracking = Literal["tensorboard", "wandb", "mlflow"]
+# Lists for which one value may stand.
+ONE_OR_LIST = ("plugins", "voc_train", "voc_val", "voc_init", "voc_classes")
 
 
 class Examples(Strict):
@@ -145,7 +147,7 @@ class SuiteConfig(Strict):
         "AP too high; a note under every table says so",
     )
 
-    @field_validator("plugins", "voc_train", "voc_val", "voc_init", "voc_classes", mode="before")
+    @field_validator(*ONE_OR_LIST, mode="before")
     @classmethod
     def _one_stands_for_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else value

@@ -29,15 +29,17 @@ BATCHED = {
 
 def compute_in_batches(model: ConfigDict) -> None:
     """Let a detector's config name the classes of this package where there are such."""
-    for part in (model, model.rpn_head, model.data_preprocessor):
-        part.type = BATCHED.get(part.type, part.type)
+    _rename(model, BATCHED)
 
 
 def compute_image_by_image(model: ConfigDict) -> None:
     """Let a detector's config name MMDetection's classes again: the same weights and results."""
-    stock = {batched: name for name, batched in BATCHED.items()}
+    _rename(model, {batched: stock for stock, batched in BATCHED.items()})
+
+
+def _rename(model: ConfigDict, names: dict[str, str]) -> None:
     for part in (model, model.rpn_head, model.data_preprocessor):
-        part.type = stock.get(part.type, part.type)
+        part.type = names.get(part.type, part.type)
 
 
 @MODELS.register_module()

@@ -5,6 +5,7 @@ timm is imported when a backbone is built: only scales that name one need it.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -82,6 +83,7 @@ class TimmBackbone(BaseModule):
         return tuple(self.net(images))
 
 
+@cache
 def feature_info(name: str) -> list[dict[str, Any]]:
     """timm's feature maps of a network: `num_chs`, `reduction` (stride) and `module` of each."""
     import timm

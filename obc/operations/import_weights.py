@@ -9,9 +9,8 @@ import pickle
 import re
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 from mmdet.registry import MODELS
@@ -22,10 +21,10 @@ from torch.serialization import safe_globals
 from obc.config.plan import Plan
 from obc.config.run_folder import RunFolder
 from obc.io.errors import SuiteError
-from obc.io.files import atomic_path, file_sha256, write_json
+from obc.io.files import atomic_path, write_json
 from obc.io.typed_yaml import ConfigError
 from obc.runs.lock import training_lock
-from obc.runs.records import is_imported, weights_record
+from obc.runs.records import is_imported, untrained_record
 from obc.runs.status import run_status
 from obc.runs.versions import code_version
 from obc.training.mmdet_config import build_config
@@ -113,9 +112,10 @@ def import_weights(
         with atomic_path(folder.config) as path:
             written = written_config(config, run.index.files().classes, run.resolved.protocol)
             path.write_text(written.pretty_text, encoding="utf-8")
-        write_json(
-            folder.record, _record(plan, run_id, seed, checkpoint, run.index.read_manifest())
-        )
+        manifest = run.index.read_manifest()
+        record = untrained_record(plan, run_id, seed, checkpoint.absolute())
+        data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
+        write_json(folder.record, {**record, "data": data, "code": code_version()})
         shutil.rmtree(folder.work)
     print(f"{run}: weights of {checkpoint} in {folder}; snakemake evaluates them", file=terminal)
     return folder
@@ -193,27 +193,6 @@ def _refuse_to_replace(folder: RunFolder) -> None:
         raise WouldReplaceTraining(
             f"{checkpoint}: a training that is not finished goes on from there; --again deletes it"
         )
-
-
-def _record(
-    plan: Plan, run_id: str, seed: int, checkpoint: Path, manifest: dict[str, Any]
-) -> dict[str, Any]:
-    """As a training's, with nothing where a training would have measured."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    source = {"path": str(checkpoint.absolute()), "sha256": file_sha256(checkpoint), "time": now}
-    return {
-        **weights_record(plan, run_id, seed),
-        "started": now,
-        "seconds": None,
-        "images_per_second": None,
-        "iterations": None,
-        "sessions": [],
-        "peak_memory_mib": None,
-        "initial_weights_sha256": None,
-        "data": {"sha256": manifest["sha256"], "splits": manifest["splits"]},
-        "code": code_version(),
-        "imported": source,
-    }
 
 
 def _few(names: list[str]) -> str:

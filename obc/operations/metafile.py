@@ -15,6 +15,7 @@ from obc.io.files import require_record, write_text
 from obc.runs.status import run_status
 
 COLLECTION = "Offset Bin Classification"
+TECHNIQUES = {"sgd": "SGD with Momentum", "adamw": "AdamW"}
 DETECTORS = {"faster_rcnn": "Faster R-CNN", "cascade_rcnn": "Cascade R-CNN"}
 
 
@@ -36,9 +37,11 @@ def write_metafile(plan: Plan, runs: Iterable[Run], path: Path) -> None:
     trained = [run for run in runs if run_status(run.folder) == "trained"]
     if not trained:
         raise NothingTrained(f"{path}: no run to list is trained; `obc status` shows them")
+    optimizers = dict.fromkeys(run.resolved.schedule.optimizer for run in trained)
+    techniques = [*(TECHNIQUES[optimizer] for optimizer in optimizers), "Weight Decay"]
     collection = {
         "Name": COLLECTION,
-        "Metadata": {"Training Techniques": ["SGD with Momentum", "Weight Decay"]},
+        "Metadata": {"Training Techniques": techniques},
         "Paper": {"Title": "Offset Bin Classification Network for Accurate Object Detection"},
     }
     content = {

@@ -35,6 +35,26 @@ def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
     }
 
 
+def untrained_record(plan: Plan, run_id: str, seed: int, source: Path) -> dict[str, Any]:
+    """A record as a training's, with nothing where a training would have measured.
+
+    Args:
+        source: the file that the run's weights come from.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        **weights_record(plan, run_id, seed),
+        "started": now,
+        "seconds": None,
+        "images_per_second": None,
+        "iterations": None,
+        "sessions": [],
+        "peak_memory_mib": None,
+        "initial_weights_sha256": None,
+        "imported": {"path": str(source), "sha256": file_sha256(source), "time": now},
+    }
+
+
 @contextmanager
 def failure_noted(folder: RunFolder, decode: str) -> Iterator[None]:
     """Leave a note in a run's folder if the evaluation in the block fails.

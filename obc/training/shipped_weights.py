@@ -6,8 +6,8 @@ safetensors format, which holds no code.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -20,9 +20,9 @@ from obc.config.run_folder import RunFolder
 from obc.config.shipped_weights import ShippedWeights
 from obc.detector.model_config import STARTED_PARTS
 from obc.io.errors import SuiteError
-from obc.io.files import atomic_path, file_sha256, write_json
+from obc.io.files import atomic_path, write_json
 from obc.runs.lock import training_lock
-from obc.runs.records import weights_record
+from obc.runs.records import untrained_record
 
 
 class ShippedWeightsRefused(SuiteError):
@@ -45,20 +45,8 @@ def place_weights(plan: Plan, run_id: str, seed: int) -> RunFolder:
         folder.record.unlink(missing_ok=True)  # written last: the weights are whole then
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(weights, file)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {
-            **weights_record(plan, run_id, seed),
-            "started": now,
-            "seconds": None,
-            "images_per_second": None,
-            "iterations": None,
-            "sessions": [],
-            "peak_memory_mib": None,
-            "initial_weights_sha256": None,
-            "imported": {"path": str(shipped.path), "sha256": shipped.sha256, "time": now},
-            "shipped": shipped.model_dump(mode="json"),
-        }
-        write_json(folder.record, record)
+        record = untrained_record(plan, run_id, seed, shipped.path)
+        write_json(folder.record, {**record, "shipped": shipped.model_dump(mode="json")})
         shutil.rmtree(folder.work, ignore_errors=True)
     return folder
 
@@ -69,21 +57,18 @@ def read_weights(shipped: ShippedWeights) -> dict[str, Tensor]:
     Raises:
         ShippedWeightsRefused: as `place_weights`.
     """
-    remedy = (
-        f"get it back (`git checkout {shipped.path}`), or train the starting weights: "
-        "--config starting_weights=train"
-    )
     content = shipped.path.read_bytes()
-    found = file_sha256(shipped.path)
+    found = hashlib.sha256(content).hexdigest()
     if found != shipped.sha256:
         raise ShippedWeightsRefused(
-            f"{shipped.path}: its sha256 is {found}, its card says {shipped.sha256}; {remedy}"
+            f"{shipped.path}: its sha256 is {found}, its card says {shipped.sha256}; "
+            f"{shipped.remedy}"
         )
     try:
         weights = load(content)
     except SafetensorError as error:
         raise ShippedWeightsRefused(
-            f"{shipped.path}: not a safetensors file ({error}); {remedy}"
+            f"{shipped.path}: not a safetensors file ({error}); {shipped.remedy}"
         ) from error
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor

@@ -58,6 +58,7 @@ def test_a_row_is_checked(row: dict[str, Any], refused: str | None) -> None:
 
 
 def test_one_value_may_stand_for_a_list() -> None:
-    assert errors("config.json", {"voc_train": "train", "plugins": "mine"}) == []
+    one = {"voc_train": "train", "voc_init": "init", "plugins": "mine"}
+    assert errors("config.json", one) == []
     assert errors("config.json", {"seeds": 3})
     assert errors("config.json", {"voc_trian": "train"})
