@@ -1,23 +1,25 @@
-"""RoIAlign as two matrix products, for small feature maps on a CPU.
+"""RoIAlign as one weighted sum of pixels for each output bin, for training on a CPU.
 
-Bilinear sampling followed by average pooling is separable: with the weights Wy (P, H) and Wx (P, W)
-of a map's rows and columns in each output bin, the feature of an RoI is Wy X Wx^T. MMCV's CPU
-operator visits every sample of every channel in scalar code and is the largest cost of a training
-step on small maps. On large maps it is the faster one: the products touch the whole map for every
-RoI.
+Bilinear sampling followed by average pooling takes 4 S^2 pixels of a map a bin, each with a weight
+that is the product of one along each axis. The sums of all RoIs on all levels are one lookup in a
+table of pixels (``embedding_bag``), whose channels lie side by side. MMCV's CPU operator visits
+every sample of every channel in scalar code.
 
 Shape shorthand: B images, C channels, map H x W, N RoIs, P output bins and S samples a bin along
-each side.
+each side, T = 2 S pixels that a bin takes along a side, R pixels of all maps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 class SeparableRoIAlign(nn.Module):
@@ -46,57 +48,126 @@ class SeparableRoIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Pool features (B, C, H, W) of RoIs (N, 5), image index and box, to (N, C, P, P).
-
-        RoIs must come in the order of their images, as MMDetection's ``bbox2roi`` makes them.
-        """
-        images, channels, height, width = features.shape
-        bins = self.output_size[0]
-        boxes = rois[:, 1:] * self.spatial_scale - (0.5 if self.aligned else 0.0)
-        starts, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        if not self.aligned:
-            sizes = sizes.clamp(min=1)
-        columns = axis_weights(starts[:, 0], sizes[:, 0], bins, width, self.sampling_ratio)
-        rows = axis_weights(starts[:, 1], sizes[:, 1], bins, height, self.sampling_ratio)
-        counts = torch.bincount(rois[:, 0].long(), minlength=images).tolist()
-        maps = features.permute(0, 2, 3, 1).reshape(images, height, width * channels)
-        pooled = torch.cat(
-            [
-                of_image.reshape(-1, height) @ maps[image]
-                for image, of_image in enumerate(rows.split(counts))
-            ]
-        ).view(-1, width, channels)
-        columns = columns[:, None].expand(-1, bins, -1, -1).reshape(-1, bins, width)
-        return (columns @ pooled).view(len(rois), bins, bins, channels).permute(0, 3, 1, 2)
+        """Pool features (B, C, H, W) of RoIs (N, 5), image index and box, to (N, C, P, P)."""
+        return pool([self], [features], rois, torch.zeros_like(rois[:, 0], dtype=torch.long))
 
 
-def axis_weights(start: Tensor, length: Tensor, bins: int, extent: int, samples: int) -> Tensor:
-    """How much each row (or column) of a map contributes to each output bin.
+def pool(
+    layers: Sequence[SeparableRoIAlign], maps: Sequence[Tensor], rois: Tensor, levels: Tensor
+) -> Tensor:
+    """Pool every RoI on its level.
+
+    Args:
+        layers: of each level; they differ in their scale alone.
+        maps: features of each level (B, C, H, W).
+        rois: (N, 5), image index and box in image pixels, in any order.
+        levels: (N,), index of each RoI's level.
+
+    Returns:
+        (N, C, P, P).
+    """
+    bins, samples = layers[0].output_size[0], layers[0].sampling_ratio
+    channels, device = maps[0].shape[1], rois.device
+    extents = torch.tensor([level.shape[:1:-1] for level in maps], device=device)  # W, H
+    scales = rois.new_tensor([layer.spatial_scale for layer in layers])
+    areas = extents.prod(1)
+    before = (areas * len(maps[0])).cumsum(0) - areas * len(maps[0])
+    first = before[levels] + rois[:, 0].long() * areas[levels]
+    extents = extents[levels]
+    boxes = rois[:, 1:] * scales[levels, None] - (0.5 if layers[0].aligned else 0.0)
+    starts, sizes = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    if not layers[0].aligned:
+        sizes = sizes.clamp(min=1)
+    pixels, weights = axis_pixels(starts, sizes, extents, bins, samples)
+    rows = pixels[:, 1] * extents[:, :1, None].int() + first[:, None, None].int()
+    index = rows[:, :, None, :, None] + pixels[:, 0, None, :, None, :]  # (N, P, P, T, T)
+    weight = weights[:, 1, :, None, :, None] * weights[:, 0, None, :, None, :]
+    table = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, channels) for level in maps])
+    pooled = _WeightedSums.apply(table, index.flatten(0, 2).flatten(1), weight.view(*index.shape))
+    return pooled.view(-1, bins, bins, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def axis_pixels(
+    starts: Tensor, sizes: Tensor, extents: Tensor, bins: int, samples: int
+) -> tuple[Tensor, Tensor]:
+    """Which columns and rows of a map each output bin takes, and how much of them.
 
     A sample at position y weighs the pixels next to it by 1 - |y - pixel|; positions are clamped to
     the map, and count nothing more than one pixel outside of it, as in MMCV.
 
     Args:
-        start, length: (N,), of the RoIs along this axis, in feature pixels; pixel 0 is at 0.
+        starts, sizes: (N, 2), of the RoIs along x and y, in feature pixels; pixel 0 is at 0.
+        extents: (N, 2), pixels of each RoI's map along x and y.
         bins: P.
-        extent: number of pixels E of the map along this axis.
         samples: S.
 
     Returns:
-        (N, P, E).
+        Pixels (N, 2, P, T), whole numbers, and their weights, which add up to 1 where all samples
+        lie on the map.
     """
-    steps = torch.arange(bins * samples, dtype=start.dtype, device=start.device) + 0.5
-    positions = start[:, None] + length[:, None] * (steps / (bins * samples))
-    inside = (positions >= -1) & (positions <= extent)
-    pixels = torch.arange(extent, dtype=start.dtype, device=start.device)
-    distances = (positions.clamp(0, extent - 1)[..., None] - pixels).abs()
-    weights = (1 - distances).clamp(min=0) * inside[..., None]
-    return weights.unflatten(1, (bins, samples)).mean(2)
+    steps = torch.arange(bins * samples, dtype=starts.dtype, device=starts.device) + 0.5
+    positions = starts[..., None] + sizes[..., None] * (steps / (bins * samples))
+    inside = (positions >= -1) & (positions <= extents[..., None])
+    last = (extents[..., None] - 1).to(starts.dtype)
+    positions = positions.clamp(min=0).minimum(last)
+    lower = positions.floor()
+    upper = (lower + 1).minimum(last)
+    fraction = positions - lower
+    pixels = torch.stack((lower, upper), -1).int()
+    weights = torch.stack((1 - fraction, fraction), -1) * (inside[..., None] / samples)
+    shape = (-1, 2, bins, 2 * samples)
+    return pixels.view(shape), weights.to(starts.dtype).view(shape)
+
+
+class _WeightedSums(torch.autograd.Function):
+    """Weighted sums of rows of a table; ``embedding_bag`` with a faster gradient on a CPU.
+
+    Its own gradient sorts the index with one thread and adds row by row. Here the gradient is the
+    same kind of sum once more: of bins for each pixel.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        """Sums (M, C) of rows of ``table`` (R, C) that ``index`` (M, K) names, with weights."""
+        weight = weight.view(index.shape)
+        ctx.save_for_backward(index, weight)
+        ctx.rows = len(table)
+        return F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient (R, C) of the table."""
+        index, weight = ctx.saved_tensors
+        sums, starts, weights = _transposed(index, weight, ctx.rows)
+        of_table = F.embedding_bag(
+            sums, gradient.contiguous(), starts, per_sample_weights=weights, mode="sum"
+        )
+        return of_table, None, None
+
+
+def _transposed(index: Tensor, weight: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which sums each row of the table is part of: sums, where each row's begin, their weights."""
+    number, each = index.shape
+    if index.device.type != "cpu":
+        order = index.flatten().argsort(stable=True)
+        counts = torch.bincount(index.flatten(), minlength=rows)
+        return order // each, counts.cumsum(0) - counts, weight.flatten()[order]
+    from scipy.sparse import csr_matrix
+
+    values = weight.to(torch.float64 if weight.dtype == torch.float64 else torch.float32)
+    begins = torch.arange(0, index.numel() + 1, each, dtype=torch.int32)
+    transposed = csr_matrix(
+        (values.flatten().numpy(), index.flatten().numpy(), begins.numpy()), (number, rows)
+    ).tocsc()
+    sums, starts, weights = map(
+        torch.from_numpy, (transposed.indices, transposed.indptr[:-1], transposed.data)
+    )
+    return sums, starts, weights.to(weight.dtype)
 
 
 @MODELS.register_module()
 class SeparableRoIExtractor(SingleRoIExtractor):
-    """``SingleRoIExtractor`` whose levels are pooled by ``SeparableRoIAlign``."""
+    """``SingleRoIExtractor`` whose levels are pooled by ``SeparableRoIAlign``, all at once."""
 
     def build_roi_layers(
         self, layer_cfg: dict[str, Any], featmap_strides: list[int]
@@ -110,18 +181,11 @@ class SeparableRoIExtractor(SingleRoIExtractor):
     def forward(
         self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
     ) -> Tensor:
-        """Pool each RoI of (N, 5) on its level, to (N, C, P, P); without copies of levels."""
-        if len(rois) == 0 or roi_scale_factor is not None:
+        """Pool each RoI of (N, 5) on its level, to (N, C, P, P)."""
+        # A subclass may have wrapped the layers; then each pools its own level.
+        plain = all(isinstance(layer, SeparableRoIAlign) for layer in self.roi_layers)
+        if len(rois) == 0 or roi_scale_factor is not None or not plain:
             return super().forward(feats, rois, roi_scale_factor)
         rois = rois.type_as(feats[0])
-        levels = self.map_roi_levels(rois, len(feats))
-        order = levels.argsort(stable=True)
-        counts = torch.bincount(levels, minlength=len(feats)).tolist()
-        pooled = [
-            layer(features, of_level)
-            for layer, features, of_level in zip(
-                self.roi_layers, feats, rois[order].split(counts), strict=True
-            )
-            if len(of_level)
-        ]
-        return torch.cat(pooled)[order.argsort()].contiguous()
+        maps = feats[: len(self.roi_layers)]
+        return pool(self.roi_layers, maps, rois, self.map_roi_levels(rois, len(maps)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor
 
-from obc.detector.roi_align import SeparableRoIAlign, SeparableRoIExtractor, axis_weights
+from obc.detector.roi_align import SeparableRoIAlign, SeparableRoIExtractor, axis_pixels
 
 STRIDE = 4
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
 def features(images: int = 3) -> Tensor:
@@ -62,10 +64,40 @@ def test_no_rois_give_no_features() -> None:
 
 
 def test_a_sample_between_two_pixels_weighs_both() -> None:
-    # One bin of length 1 that starts at 2.25, one sample: its middle, 2.75, is a quarter of pixel 2
-    # and three quarters of pixel 3.
-    weights = axis_weights(torch.tensor([2.25]), torch.tensor([1.0]), bins=1, extent=5, samples=1)
-    torch.testing.assert_close(weights, torch.tensor([[[0.0, 0.0, 0.25, 0.75, 0.0]]]))
+    # One bin of length 1 that starts at 2.25 and 0, one sample: its middles are 2.75, which is a
+    # quarter of pixel 2 and three quarters of pixel 3, and 0.5, half of pixel 0 and of pixel 1.
+    pixels, weights = axis_pixels(
+        torch.tensor([[2.25, 0.0]]), torch.ones(1, 2), torch.tensor([[5, 5]]), bins=1, samples=1
+    )
+    assert pixels.tolist() == [[[[2, 3]], [[0, 1]]]]
+    assert weights.tolist() == [[[[0.25, 0.75]], [[0.5, 0.5]]]]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_rois_of_several_levels_are_pooled_on_their_own(device: str) -> None:
+    maps = [torch.randn(2, 5, side, side, device=device, requires_grad=True) for side in (16, 8, 4)]
+    options = {"out_channels": 5, "featmap_strides": [4, 8, 16], "finest_scale": 8}
+    layer = {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 2}
+    sides = torch.tensor([40.0, 4.0, 20.0, 30.0, 12.0])
+    boxes = torch.zeros(5, 5, device=device)
+    boxes[:, 0] = torch.tensor([1, 0, 1, 0, 0])  # in no order of images or levels
+    boxes[:, 3:] = sides[:, None]
+    seen = []
+    for extractor in (
+        SeparableRoIExtractor(layer, **options),
+        SingleRoIExtractor(layer, **options),
+    ):
+        pooled = extractor(tuple(maps), boxes)
+        seen.append((pooled, *torch.autograd.grad(pooled.square().sum(), maps)))
+    for here, there in zip(*seen, strict=True):
+        torch.testing.assert_close(here, there, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_comes_back_in_half_precision() -> None:
+    inputs = features().bfloat16().requires_grad_()
+    pooled = both(2)[0](inputs, rois().bfloat16())
+    pooled.sum().backward()
+    assert pooled.dtype == inputs.grad.dtype == torch.bfloat16
 
 
 def test_adaptive_sampling_is_refused() -> None:
