@@ -213,6 +213,11 @@ class Runtime(Strict):
         description="one operation for all images of a batch where MMDetection goes image by "
         "image; same numbers, less time on small images",
     )
+    keep_images: bool = Field(
+        False,
+        description="keep every training image in memory once it was loaded, with batched also what "
+        "the frozen stages make of it; same numbers, needs num_workers: 0",
+    )
     amp: Literal["bf16", "fp16"] | None = Field(
         None, description="mixed precision in training, on GPUs; null: float32"
     )
@@ -230,6 +235,15 @@ class Runtime(Strict):
     keep_weights: bool = Field(
         False, description="do not train again because code or data changed; tables say it instead"
     )
+
+    @model_validator(mode="after")
+    def _one_process_keeps_images(self) -> Runtime:
+        if self.keep_images and self.num_workers:
+            raise ValueError(
+                f"keep_images with num_workers: {self.num_workers}: only the training process "
+                "itself keeps images; set keep_images: false or num_workers: 0"
+            )
+        return self
 
     @property
     def numerics(self) -> dict[str, Any]:

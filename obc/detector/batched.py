@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 import obc.detector.batched_rpn  # noqa: F401
+from obc.detector.frozen_stages import KeptMaps
 
 # Classes of MMDetection by the class that does the same for a whole batch.
 BATCHED = {
@@ -27,14 +28,22 @@ BATCHED = {
 }
 
 
-def compute_in_batches(model: ConfigDict) -> None:
-    """Let a detector's config name the classes of this package where there are such."""
+def compute_in_batches(model: ConfigDict, keep_frozen: bool = False) -> None:
+    """Let a detector's config name the classes of this package where there are such.
+
+    Args:
+        model: config of the detector.
+        keep_frozen: let the detector keep what its frozen stages make of the training images.
+    """
     _rename(model, BATCHED)
+    if keep_frozen:
+        model.keep_frozen = True
 
 
 def compute_image_by_image(model: ConfigDict) -> None:
     """Let a detector's config name MMDetection's classes again: the same weights and results."""
     _rename(model, {batched: stock for stock, batched in BATCHED.items()})
+    model.pop("keep_frozen", None)
 
 
 def _rename(model: ConfigDict, names: dict[str, str]) -> None:
@@ -59,13 +68,25 @@ class BatchedDataPreprocessor(DetDataPreprocessor):
 
 
 class _TwoStages:
-    """MMDetection's two-stage loss without a deep copy of every object of a batch."""
+    """MMDetection's two-stage loss without a deep copy of every object of a batch.
+
+    Args:
+        keep_frozen: keep what the frozen stages of the backbone make of each training image.
+    """
+
+    def __init__(self, *args: Any, keep_frozen: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._kept_maps = KeptMaps() if keep_frozen else None
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor | list[Tensor]]:
         """Losses of the RPN and of the RoI head."""
-        features = self.extract_feat(batch_inputs)
+        if self._kept_maps is None:
+            features = self.extract_feat(batch_inputs)
+        else:
+            maps = self._kept_maps.backbone_maps(self.backbone, batch_inputs, batch_data_samples)
+            features = self.neck(maps)
         losses, proposals = self.rpn_head.loss_and_predict(
             features,
             [_without_classes(sample) for sample in batch_data_samples],

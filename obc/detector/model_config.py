@@ -95,7 +95,7 @@ def runtime_model_config(run: ResolvedRun, num_classes: int, runtime: Runtime) -
     """`model_config` with the classes that compute it as the scale's runtime says."""
     model = model_config(run, num_classes)
     if runtime.batched:
-        compute_in_batches(model)
+        compute_in_batches(model, keep_frozen=runtime.keep_images)
     return model
 
 

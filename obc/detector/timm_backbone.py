@@ -57,7 +57,10 @@ class TimmBackbone(BaseModule):
         self.net = timm.create_model(name, features_only=True, out_indices=wanted)
         fold_batch_norm(self.net)
         frozen = [one["module"] for one in info if one["reduction"] <= 2 ** (frozen_stages + 1)]
-        self.frozen = _up_to(self.net, frozen[-1]) if frozen and frozen_stages >= 0 else []
+        if frozen_stages < 0:
+            frozen = []
+        self.frozen = _up_to(self.net, frozen[-1]) if frozen else []
+        self._frozen_blocks = _blocks_up_to(self.net, frozen[-1]) if frozen else 0
         for module in self.frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad = False
@@ -81,6 +84,34 @@ class TimmBackbone(BaseModule):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of images (B, 3, H, W)."""
         return tuple(self.net(images))
+
+    def frozen_outputs(self, images: Tensor) -> list[Tensor]:
+        """Maps of the frozen blocks that are wanted, and of the last one; none but EfficientNet's.
+
+        `frozen_stages.SplitBackbone` says what for.
+        """
+        if self._frozen_blocks == 0:
+            return []
+        maps, outputs = self.net.bn1(self.net.conv_stem(images)), []
+        for block in range(self._frozen_blocks):
+            maps = self.net.blocks[block](maps)
+            if self._is_kept(block):
+                outputs.append(maps)
+        return outputs
+
+    def from_frozen(self, outputs: list[Tensor]) -> tuple[Tensor, ...]:
+        """The feature maps, from those of the frozen blocks."""
+        kept = [block for block in range(self._frozen_blocks) if self._is_kept(block)]
+        found, maps = dict(zip(kept, outputs, strict=True)), outputs[-1]
+        for block in range(self._frozen_blocks, len(self.net.blocks)):
+            maps = found[block] = self.net.blocks[block](maps)
+        return tuple(maps for block, maps in found.items() if self._is_wanted(block))
+
+    def _is_kept(self, block: int) -> bool:
+        return self._is_wanted(block) or block == self._frozen_blocks - 1
+
+    def _is_wanted(self, block: int) -> bool:
+        return block + 1 in self.net._stage_out_idx  # 0 is the stem
 
 
 @cache
@@ -161,6 +192,17 @@ def _up_to(net: nn.Module, last: str) -> list[nn.Module]:
     names = list(dict(net.named_modules()))
     end = max(at for at, name in enumerate(names) if name == last or name.startswith(f"{last}."))
     return [net.get_submodule(name) for name in names[: end + 1]]
+
+
+def _blocks_up_to(net: nn.Module, last: str) -> int:
+    """How many blocks of an EfficientNet end with the one of a name; 0 for any other network."""
+    from timm.models.efficientnet import EfficientNetFeatures
+
+    if type(net) is not EfficientNetFeatures or net.feature_hooks is not None:
+        return 0
+    if 0 in net._stage_out_idx or not last.startswith("blocks."):
+        return 0
+    return int(last.split(".")[1]) + 1
 
 
 # --- batch norm within convolutions ------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 import obc.training.hooks  # noqa: F401
+import obc.training.kept_images  # noqa: F401
 from obc.config.run import ResolvedRun
 from obc.config.scale import Runtime
 from obc.datasets.index_folder import DataFiles
@@ -55,6 +56,7 @@ def build_config(
             "obc.detector.roi_align",
             "obc.detector.timm_backbone",
             "obc.training.hooks",
+            "obc.training.kept_images",
             "obc.training.exact_resume",
             "obc.detector.whole_pixels",
             *plugins,
@@ -96,6 +98,8 @@ def _share(config: Config, processes: int) -> None:
 def _train_loader(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime) -> dict[str, Any]:
     flip_and_pack = [dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]
     train = coco_dataset(data, data.train, of_protocol(run, [*loading(run), *flip_and_pack]))
+    if runtime.keep_images:
+        train["type"] = "KeptCocoDataset"
     train["filter_cfg"] = dict(filter_empty_gt=True, min_size=32)
     if run.schedule.repeat_times > 1:
         train = dict(type="RepeatDataset", times=run.schedule.repeat_times, dataset=train)

@@ -119,6 +119,27 @@ def test_detections_are_the_stock_detectors(
             assert torch.equal(batched[key], stock[key])
 
 
+@pytest.mark.parametrize("detector", ["faster_rcnn", "cascade_rcnn"])
+def test_kept_maps_of_frozen_stages_change_no_digit(
+    runs: dict[str, ResolvedRun], detector: str
+) -> None:
+    stock, _ = detectors(runs[detector])
+    config = model_config(runs[detector], CLASSES)
+    config.backbone.frozen_stages = stock.backbone.frozen_stages = 2
+    compute_in_batches(config, keep_frozen=True)
+    keeping = MODELS.build(config)
+    keeping.load_state_dict(stock.state_dict())
+    data = batch(SQUARE)
+    for number, sample in enumerate(data["data_samples"]):
+        sample.set_metainfo({"img_id": number, "flip_direction": None})
+    for _ in range(2):  # the second time the maps are kept ones
+        losses = losses_and_gradients(keeping, data)
+    expected = losses_and_gradients(stock, data)
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(losses[name], value), name
+
+
 def test_too_small_boxes_are_left_out_as_the_stock_detector_leaves_them_out(
     runs: dict[str, ResolvedRun],
 ) -> None:

@@ -174,3 +174,23 @@ def test_torchvision_s_resnets_may_be_called_by_name() -> None:
     assert Network(backbone="torchvision://resnet18") == Network(
         depth=18, pretrained="torchvision://resnet18"
     )
+
+
+@pytest.mark.parametrize("strides", [(8, 16, 32), (16, 32)])
+@pytest.mark.parametrize("frozen_stages", [1, 2])
+def test_frozen_blocks_can_be_computed_apart(
+    timm: Any, frozen_stages: int, strides: tuple[int, ...]
+) -> None:
+    backbone = TimmBackbone(NAME, strides=strides, frozen_stages=frozen_stages).train()
+    with_random_statistics(backbone.net)
+    images = torch.randn(2, 3, 64, 64)
+    outputs = backbone.frozen_outputs(images)
+    assert outputs
+    for found, expected in zip(backbone.from_frozen(outputs), backbone(images), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_nothing_is_computed_apart_where_nothing_is_frozen(timm: Any) -> None:
+    for options in ({"frozen_stages": -1}, {"frozen_stages": 2, "name": "resnet18"}):
+        backbone = TimmBackbone(**{"name": NAME, "strides": (8, 16, 32), **options})
+        assert backbone.frozen_outputs(torch.randn(1, 3, 64, 64)) == []
