@@ -215,8 +215,8 @@ class Runtime(Strict):
     )
     keep_images: bool = Field(
         False,
-        description="keep every training image in memory once it was loaded, with batched also what "
-        "the frozen stages make of it; same numbers, needs num_workers: 0",
+        description="keep every training image in memory once it was loaded, with batched also "
+        "what the frozen stages make of it; same numbers, needs num_workers: 0",
     )
     amp: Literal["bf16", "fp16"] | None = Field(
         None, description="mixed precision in training, on GPUs; null: float32"

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-import obc.training.hooks  # noqa: F401
+import obc.training.hooks
 import obc.training.kept_images  # noqa: F401
 from obc.config.run import ResolvedRun
 from obc.config.scale import Runtime
