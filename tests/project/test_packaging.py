@@ -40,8 +40,8 @@ EXTRAS = {
     for name, lines in PROJECT["optional-dependencies"].items()
 }
 # Of the tested environment; torchvision, which timm needs, brings another build of torch from PyPI,
-# and trackers are for those who ask for one.
-LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos", "tracking"}
+# trackers are for those who ask for one, and the site is built in an environment of its own.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos", "tracking", "docs"}
 
 
 def direct_requirements() -> list[Requirement]:
