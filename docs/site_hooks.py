@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,15 +58,18 @@ def files_in(folder: str, project: Path = PROJECT) -> list[str]:
 
 
 def listing(folder: str, project: Path = PROJECT) -> str:
-    """A page that lists the files below a folder, a heading for each folder in it."""
-    lines = [f"# {folder}"]
-    heading = ""
+    """A page that lists the files below a folder: its own, then a heading for each folder in it.
+
+    Folders with few files, such as tables, come before folders with many, such as runs.
+    """
+    groups: dict[str, list[str]] = {}
     for path in files_in(folder, project):
         name = posixpath.relpath(path, folder)
-        if posixpath.dirname(name) != heading:
-            heading = posixpath.dirname(name)
-            lines += ["", f"## {heading}"]
-        lines += ["", f"- [{posixpath.basename(name)}]({name})"]
+        groups.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
+    lines = [f"# {folder}"]
+    for group, names in sorted(groups.items(), key=lambda item: (item[0] != "", len(item[1]))):
+        lines += ["", f"## {group}"] * bool(group)
+        lines += ["", *(f"- [{posixpath.relpath(name, group or '.')}]({name})" for name in names)]
     return "\n".join(lines) + "\n"
 
 
@@ -111,10 +115,15 @@ def for_mkdocs(text: str, page: str, project: Path = PROJECT) -> str:
 
 
 def drawing(source: str, *_: Any, **__: Any) -> str:
-    """A Mermaid block as SVG, so that readers need neither a script nor a network."""
+    """A Mermaid block as a picture, so that readers need neither a script nor a network."""
     import mmdr
+    from pymdownx.superfences import SuperFencesException
 
-    return f'<div class="drawing">{mmdr.render(source).svg}</div>'
+    try:
+        svg = b64encode(mmdr.render(source).svg().encode()).decode()
+    except Exception as error:  # any other exception would show the source as if it were text
+        raise SuperFencesException(f"a Mermaid block cannot be drawn: {error}") from error
+    return f'<img class="drawing" alt="Drawing" src="data:image/svg+xml;base64,{svg}">'
 
 
 def api_pages() -> dict[str, str]:
