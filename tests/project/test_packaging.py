@@ -93,6 +93,18 @@ def test_conda_users_get_every_direct_requirement_but_mmcv() -> None:
     )
 
 
+def test_a_package_of_several_extras_is_pinned_to_one_version() -> None:
+    pins: dict[str, set[str]] = {}
+    for requirement in (one for lines in EXTRAS.values() for one in lines):
+        if "==" in str(requirement.specifier):
+            pins.setdefault(requirement.name, set()).add(str(requirement.specifier))
+    assert not [name for name, versions in pins.items() if len(versions) > 1]
+
+
+def test_the_site_is_built_with_exact_versions() -> None:
+    assert all(str(one.specifier).startswith("==") for one in EXTRAS["docs"])
+
+
 def test_the_makefile_pins_nothing_that_the_lock_pins() -> None:
     text = Path("Makefile").read_text(encoding="utf-8")
     assert not [name for name, version in LOCK.items() if f"{name}=={version}" in text]
