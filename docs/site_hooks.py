@@ -167,5 +167,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Python-Markdown reads what a forge reads."""
+    """Python-Markdown reads what a forge reads; the search finds pages, not single results."""
+    if page.file.src_uri.startswith("results/") and page.file.name != "index":
+        page.meta["search"] = {"exclude": True}
     return for_mkdocs(markdown, page.file.src_uri)
