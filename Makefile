@@ -8,6 +8,7 @@
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make bench                                          the head's speed against MMDetection's heads
 # make reference [RESULTS=mini]                       copy the results that are committed
+# make site                                           the documentation as a site, site/index.html
 # make lint | format | docs | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
@@ -52,10 +53,10 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce check report reference test test-all test-rest test-slurm bench lint format docs env lock unlock
+.PHONY: help reproduce check report reference test test-all test-rest test-slurm bench lint format docs site env lock unlock
 
 help: ## show this
-	@sed -n '1,15s/^# \{0,1\}//p' Makefile
+	@sed -n '1,16s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	@$(BIN)/python -m obc.cli.snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG) \
@@ -120,6 +121,18 @@ format: $(READY)
 
 docs: $(READY) ## the generated pages of docs/ anew: keys, picture of the DAG, a notebook
 	$(BIN)/python docs/generate.py
+
+# An environment of its own, in seconds: the API's pages are read from the source, nothing is imported.
+SITE := .venv-site
+site: $(SITE)/.ready ## docs/ as a site with an API reference: site/index.html; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+	@echo "site/index.html"
+
+$(SITE)/.ready: pyproject.toml
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $(SITE)/requirements.txt
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -r $(SITE)/requirements.txt
+	@touch $@
 
 env: $(READY) ## only the virtual environment
 

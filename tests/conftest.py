@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 # test starts comes near it.
 PATIENCE = 1800
 # What a run of the suite, its tools and its user leave in a checkout.
-LEFT_IN_A_CHECKOUT = {"data", "results"}
+LEFT_IN_A_CHECKOUT = {"data", "results", "site"}
 ROOM = "obc-tests-"
 # Commands of `obc` in one process, which imports what they need once; up to the first that fails.
 ONE_AFTER_THE_OTHER = """

@@ -40,8 +40,8 @@ EXTRAS = {
     for name, lines in PROJECT["optional-dependencies"].items()
 }
 # Of the tested environment; torchvision, which timm needs, brings another build of torch from PyPI,
-# and trackers are for those who ask for one.
-LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos", "tracking"}
+# trackers are for those who ask for one, and the site is built in an environment of its own.
+LOCKED_EXTRAS = EXTRAS.keys() - {"pretrained", "photos", "tracking", "docs"}
 
 
 def direct_requirements() -> list[Requirement]:
@@ -91,6 +91,18 @@ def test_conda_users_get_every_direct_requirement_but_mmcv() -> None:
     assert f"onedl-mmcv=={LOCK['onedl-mmcv']}" in Path("environment.yml").read_text(
         encoding="utf-8"
     )
+
+
+def test_a_package_of_several_extras_is_pinned_to_one_version() -> None:
+    pins: dict[str, set[str]] = {}
+    for requirement in (one for lines in EXTRAS.values() for one in lines):
+        if "==" in str(requirement.specifier):
+            pins.setdefault(requirement.name, set()).add(str(requirement.specifier))
+    assert not [name for name, versions in pins.items() if len(versions) > 1]
+
+
+def test_the_site_is_built_with_exact_versions() -> None:
+    assert all(str(one.specifier).startswith("==") for one in EXTRAS["docs"])
 
 
 def test_the_makefile_pins_nothing_that_the_lock_pins() -> None:
