@@ -170,6 +170,7 @@ def write(plan: Plan, path: Path, captions: Path) -> None:
 
     Raises:
         MetricsFileError: a metrics file is damaged or belongs to something else.
+        DetectionsFileError: detections of an example image are damaged.
     """
     write_text(path, render(plan, captions))
 

@@ -8,20 +8,24 @@ from pathlib import Path
 
 from PIL import Image
 
-VECTOR_LIMIT = 256 * 2**10
-"""Bytes; an SVG with more is mostly pixels, which a scaled picture has in less."""
-WIDTH = 1600
-"""Pixels across: twice the width that the page shows a figure at."""
-_QUALITY = 85
+LIMIT = 128 * 2**10
+"""Bytes of a picture. An SVG with more is mostly pixels, which a scaled picture has in less."""
+STEPS = ((1600, 85), (1200, 80), (800, 75))
+"""Pixels across (the page shows 800) and quality: the first that keeps a picture in LIMIT."""
+QUALITY = 85
 _MIME = {"svg": "image/svg+xml", "webp": "image/webp"}
 
 
 def figure_uri(svg: Path) -> str:
     """A figure as a data URI: its SVG, or its PNG scaled down where the SVG is large."""
     png = svg.with_suffix(".png")
-    if svg.stat().st_size <= VECTOR_LIMIT or not png.exists():
+    if svg.stat().st_size <= LIMIT or not png.exists():
         return _data_uri("svg", svg.read_bytes())
-    return image_uri(png, WIDTH)
+    for width, quality in STEPS:
+        content = _scaled(png, width, quality)
+        if len(content) <= LIMIT:
+            break
+    return _data_uri("webp", content)
 
 
 def image_uri(path: Path, width: int) -> str:
@@ -30,14 +34,18 @@ def image_uri(path: Path, width: int) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    return _data_uri("webp", _scaled(path, width, QUALITY))
+
+
+def _scaled(path: Path, width: int, quality: int) -> bytes:
     with Image.open(path) as image:
         scaled = image.convert("RGB")
-        if scaled.width > width:
-            height = max(1, round(scaled.height * width / scaled.width))
-            scaled = scaled.resize((width, height), Image.Resampling.LANCZOS)
+    if scaled.width > width:
+        height = max(1, round(scaled.height * width / scaled.width))
+        scaled = scaled.resize((width, height), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    scaled.save(content, "WEBP", quality=_QUALITY)
-    return _data_uri("webp", content.getvalue())
+    scaled.save(content, "WEBP", quality=quality)
+    return content.getvalue()
 
 
 def _data_uri(kind: str, content: bytes) -> str:

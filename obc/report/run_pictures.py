@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from obc.analysis.evaluations import objects_to_find
 from obc.config.plan import Plan
 from obc.config.run import Decode
 from obc.datasets.settings import DatasetName
+from obc.evaluation.detections_file import DetectionsFileError
 from obc.evaluation.metrics import counts_difficult
 from obc.report.figures.training_curves import LogError, read_curve
 from obc.report.pictures import image_uri
@@ -122,8 +124,9 @@ def frame_curves(curves: pd.DataFrame) -> LossCurves | None:
     lines = []
     for (seed, curve), name in _each(curves):
         there = curve[["iteration", name]].replace([np.inf, -np.inf], np.nan).dropna()
-        kept = there.iloc[np.unique(np.linspace(0, len(there) - 1, POINTS).round().astype(int))]
         if len(there):
+            at = np.linspace(0, len(there) - 1, POINTS).round().astype(int)
+            kept = there.iloc[np.unique(at)]
             x, y = kept["iteration"] * width / last, height - kept[name] * height / top
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
             lines.append(Line(name, seed, points))
@@ -183,6 +186,9 @@ def found_in(plan: Plan, run_id: str, image: ExampleImage, min_score: float) -> 
 
     Args:
         min_score: detections that score less are left out.
+
+    Raises:
+        DetectionsFileError: the file is damaged.
     """
     for run in plan.seeded(run_id):
         for decode in DECODES:
@@ -198,9 +204,15 @@ def _boxes(path: Path, image: ExampleImage, min_score: float) -> list[Box]:
     From the arrays of `obc.evaluation.detections_file` themselves, because a file can hold 500,000
     detections, and there is a file for each run.
     """
-    with np.load(path) as arrays:
-        shown = (arrays["image_id"] == image.image_id) & (arrays["score"] >= min_score)
-        names, scores, boxes = (arrays[name][shown] for name in ("category_id", "score", "bbox"))
+    fields = ("category_id", "score", "bbox")
+    try:
+        with np.load(path) as arrays:
+            shown = (arrays["image_id"] == image.image_id) & (arrays["score"] >= min_score)
+            names, scores, boxes = (arrays[name][shown] for name in fields)
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DetectionsFileError(
+            f"{path}: not a detections file ({error}); remove it to have it measured again"
+        ) from None
     return [
         Box(*_rounded(boxes[at]), label=f"{image.categories[int(names[at])]} {scores[at]:.2f}")
         for at in np.argsort(scores, kind="stable")

@@ -275,7 +275,9 @@ def latex_bodies(text: str) -> list[list[str]]:
     """The lines of each body, between its header and its end."""
     return [
         found.strip().splitlines()
-        for found in re.findall(r"\\toprule\n[^\n]*\\\\\n\\midrule\n(.*?)\\bottomrule", text, re.DOTALL)
+        for found in re.findall(
+            r"\\toprule\n[^\n]*\\\\\n\\midrule\n(.*?)\\bottomrule", text, re.DOTALL
+        )
     ]
 
 
