@@ -509,7 +509,7 @@ def _listed(run: TracedRun) -> list[str]:
         run.seconds is not None and f"{run.seconds:.1f}",
         run.images_per_second is not None and f"{run.images_per_second:.1f}",
         ", ".join(f"{where} {mib:.0f}" for where, mib in memory),
-        code.get("commit") and ", ".join(filter(None, [code["commit"][:10], tree])),
+        code.get("commit") and ", ".join(filter(None, [code["commit"][:7], tree])),
     )
     state = f"{run.status}, imported" if run.imported else run.status
     return [state, *(text or UNKNOWN for text in texts)]
