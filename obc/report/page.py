@@ -1,21 +1,19 @@
-"""The report: one HTML file with every table, figure, verdict and run; it needs no network.
+"""The report: one HTML file with every verdict, table, figure and run; it needs no network.
 
-Run pages are sections of the same file that only show when a link leads to them, by style alone:
-the file has no script.
+What answers "does it work?" comes first: verdicts, the first table, the first figure. Run pages are
+sections of the same file that only show when a link leads to them, by style alone: the file has no
+script. It is small enough to be committed (`obc.report.pictures`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from docutils.core import publish_parts
@@ -25,11 +23,23 @@ from obc.analysis.collect import collect, summarise
 from obc.config.comparable import NOT_COMPARABLE, is_comparable
 from obc.config.plan import Plan
 from obc.config.table import METRICS, TableSpec
+from obc.datasets.settings import DatasetName
 from obc.io.files import write_text
 from obc.report.captions import number, sentence, stamp, title
 from obc.report.figures.caption import read_caption
+from obc.report.pictures import figure_uri
 from obc.report.provenance.measurements import Measurement, Provenance, TracedRun, trace_back
 from obc.report.provenance.trace import UNKNOWN, run_facts
+from obc.report.run_pictures import (
+    CURVE_SIZE,
+    LOSSES,
+    ExampleImage,
+    Found,
+    LossCurves,
+    example_images,
+    found_in,
+    loss_curves,
+)
 from obc.report.tables.claims import (
     DETAILS,
     LEGEND,
@@ -39,16 +49,17 @@ from obc.report.tables.claims import (
     RULES,
     SYMBOLS,
     detail_lines,
+    in_sentences,
     margins,
     needed_lines,
     overview,
     spreads,
 )
 from obc.report.tables.paper_tables import Cell, printed_cells, table_notes
+from obc.report.tables.readable import ReadableTable, readable
 from obc.runs.records import last_lines
 from obc.runs.status import RunStatus, shown_tables
 
-LARGE = 2**20  # bytes; an SVG with more is mostly pixels, and the PNG has them in less
 # Counts of an index that are reasons why something is not trained on.
 LEFT_OUT = (
     ("without_objects", "images without objects"),
@@ -61,8 +72,15 @@ LEFT_OUT = (
 CLAIM_COLUMNS = ("Claim", "Verdict", *OVERVIEW[2:])
 COMPARISON_COLUMNS = DETAILS[:-1]  # without the verdict, which stands beside the sentence
 MANY = 12  # lines of a further table; more are folded away
-RUN_COLUMNS = ("State", "Started", "Seconds", "Images/s", "Memory, MiB", "Commit", "Tree")
-MIME = {".svg": "image/svg+xml", ".png": "image/png"}
+RUN_COLUMNS = ("State", "Started", "Time (s)", "Images/s", "Memory (MiB)", "Commit")
+
+
+class Link(NamedTuple):
+    """A line of the table of contents, with those below it."""
+
+    anchor: str
+    text: str
+    below: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ class TableView:
     """A table of the plan as the page shows it."""
 
     name: str
-    number: str
+    short: str
     title: str
     stamp: str
     caption: str | None
@@ -92,12 +110,25 @@ class TableView:
 
 @dataclass(frozen=True)
 class FigureView:
-    """A figure that was drawn; `source` is a data URI and `caption` HTML."""
+    """A figure that was drawn, with its one caption.
+
+    Attributes:
+        title: for the table of contents.
+        source: a data URI.
+        heading: begins the caption; empty where another program drew the figure.
+        intro: what it shows, HTML; `more`, how to read it, is folded away with `text`: scale, data,
+            runs and rules.
+        partial: drawn from the runs that there were at the time.
+    """
 
     name: str
+    title: str
     source: str
     alt: str
-    caption: str | None
+    heading: str
+    intro: str
+    more: str
+    text: str
     partial: bool
 
 
@@ -106,10 +137,10 @@ class FurtherView:
     """A table that is none of the paper's, e.g. of a diagnosis, with the figure of its name."""
 
     name: str
+    title: str
     figure: FigureView | None
     caption: str | None
-    header: list[str]
-    lines: list[list[str]]
+    table: ReadableTable
 
 
 @dataclass(frozen=True)
@@ -121,11 +152,14 @@ class RunView:
     use: list[tuple[str, str]]  # anchor and text of what reads it
     seeds: list[TracedRun]
     facts: list[tuple[str, list[str]]]  # one text where all seeds say the same
-    numbers: list[tuple[str, list[str]]]
+    metrics: list[str]
+    numbers: list[tuple[str, list[str]]]  # of each decoding and seed, as `metrics`
     files: list[tuple[str, str, str]]
     resolved: str
     logs: list[tuple[int, list[str]]]
     initial_run: str | None
+    curves: LossCurves | None
+    found: Found | None
 
 
 def write(plan: Plan, path: Path, captions: Path) -> None:
@@ -136,6 +170,7 @@ def write(plan: Plan, path: Path, captions: Path) -> None:
 
     Raises:
         MetricsFileError: a metrics file is damaged or belongs to something else.
+        DetectionsFileError: detections of an example image are damaged.
     """
     write_text(path, render(plan, captions))
 
@@ -157,6 +192,12 @@ def render(plan: Plan, captions: Path) -> str:
     comparable = all(is_comparable(plan, table) for table in plan.tables.values())
     # Stable: tables first.
     names = sorted(shown_tables(plan), key=lambda name: name in plan.figures)
+    tables = [_table(plan, plan.tables[name], frame, captions) for name in names]
+    table = _first([one for one in tables if one.name == plan.config.detail_table] or tables)
+    figure = _first(one for one in figures if one.name in plan.figures)
+    other_tables = [one for one in tables if one is not table]
+    other_figures = [one for one in figures if one is not figure and one not in diagnosed]
+    images = example_images(plan, (plan.dataset_of(run.run_id) for run in found.runs))
     return environment.get_template("report.html.jinja").render(
         plan=plan,
         heading=plan.results.name,
@@ -164,19 +205,54 @@ def render(plan: Plan, captions: Path) -> str:
         warnings=_warnings(plan, found),
         progress=_progress(found),
         period=_period(found.runs),
-        tables=[_table(plan, plan.tables[name], frame, captions) for name in names],
+        contents=_contents(table, figure, other_tables, other_figures, further),
+        table=table,
+        figure=figure,
+        tables=other_tables,
+        figures=other_figures,
         claims=_claims(plan),
         claims_caption=_caption(captions, "claims"),
         claim_columns=CLAIM_COLUMNS,
         comparison_columns=COMPARISON_COLUMNS,
-        figures=[figure for figure in figures if figure not in diagnosed],
         missing_figures=[n for n in plan.figures if n not in {f.name for f in figures}],
         further=further,
         many=MANY,
-        runs=_runs(plan, found),
+        runs=_runs(plan, found, images),
+        images=list(images.values()),
+        curve_size=CURVE_SIZE,
+        losses=LOSSES,
         run_columns=RUN_COLUMNS,
         environments=_environments(found.runs),
     )
+
+
+def _first(views: Iterable[Any]) -> Any | None:
+    return next(iter(views), None)
+
+
+def _contents(
+    table: TableView | None,
+    figure: FigureView | None,
+    tables: Sequence[TableView],
+    figures: Sequence[FigureView],
+    further: Sequence[FurtherView],
+) -> list[Link]:
+    """The table of contents, in the order of the page."""
+    of_tables = tuple(Link(one.name, one.short) for one in tables)
+    of_figures = tuple(Link(f"figure-{one.name}", one.title) for one in figures)
+    of_further = tuple(Link(f"table-{one.name}", one.title) for one in further)
+    lines = [
+        Link("verdicts", "Verdicts"),
+        table and Link(table.name, table.short),
+        figure and Link(f"figure-{figure.name}", figure.title),
+        of_tables and Link("tables", "Tables", of_tables),
+        Link("figures", "Figures", of_figures),
+        of_further and Link("further", "Diagnosis", of_further),
+        Link("claims", "Claims in detail"),
+        Link("runs", "Runs"),
+        Link("environment", "Environment"),
+    ]
+    return [line for line in lines if line]
 
 
 # --- what stands on top ------------------------------------------------------------------------
@@ -246,7 +322,7 @@ def _table(plan: Plan, table: TableSpec, frame: pd.DataFrame, captions: Path) ->
         rows.append((labels, begins, linked))
     return TableView(
         name=table.name,
-        number=number(table),
+        short=f"{number(table)}{', numbers' * (table.name in plan.figures)}",
         title=title(table),
         stamp=stamp(plan, table),
         caption=_caption(captions, table.name),
@@ -278,15 +354,14 @@ def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[
         # The figure above it has said what is in `<name>.rst`.
         said = "compared" if name.endswith("_compared") else name
         caption = _caption(captions, f"{name}_table" if figure else said)
-        lines = frame.astype(object).map(_short).to_numpy().tolist()
-        views.append(FurtherView(name, figure, caption, list(frame.columns), lines))
+        views.append(FurtherView(name, _words(name), figure, caption, readable(name, frame)))
     return views
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return "n/a" if math.isnan(value) else f"{value:.4g}"
-    return str(value)
+def _words(name: str) -> str:
+    """The name of a file as words."""
+    words = re.sub(r"(?<=[a-z])(?=\d)", " ", re.sub("[_-]", " ", name))
+    return re.sub(r"^Ap\b", "AP", f"{words[:1].upper()}{words[1:]}").replace("iou", "IoU")
 
 
 # --- verdicts and figures ----------------------------------------------------------------------
@@ -310,10 +385,15 @@ def _claims(plan: Plan) -> dict[str, Any] | None:
         }
         for topic in content["topics"]
     ]
+    counts: Counter[str] = Counter()
+    for of_group in content["verdicts"].values():
+        counts.update(of_group)
     return {
         **content,
         "partial": path.parent.name == "partial",
+        "totals": [(name, SYMBOLS[name], counts[name]) for name in SYMBOLS if counts[name]],
         "legend": [text for spread, text in LEGEND.items() if spread in spreads(content)],
+        "sentences": in_sentences(content),
         "groups": overview(content),
         "needed_text": NEEDED_TEXT,
         "needed_columns": NEEDED,
@@ -334,23 +414,21 @@ def _figures(plan: Plan, captions: Path) -> list[FigureView]:
         path = paths[name]
         table = plan.tables.get(name)
         heading, text = read_caption(path)
-        parts = [
-            f"<p><strong>{escape(heading)}</strong></p>" if heading else "",
-            _caption(captions, name) or "",
-            f"<p>{escape(text)}</p>" if text else "",
-        ]
-        caption = "".join(parts) or None
-        drawn = heading or f"{name.replace('_', ' ').replace('-', ' ')}"
-        alt = title(table) if table else drawn
-        partial = path.parent.parent.name == "partial"
-        views.append(FigureView(name, _data_uri(path), alt, caption, partial))
+        intro, end, more = (_caption(captions, name) or "").partition("</p>")
+        views.append(
+            FigureView(
+                name=name,
+                title=number(table) if table else _words(name),
+                source=figure_uri(path),
+                alt=title(table) if table else heading or _words(name),
+                heading=heading,
+                intro=intro + end,
+                more=more.strip(),
+                text=text,
+                partial=path.parent.parent.name == "partial",
+            )
+        )
     return views
-
-
-def _data_uri(svg: Path) -> str:
-    png = svg.with_suffix(".png")
-    path = png if svg.stat().st_size > LARGE and png.exists() else svg
-    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _caption(folder: Path, name: str) -> str | None:
@@ -367,20 +445,30 @@ def _caption(folder: Path, name: str) -> str | None:
 # --- runs --------------------------------------------------------------------------------------
 
 
-def _runs(plan: Plan, found: Provenance) -> list[RunView]:
+def _runs(plan: Plan, found: Provenance, images: dict[DatasetName, ExampleImage]) -> list[RunView]:
     by_id: dict[str, list[TracedRun]] = {}
     for run in found.runs:
         by_id.setdefault(run.run_id, []).append(run)
     measured: dict[str, list[Measurement]] = {}
     for measurement in found.measurements:
         measured.setdefault(measurement.run_id or "", []).append(measurement)
-    return [_run(plan, run_id, seeds, measured.get(run_id, [])) for run_id, seeds in by_id.items()]
+    return [
+        _run(plan, run_id, seeds, measured.get(run_id, []), images.get(plan.dataset_of(run_id)))
+        for run_id, seeds in by_id.items()
+    ]
 
 
-def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measurement]) -> RunView:
+def _run(
+    plan: Plan,
+    run_id: str,
+    seeds: list[TracedRun],
+    measured: list[Measurement],
+    image: ExampleImage | None,
+) -> RunView:
     facts = [run_facts(run) for run in seeds]
     names = dict.fromkeys(name for of_seed in facts for name in of_seed)
     lines = {name: [of_seed.get(name, "–") for of_seed in facts] for name in names}
+    metrics, numbers = _numbers(seeds, measured)
     use = dict.fromkeys((m.table, f"{number(plan.tables[m.table])}: {m.label}") for m in measured)
     return RunView(
         run_id=run_id,
@@ -392,7 +480,8 @@ def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measure
             for name, texts in lines.items()
             if name not in ("run", "spec")
         ],
-        numbers=_numbers(seeds, measured),
+        metrics=metrics,
+        numbers=numbers,
         files=list(
             dict.fromkeys(
                 (f"{m.decode}, seed {m.seed}", m.metrics_file, m.metrics_sha256 or "")
@@ -403,6 +492,8 @@ def _run(plan: Plan, run_id: str, seeds: list[TracedRun], measured: list[Measure
         resolved=seeds[0].resolved.model_dump_json(indent=1),
         logs=[(run.seed, last_lines(Path(run.log))) for run in seeds if run.log],
         initial_run=seeds[0].resolved.initial_run,
+        curves=loss_curves(plan, run_id),
+        found=image and found_in(plan, run_id, image, plan.config.examples.min_score),
     )
 
 
@@ -411,15 +502,14 @@ def _listed(run: TracedRun) -> list[str]:
     if run.status != "trained":
         return [run.status, *["–"] * (len(RUN_COLUMNS) - 1)]
     code = run.code or {}
-    tree = {True: "clean", False: "not clean"}.get(code.get("clean"))
+    tree = "not clean" if code.get("clean") is False else ""
     memory = (run.peak_memory_mib or {}).items()
     texts = (
         run.started and run.started[:16].replace("T", " "),
         run.seconds is not None and f"{run.seconds:.1f}",
         run.images_per_second is not None and f"{run.images_per_second:.1f}",
         ", ".join(f"{where} {mib:.0f}" for where, mib in memory),
-        code.get("commit") and code["commit"][:10],
-        tree,
+        code.get("commit") and ", ".join(filter(None, [code["commit"][:7], tree])),
     )
     state = f"{run.status}, imported" if run.imported else run.status
     return [state, *(text or UNKNOWN for text in texts)]
@@ -427,16 +517,19 @@ def _listed(run: TracedRun) -> list[str]:
 
 def _numbers(
     seeds: Sequence[TracedRun], measured: Iterable[Measurement]
-) -> list[tuple[str, list[str]]]:
-    """Every number of the run that a table reads: decoding and metric, then one text a seed."""
-    texts: dict[tuple[str, str], dict[int, str]] = {}
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Every number of the run that a table reads: metrics, and a line a decoding and seed."""
+    texts: dict[tuple[str, int], dict[str, str]] = {}
     for m in measured:
-        by_seed = texts.setdefault((m.decode, m.metric), {})
-        by_seed[m.seed] = m.status if m.value is None else f"{m.value:.4f}"
-    return [
-        (f"{metric}, {decode}", [by_seed.get(run.seed, "–") for run in seeds])
-        for (decode, metric), by_seed in sorted(
-            texts.items(), key=lambda item: (item[0][0], METRICS.index(item[0][1]))
+        by_metric = texts.setdefault((m.decode or "", m.seed or 0), {})
+        by_metric[m.metric] = m.status if m.value is None else f"{m.value:.2f}"
+    there = {metric for by_metric in texts.values() for metric in by_metric}
+    metrics = [metric for metric in METRICS if metric in there]
+    order = {run.seed: at for at, run in enumerate(seeds)}
+    return metrics, [
+        (f"{decode}, seed {seed}", [by_metric.get(metric, "–") for metric in metrics])
+        for (decode, seed), by_metric in sorted(
+            texts.items(), key=lambda item: (item[0][0], order.get(item[0][1], 0))
         )
     ]
 

@@ -27,51 +27,75 @@ def rendered(plan: Plan, name: str = "table7") -> dict[str, str]:
     return render(plan, plan.tables[name], collect(plan))
 
 
-def markdown_rows(text: str) -> list[list[str]]:
-    """Cells of the body of the Markdown table, the header left out."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+def markdown_tables(text: str) -> list[list[list[str]]]:
+    """The cells of each table of a page: our numbers first, then the paper's; headers first."""
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    lines = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in one.splitlines()] for one in tables]
+    return [[[cell.strip() for cell in line] for line in (one[0], *one[2:])] for one in lines]
 
 
-def markdown_column(plan: Plan, metric: str = "AP") -> list[str]:
-    text = rendered(plan)["md"]
-    header = next(line for line in text.splitlines() if line.startswith("|"))
-    index = [cell.strip() for cell in header.split("|")[1:-1]].index(metric)
-    return [row[index] for row in markdown_rows(text)]
+def column(plan: Plan, metric: str, which: int) -> list[str]:
+    header, *rows = markdown_tables(rendered(plan)["md"])[which]
+    return [row[header.index(metric)] for row in rows]
+
+
+def ours(plan: Plan, metric: str = "AP") -> list[str]:
+    return column(plan, metric, 0)
+
+
+def papers(plan: Plan, metric: str = "AP") -> list[str]:
+    return column(plan, metric, 1)
 
 
 # --- numbers -----------------------------------------------------------------------------------
 
 
-def test_a_cell_has_ours_the_papers_and_the_difference(plan: Plan) -> None:
+def test_ours_and_the_papers_are_two_tables_the_difference_beside_the_papers(plan: Plan) -> None:
     measure(plan, "table7", 0, {"AP": 35.26, "AP_S": 10.0})
     measure(plan, "table7", 1, {"AP": 51.0, "AP_S": 9.0})
+    assert ours(plan)[:2] == ["35.3", "**51.0**"]
     # 35.26 prints as 35.3, and 35.3 - 40.0 = -4.7.
-    assert markdown_column(plan)[:2] == ["35.3 (40.0, −4.7)", "**51.0** (45.0, +6.0)"]
+    assert papers(plan)[:2] == ["40.0 (−4.7)", "45.0 (+6.0)"]
+
+
+def test_a_method_is_one_row_of_each_table(plan: Plan) -> None:
+    of_ours, of_papers = markdown_tables(rendered(plan)["md"])
+    names = [row.label for row in plan.tables["table7"].rows]
+    assert len(of_papers[1:]) == len(names) == 4
+    assert [row[0] for row in of_ours[1:]] == [row[0] for row in of_papers[1:4]]
+
+
+def test_a_table_of_which_the_paper_prints_nothing_is_ours_alone(tmp_path: Path) -> None:
+    without_cited, _ = re.sub(r"paper: .*", "paper: null", TABLE).split("  - label: Known")
+    plan = plan_of(tmp_path, {"table7": without_cited})
+    text = rendered(plan)["md"]
+    assert len(markdown_tables(text)) == 1
+    assert "The paper's, in percent" not in text
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table7": TABLE.replace("40.0", "40.02")})
     measure(plan, "table7", 0, {"AP": 39.99, "AP_S": 1.0})
-    assert markdown_column(plan)[0] == "40.0 (40.0, +0.0)"
+    assert papers(plan)[0] == "40.0 (+0.0)"
 
 
 def test_a_number_that_the_paper_does_not_print_is_called_so(plan: Plan) -> None:
     measure(plan, "table7", 1, {"AP": 1.0, "AP_S": 9.0})
-    assert markdown_column(plan, "AP_S")[1] == "9.0 (not published)"
+    assert papers(plan, "AP_S")[1] == "not published"
 
 
-def test_a_row_from_the_literature_says_so_and_has_the_papers_number_only(plan: Plan) -> None:
-    row = markdown_rows(rendered(plan)["md"])[3]
-    assert row[0] == "Known elsewhere (literature)"
-    assert row[-2:] == ["(30.0)", "(not published)"]
+def test_a_row_from_the_literature_is_in_the_papers_table_only(plan: Plan) -> None:
+    assert len(ours(plan)) == 3
+    assert markdown_tables(rendered(plan)["md"])[1][4] == [
+        "Known elsewhere (literature)", "", "", "30.0", "not published",
+    ]  # fmt: skip
 
 
 def test_cells_without_a_number_say_why(plan: Plan) -> None:
     fail(plan, "table7", 1)
     measure(plan, "table7", 0, {"AP": 1.0, "AP_S": None})
-    assert markdown_column(plan)[1:3] == ["failed (45.0)", "not run (**47.5**)"]
-    assert markdown_column(plan, "AP_S")[0] == "no such objects (10.0)"
+    assert ours(plan)[1:3] == ["failed", "not run"]
+    assert ours(plan, "AP_S")[0] == "no such objects"
 
 
 def test_several_seeds_are_mean_and_deviation(tmp_path: Path) -> None:
@@ -79,7 +103,8 @@ def test_several_seeds_are_mean_and_deviation(tmp_path: Path) -> None:
     measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=0)
     measure(plan, "table7", 0, {"AP": 43.0, "AP_S": 1.0}, seed=1)
     # Mean 42; sqrt(((-1)^2 + 1^2) / (2 - 1)) = 1.414.
-    assert markdown_column(plan)[0] == "42.0 ± 1.4 (40.0, +2.0)"
+    assert ours(plan)[0] == "42.0 ± 1.4"
+    assert papers(plan)[0] == "40.0 (+2.0)"
 
 
 def test_an_incomplete_mean_says_how_many_seeds_it_has_and_why(tmp_path: Path) -> None:
@@ -87,13 +112,13 @@ def test_an_incomplete_mean_says_how_many_seeds_it_has_and_why(tmp_path: Path) -
     measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=0)
     measure(plan, "table7", 0, {"AP": 43.0, "AP_S": 1.0}, seed=1)
     fail(plan, "table7", 0, seed=2)
-    assert markdown_column(plan)[0] == "42.0 ± 1.4 [2 of 3 seeds, failed] (40.0, +2.0)"
+    assert ours(plan)[0] == "42.0 ± 1.4 [2 of 3 seeds, failed]"
 
 
 def test_a_single_seed_of_several_has_no_deviation(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1])
     measure(plan, "table7", 0, {"AP": 41.0, "AP_S": 1.0}, seed=1)
-    assert markdown_column(plan)[0] == "41.0 [1 of 2 seeds, not run] (40.0, +1.0)"
+    assert ours(plan)[0] == "41.0 [1 of 2 seeds, not run]"
 
 
 # --- bold --------------------------------------------------------------------------------------
@@ -102,11 +127,8 @@ def test_a_single_seed_of_several_has_no_deviation(tmp_path: Path) -> None:
 def test_bold_are_our_best_and_the_papers_best_of_a_block(plan: Plan) -> None:
     for row, value in enumerate((48.0, 46.0, 47.0)):
         measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
-    assert markdown_column(plan)[:3] == [
-        "**48.0** (40.0, +8.0)",
-        "46.0 (45.0, +1.0)",
-        "47.0 (**47.5**, −0.5)",
-    ]
+    assert ours(plan) == ["**48.0**", "46.0", "47.0"]
+    assert papers(plan)[:3] == ["40.0 (+8.0)", "45.0 (+1.0)", "**47.5** (−0.5)"]
 
 
 def test_blocks_do_not_compete(tmp_path: Path) -> None:
@@ -116,21 +138,14 @@ def test_blocks_do_not_compete(tmp_path: Path) -> None:
     for row, value in enumerate((48.0, 46.0, 90.0)):
         measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
     # The third row is alone in its block: nothing to be better than.
-    assert markdown_column(plan)[:3] == [
-        "**48.0** (40.0, +8.0)",
-        "46.0 (**45.0**, +1.0)",
-        "90.0 (47.5, +42.5)",
-    ]
+    assert ours(plan) == ["**48.0**", "46.0", "90.0"]
+    assert papers(plan)[:3] == ["40.0 (+8.0)", "**45.0** (+1.0)", "47.5 (+42.5)"]
 
 
 def test_what_prints_as_equal_is_bold_together(plan: Plan) -> None:
     for row, value in enumerate((48.04, 47.96, 47.0)):
         measure(plan, "table7", row, {"AP": value, "AP_S": 1.0})
-    assert [cell.startswith("**48.0**") for cell in markdown_column(plan)[:3]] == [
-        True,
-        True,
-        False,
-    ]
+    assert ours(plan) == ["**48.0**", "**48.0**", "47.0"]
 
 
 def test_an_incomplete_mean_does_not_compete(tmp_path: Path) -> None:
@@ -139,8 +154,8 @@ def test_an_incomplete_mean_does_not_compete(tmp_path: Path) -> None:
     for row, value in ((1, 40.0), (2, 41.0)):
         for seed in (0, 1):
             measure(plan, "table7", row, {"AP": value, "AP_S": 1.0}, seed)
-    column = markdown_column(plan)
-    assert column[0].startswith("99.0 [1 of 2") and column[2].startswith("**41.0 ± 0.0**")
+    found = ours(plan)
+    assert found[0].startswith("99.0 [1 of 2") and found[2].startswith("**41.0 ± 0.0**")
 
 
 # Rows, from the paper's print of Tables 1 and 3.
@@ -157,11 +172,10 @@ def test_the_papers_numbers_are_bold_where_the_paper_prints_them_bold(
     plan = plan_of(
         tmp_path, {name: Path(f"config/experiments/{name}.yaml").read_text(encoding="utf-8")}
     )
-    rows = markdown_rows(rendered(plan, name)["md"])
-    metrics = plan.tables[name].metrics
+    _, (header, *rows) = markdown_tables(rendered(plan, name)["md"])
     bold = {
-        metric: [index for index, row in enumerate(rows) if "**" in row[column - len(metrics)]]
-        for column, metric in enumerate(metrics)
+        metric: [index for index, row in enumerate(rows) if "**" in row[header.index(metric)]]
+        for metric in plan.tables[name].metrics
     }
     assert bold == PAPER_BOLD[name]
 
@@ -173,7 +187,10 @@ def test_the_papers_numbers_are_bold_where_the_paper_prints_them_bold(
 def test_a_caption_stamps_scale_data_protocol_and_seed(plan: Plan, extension: str) -> None:
     text = rendered(plan)[extension]
     # LaTeX numbers tables itself.
-    number = {"md": "Table 7. Losses (section 4.1).", "tex": "Losses (section 4.1). Ours beside"}
+    number = {
+        "md": "Table 7. Losses (section 4.1).",
+        "tex": "Losses (section 4.1). Ours, and below",
+    }
     for stamp in (
         number[extension],
         "SMOKE scale: Does the plumbing work?",
@@ -233,12 +250,13 @@ def test_csv_has_a_column_per_number_and_says_where_there_is_none(plan: Plan) ->
 
 
 def test_label_columns_are_the_union_over_the_rows(plan: Plan) -> None:
-    rows = markdown_rows(rendered(plan)["md"])
+    _, (_, *rows) = markdown_tables(rendered(plan)["md"])
     assert [row[1:3] for row in rows] == [["ResNet_50 & co", ""], ["", ""], ["", "✓"], ["", ""]]
 
 
 def test_markdown_escapes_what_would_break_a_cell(plan: Plan) -> None:
-    labels = [row[0] for row in markdown_rows(rendered(plan)["md"])]
+    (_, *rows), _ = markdown_tables(rendered(plan)["md"])
+    labels = [row[0] for row in rows]
     assert labels[:2] == [r"L2 \| squared", r"Smooth L1 (β = 1.0)\*"]
 
 
@@ -253,30 +271,73 @@ def test_latex_escapes_text_and_symbols(plan: Plan) -> None:
     assert text.isascii()
 
 
-def test_a_row_of_latex_takes_as_many_lines_as_its_longest_cell(tmp_path: Path) -> None:
+def latex_bodies(text: str) -> list[list[str]]:
+    """The lines of each body, between its header and its end."""
+    return [
+        found.strip().splitlines()
+        for found in re.findall(
+            r"\\toprule\n[^\n]*\\\\\n\\midrule\n(.*?)\\bottomrule", text, re.DOTALL
+        )
+    ]
+
+
+def test_a_method_is_one_line_of_latex(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {"table7": TABLE}, seeds=[0, 1])
     for row in range(3):
         measure(plan, "table7", row, {"AP": 35.0, "AP_S": 1.0}, seed=0)
     measure(plan, "table7", 1, {"AP": 36.0, "AP_S": 2.0}, seed=1)
-    text = rendered(plan)["tex"]
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
-    assert body[:5] == [
-        r"L2 $|$ squared & ResNet\_50 \& co &  & 35.0 & 1.0 \\",
-        r" &  &  & [1 of 2 seeds, & [1 of 2 seeds, \\",
-        r" &  &  & not run] & not run] \\",
-        r" &  &  & (40.0, $-$5.0) & (10.0, $-$9.0) \\",
-        r"\addlinespace Smooth L1 ($\beta$ = &  &  & 35.5 $\pm$ 0.7 & 1.5 $\pm$ 0.7 \\",
+    of_ours, of_papers = latex_bodies(rendered(plan)["tex"])
+    some = "[1 of 2 seeds, not run]"
+    assert of_ours == [
+        rf"L2 $|$ squared & ResNet\_50 \& co &  & 35.0 {some} & 1.0 {some} \\",
+        r"Smooth L1 ($\beta$ = 1.0)* &  &  & 35.5 $\pm$ 0.7 & 1.5 $\pm$ 0.7 \\",
+        rf"Bins &  & $\surd$ & 35.0 {some} & 1.0 {some} \\",
     ]
-    assert body[-1] == r"(literature) &  &  &  &  \\"
+    assert (
+        of_papers[0] == r"L2 $|$ squared & ResNet\_50 \& co &  & 40.0 ($-$5.0) & 10.0 ($-$9.0) \\"
+    )
+    assert of_papers[2].endswith(r"& \textbf{47.5} ($-$12.5) & \textbf{12.0} ($-$11.0) \\")
+    assert of_papers[3] == (
+        r"\midrule Known elsewhere (literature) &  &  & 30.0 & not published \\"
+    )
+
+
+# Of LaTeX packages, the commands that the tables could use.
+PACKAGES = {
+    "booktabs": {r"\toprule", r"\midrule", r"\bottomrule", r"\cmidrule", r"\addlinespace"},
+    "graphicx": {r"\resizebox", r"\scalebox", r"\includegraphics", r"\rotatebox"},
+    "multirow": {r"\multirow"},
+    "makecell": {r"\makecell", r"\thead"},
+    "amssymb": {r"\checkmark"},
+    "xcolor": {r"\textcolor", r"\rowcolor", r"\definecolor"},
+    "threeparttable": {r"\tnote"},
+    "array": {r"\newcolumntype"},
+}
+
+
+@pytest.mark.parametrize("name", ["table7", "figure5"])
+def test_latex_says_which_packages_it_needs_and_what_for(tmp_path: Path, name: str) -> None:
+    plan = plan_of(tmp_path, {"table7": TABLE, "figure5": FIGURE})
+    text = rendered(plan, name)["tex"]
+    comment = [line for line in text.splitlines() if line.startswith("%")]
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    commands = set(re.findall(r"\\[a-z]+", body))
+    used = {package: commands & its for package, its in PACKAGES.items() if commands & its}
+    said = {
+        found[1]: set(re.findall(r"\\[a-z]+", found[2]))
+        for line in comment
+        if (found := re.fullmatch(r"% \\usepackage\{(\w+)\} % (.*)", line))
+    }
+    assert said == used
+    assert text.startswith("% Needs in the preamble:\n")
 
 
 def test_latex_has_a_rule_between_blocks_and_balanced_environments(plan: Plan) -> None:
     text = rendered(plan)["tex"]
     assert r"\midrule Known" in text
     assert text.count(r"\begin{") == text.count(r"\end{")
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     # Two label columns beside Method and two metrics: four separators a line.
-    assert {line.count(" & ") for line in body} == {4}
+    assert {line.count(" & ") for body in latex_bodies(text) for line in body} == {4}
 
 
 @given(st.text(alphabet="ab&%$#_{}~^\\<>|β×±✓", max_size=20))

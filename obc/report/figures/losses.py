@@ -102,15 +102,16 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
 
 
 def _point_out(axes: Axes, errors: pd.Series, values: pd.Series, top: float, color: str) -> None:
-    """An arrow where a line leaves the frame at its top, with the value that it ends at."""
+    """An arrow out of the frame where a line leaves it, with the value that the line ends at."""
     if values.max() <= top:
         return
     leaves = errors[values > top].iloc[0]
     axes.annotate(
-        f"to {values.iloc[-1]:.0f}", (leaves, top), (7, -4), textcoords="offset points",
-        va="top", fontsize=style.SMALL, color=color,
+        f"to {values.iloc[-1]:.0f}", (leaves, top), (6, 3), textcoords="offset points",
+        fontsize=style.SMALL, color=color, annotation_clip=False,
     )  # fmt: skip
+    arrow = {"arrowstyle": "<|-", "color": color, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
     axes.annotate(
-        "", (leaves, top), (leaves, 0.9 * top),
-        arrowprops={"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0},
+        "", (leaves, top), (0, 13), textcoords="offset points", arrowprops=arrow,
+        annotation_clip=False,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
@@ -131,8 +131,6 @@ def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
                 _draw_schedules(axes, frame, rows)
             else:
                 _draw_losses(axes, frame, rows, quantity)
-        panels[-1].set_yscale("log")
-        panels[-1].yaxis.set_minor_formatter(NullFormatter())
         panels[-1].set_xlabel("iteration", fontsize=9)
         drawing.align_ylabels(panels)
         style.legend_above(drawing, panels[0])
@@ -172,6 +170,12 @@ def _draw_schedules(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row]) -> No
     In steps, because it changes at once and not gradually from one line of the log to the next.
     """
     lines = [line for _, line in frame.groupby(["run_id", "seed"], sort=False)]
+    axes.set_yscale("log")
+    if lines:
+        # The rates themselves: a power of ten could be missing, or the only one.
+        rates = sorted({frame["lr"].min(), frame["lr"].iloc[-1], frame["lr"].max()})
+        axes.set_yticks(rates, [f"{rate:g}" for rate in rates])
+    axes.yaxis.set_minor_locator(NullLocator())
     schedules = {tuple(zip(line["iteration"], line["lr"], strict=True)): line for line in lines}
     for line in schedules.values():
         look = style.method_look(rows[line["run_id"].iloc[0]].run.box)

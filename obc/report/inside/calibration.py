@@ -109,7 +109,8 @@ def draw_calibration(axes: Axes, frame: pd.DataFrame, looks: dict[str, dict[str,
         looks: of each label, as `method_look`; later stages are dashed, with hollow markers.
     """
     for (label, stage), line in frame.groupby(["label", "stage"], sort=False):
-        name = f"{label}, stage {stage}: rank correlation {line['spearman'].iloc[0]:.2f}"
+        correlation = f"{line['spearman'].iloc[0]:.2f}".replace("-", "−")
+        name = f"{label}, stage {stage}: rank correlation {correlation}"
         look = dict(looks[label])
         if stage > 1:
             look |= {"linestyle": ("--", "-.", ":")[(stage - 2) % 3], "markerfacecolor": "white"}

@@ -174,7 +174,7 @@ def _draw_row(
                 _point_out(axes, at, 1.2 * w / (2 * a + 2.4 * w))
             else:
                 axes.axvline(at, color=color, linestyle=dashes, linewidth=1.8, label=mark)
-        axes.set_xticks([-a, 0, a], [f"{value:.3g}" for value in (-a, 0, a)])
+        axes.set_xticks([-a, 0, a], [f"{value:.3g}".replace("-", "−") for value in (-a, 0, a)])
         axes.tick_params(labelsize=style.SMALL)
         axes.set_xlabel(f"{coordinate}, stage {stage}", fontsize=style.SMALL)
     panels[0].set_ylabel("probability", fontsize=style.SMALL)
@@ -197,6 +197,7 @@ def _point_out(axes: Axes, truth: float, inside: float) -> None:
         fontsize=style.SMALL,
         color=style.TRUTH,
         annotation_clip=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
         arrowprops={
             "arrowstyle": "-|>", "color": style.TRUTH, "linewidth": 1.8, "shrinkA": 1, "shrinkB": 0,
         },

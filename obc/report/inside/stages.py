@@ -74,7 +74,7 @@ def stages_figure(view: HeadView, badge: str = "") -> Figure:
     first, *later = _windows(view, frame)
     aspect = (first[3] - first[1]) / (first[2] - first[0])
     width = style.SIZE_INCHES[0]
-    drawing = style.blank((width, aspect * width / max(2, panels) + 1.1))
+    drawing = style.blank((width, aspect * width / max(2, panels) + 0.7))
     parts = np.atleast_1d(drawing.subplots(1, panels))
     for stage, (axes, window) in enumerate(zip(parts, (first, *later), strict=True), start=1):
         _draw_stage(axes, view, frame, stage)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,6 +241,43 @@ def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Counted, tup
             line = _overview_line(claim)
             groups[_group(claim["whose"], claim["gain"])].append((counted, line))
     return [(GROUPS[group], lines) for group, lines in groups.items() if lines]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A claim in a line: how it came out, what it says, and by how much.
+
+    Attributes:
+        counted: how it counts, see `Counted`.
+        verdict: with its symbol.
+        sizes: ours and the paper's, and why it is not judged where it is not.
+    """
+
+    counted: Counted
+    verdict: str
+    statement: str
+    sizes: str
+
+
+def in_sentences(content: dict[str, Any]) -> list[tuple[str, list[Sentence]]]:
+    """By group of claims, its title, and a sentence a claim."""
+    groups: dict[Group, list[Sentence]] = {group: [] for group in GROUPS}
+    for topic in content["topics"]:
+        for claim in topic["claims"]:
+            groups[_group(claim["whose"], claim["gain"])].append(_sentence(claim))
+    return [(GROUPS[group], lines) for group, lines in groups.items() if lines]
+
+
+def _sentence(claim: dict[str, Any]) -> Sentence:
+    _, statement, ours, paper, *_ = _overview_line(claim)
+    if claim["by_being_worse"]:
+        return Sentence(None, verdict_text(claim), statement, f"Ours: {ours}; paper: {paper}.")
+    verdict = claim["verdict"]
+    parts = [f"Ours: {ours}", f"paper: {paper}"]
+    if verdict == "not judged":
+        direction = claim["direction"]
+        parts.append(f"direction {direction}" if direction else claim["reason"])
+    return Sentence(verdict, f"{SYMBOLS[verdict]} {verdict}", statement, f"{'; '.join(parts)}.")
 
 
 def detail_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:

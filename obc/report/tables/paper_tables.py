@@ -1,10 +1,11 @@
-"""Tables: per row our number, the paper's and the difference, as CSV, Markdown and LaTeX.
+"""Tables: our numbers, and the paper's with the difference, as CSV, Markdown and LaTeX.
 
 - table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why, and
   for each metric `<metric>_missing` (empty where every seed has a number)
-- table1.md: cells `ours (paper, ours - paper)`, the best of a block bold
-- table1.tex: the same, a table* that needs booktabs and graphicx
-- all.csv: every table of the plan in long form, see obc.report.collect
+- table1.md: a table of our numbers and one of the paper's with the difference, one row a method,
+  the best of a block bold
+- table1.tex: the same, a table* whose first lines name the packages that it needs
+- all.csv: every table of the plan in long form, see obc.analysis.collect
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
-from textwrap import wrap
 
 import pandas as pd
 
@@ -28,27 +27,32 @@ from obc.report.captions import heading, number, sentence, stamp, title
 from obc.report.escape import escape_latex, escape_markdown
 from obc.runs.staleness import weights_notes
 
-KEY_OURS = "Cells: in percent; bold: the best of its block."
-KEY = (
-    "Cells: ours (the paper's, ours minus the paper's), in percent; bold: the best of its block, "
-    "ours among ours and the paper's among the paper's."
+OURS = "Ours, in percent; bold: the best of its block."
+PAPERS = (
+    "The paper's, in percent, and in brackets ours minus the paper's; bold: the paper's best of "
+    "its block."
 )
-# As wide as the page also where a text has two columns; a table that is wider still is shrunk.
-LATEX = r"""\begin{{table*}}[tbp]
+# As wide as the page also where a text has two columns.
+LATEX = r"""% Needs in the preamble:
+% \usepackage{{booktabs}} % \toprule, \midrule, \bottomrule
+% \usepackage{{graphicx}} % \resizebox
+\begin{{table*}}[tbp]
 \centering
 \caption[{short}]{{{caption}}}
 \label{{tab:{name}}}
 \footnotesize
 \setlength{{\tabcolsep}}{{3pt}}
-\sbox0{{%
-{body}%
-}}
-\ifdim\wd0>\linewidth \resizebox{{\linewidth}}{{!}}{{\usebox0}}\else \usebox0\fi
+{bodies}
 \par\smallskip
 \parbox{{\linewidth}}{{\scriptsize {note}}}
 \end{{table*}}
 """
-LATEX_LABEL = LATEX_CELL = 14  # characters of a line, so that a table fits across a page
+# A body that is wider than the page is shrunk.
+LATEX_BODY = r"""{key}\par\smallskip
+\sbox0{{%
+{body}%
+}}
+\ifdim\wd0>\linewidth \resizebox{{\linewidth}}{{!}}{{\usebox0}}\else \usebox0\fi"""
 WORDS: dict[Status, str] = {"undefined": "no such objects"}
 
 
@@ -174,11 +178,6 @@ def published(table: TableSpec) -> bool:
     return any(row.paper is not None for row in table.rows)
 
 
-def key(table: TableSpec) -> str:
-    """How the cells of a table are to be read."""
-    return KEY if published(table) else KEY_OURS
-
-
 # --- cells -------------------------------------------------------------------------------------
 
 
@@ -229,7 +228,7 @@ def _csv(plan: Plan, table: TableSpec, lines: pd.DataFrame) -> str:
     numbers = summarise(lines).loc[table.name]
     columns: dict[str, list[object] | pd.Series] = {
         "row": list(range(len(table.rows))),
-        **_labels(table, str),
+        **_labels(table),
     }
     for metric in table.metrics:
         of_metric = numbers.xs(metric, level="metric")
@@ -264,95 +263,122 @@ def _row_status(lines: pd.DataFrame) -> str:
     return ", ".join(words)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Our numbers of a table, or the paper's: one row a method, all of it plain text.
+
+    Attributes:
+        key: how the cells are to be read.
+        columns: the label columns and the metrics.
+        rows: of each method its texts and, of those that are numbers, whether they are bold.
+        blocks: of each row, the block that it is in.
+    """
+
+    key: str
+    columns: list[str]
+    rows: list[list[tuple[str, bool]]]
+    blocks: list[str]
+
+
+def _parts(table: TableSpec, cells: list[list[Cell]]) -> list[_Part]:
+    """Our numbers, and the paper's if it prints any; rows from the literature are the paper's."""
+    ours = [index for index, row in enumerate(table.rows) if not row.cited]
+    parts = [_part(table, cells, ours, OURS, _our_text)]
+    if published(table):
+        parts.append(_part(table, cells, list(range(len(table.rows))), PAPERS, _paper_text))
+    return parts
+
+
+def _part(
+    table: TableSpec,
+    cells: list[list[Cell]],
+    indices: list[int],
+    key: str,
+    text: Callable[[Cell], tuple[str, bool]],
+) -> _Part:
+    labels = _labels(table)
+    return _Part(
+        key=key,
+        columns=[*labels, *table.metrics],
+        rows=[
+            [*((of_rows[at], False) for of_rows in labels.values()), *map(text, cells[at])]
+            for at in indices
+        ],
+        blocks=[table.rows[at].block for at in indices],
+    )
+
+
+def _our_text(cell: Cell) -> tuple[str, bool]:
+    return cell.ours, cell.bold_ours
+
+
+def _paper_text(cell: Cell) -> tuple[str, bool]:
+    difference = f" ({cell.printed_difference})" if cell.difference is not None else ""
+    return f"{cell.paper}{difference}", cell.bold_paper
+
+
 def _markdown(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
-    columns = _labels(table, escape_markdown)
-    for index, metric in enumerate(table.metrics):
-        columns[metric] = [_markdown_cell(row[index], published(table)) for row in cells]
-    body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)
-    notes = "".join(f"\n- {escape_markdown(note)}" for note in table_notes(plan, table))
-    caption = f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"
-    return f"{caption}\n\n{body}\n\n{key(table)}\n{notes}".rstrip() + "\n"
+    paragraphs = [f"**{escape_markdown(title(table))}** {escape_markdown(stamp(plan, table))}"]
+    for part in _parts(table, cells):
+        lines = [[_bold(escape_markdown(text), bold, "**{}**") for text, bold in row]
+                 for row in part.rows]  # fmt: skip
+        frame = pd.DataFrame(lines, columns=[escape_markdown(name) for name in part.columns])
+        paragraphs += [part.key, frame.to_markdown(index=False, disable_numparse=True)]
+    notes = (f"- {escape_markdown(note)}" for note in table_notes(plan, table))
+    return "\n\n".join(filter(None, [*paragraphs, "\n".join(notes)])) + "\n"
 
 
 def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
-    labels = _labels(table, str)
-    headers = [re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric) for metric in table.metrics]
-    # A row takes several lines, in each cell: on one, six metrics would be wider than a page.
-    lines = [
-        line
-        for index, row in enumerate(cells)
-        for line in _latex_lines(table, index, [texts[index] for texts in labels.values()], row)
-    ]
-    body = pd.DataFrame(lines, columns=[*map(escape_latex, labels), *headers]).to_latex(
-        index=False,
-        escape=False,
-        column_format=f"@{{}}{'l' * len(labels)}{'c' * len(headers)}@{{}}",
-    )
-    beside = f" Ours beside the paper's {number(table)}." if published(table) else ""
+    parts = _parts(table, cells)
+    beside = f" Ours, and below them the paper's {number(table)}." if len(parts) > 1 else ""
     return LATEX.format(
         short=escape_latex(table.title),
         # Without its number, since LaTeX numbers tables itself.
         caption=escape_latex(f"{heading(table)}{beside}"),
         name=table.name,
-        body=body.strip(),
-        note=escape_latex(" ".join([stamp(plan, table), key(table), *table_notes(plan, table)])),
+        bodies="\n\\par\\medskip\n".join(_latex_body(table, part) for part in parts),
+        note=escape_latex(" ".join([stamp(plan, table), *table_notes(plan, table)])),
     )
 
 
-def _latex_lines(
-    table: TableSpec, index: int, labels: list[str], cells: list[Cell]
-) -> list[list[str]]:
-    """The lines of one row, each with a text for each column, all of it LaTeX."""
-    columns = [[escape_latex(line) for line in wrap(label, LATEX_LABEL)] for label in labels]
-    columns += [_latex_cell(cell, published(table)) for cell in cells]
-    # At the start of a line LaTeX would take [ and * for options of the line break before it.
-    columns[0] = [f"{{}}{text}" if text[0] in "[*" else text for text in columns[0]]
-    lines = [list(texts) for texts in zip_longest(*columns, fillvalue="")]
-    if index:
-        # Between rows, and between blocks; LaTeX takes both at the start of a line.
-        same = table.rows[index].block == table.rows[index - 1].block
-        lines[0][0] = (r"\addlinespace " if same else r"\midrule ") + lines[0][0]
-    return lines
+def _latex_body(table: TableSpec, part: _Part) -> str:
+    labels = len(part.columns) - len(table.metrics)
+    lines = [[_bold(escape_latex(text), bold, r"\textbf{{{}}}") for text, bold in row]
+             for row in part.rows]  # fmt: skip
+    for index, line in enumerate(lines):
+        # At the start of a line LaTeX would take [ and * for options of the line break before it.
+        if line[0][:1] in ("[", "*"):
+            line[0] = f"{{}}{line[0]}"
+        if index and part.blocks[index] != part.blocks[index - 1]:
+            line[0] = rf"\midrule {line[0]}"
+    metrics = [re.sub(r"^AP_?(\w+)$", r"AP$_{\1}$", metric) for metric in table.metrics]
+    body = pd.DataFrame(
+        lines, columns=[*map(escape_latex, part.columns[:labels]), *metrics]
+    ).to_latex(
+        index=False,
+        escape=False,
+        column_format=f"@{{}}{'l' * labels}{'c' * len(metrics)}@{{}}",
+    )
+    return LATEX_BODY.format(key=escape_latex(part.key), body=body.strip())
 
 
-def _latex_cell(cell: Cell, published: bool) -> list[str]:
-    """Ours over the paper's number and the difference, or over why there is none."""
-    words = [*wrap(cell.number, LATEX_CELL), *wrap(cell.remark, LATEX_CELL)]
-    ours = [escape_latex(line) for line in words]
-    inside = f"({_paper(cell, cell.paper)})"
-    paper = [escape_latex(line) for line in wrap(inside, LATEX_CELL)] if published else []
-    if cell.bold_ours:
-        ours = [rf"\textbf{{{line}}}" for line in ours]
-    if paper and cell.bold_paper:
-        paper[0] = paper[0].replace(cell.paper, rf"\textbf{{{cell.paper}}}")
-    return ours + paper
+def _bold(text: str, bold: bool, pattern: str) -> str:
+    """The number of a cell set bold, without the brackets behind it."""
+    if not bold:
+        return text
+    shown, bracket, rest = text.partition(" (")
+    return f"{pattern.format(shown)}{bracket}{rest}"
 
 
-def _labels(table: TableSpec, escape: Callable[[str], str]) -> dict[str, list]:
+def _labels(table: TableSpec) -> dict[str, list[str]]:
     """The label columns: the paper's label and what the rows' `columns` add."""
     names = dict.fromkeys(name for row in table.rows for name in row.columns)
-    columns = {"Method": [escape(_label(row)) for row in table.rows]}
-    for name in names:
-        columns[escape(name)] = [escape(row.columns.get(name, "")) for row in table.rows]
-    return columns
+    columns = {"Method": [_label(row) for row in table.rows]}
+    return columns | {name: [row.columns.get(name, "") for row in table.rows] for name in names}
 
 
 def _label(row: Row) -> str:
     return f"{row.label} (literature)" if row.cited else row.label
-
-
-def _markdown_cell(cell: Cell, published: bool) -> str:
-    """All on one line; a row from the literature has the paper's number only."""
-    ours = f"**{cell.ours}**" if cell.bold_ours else cell.ours
-    if not published:
-        return ours
-    paper = f"**{cell.paper}**" if cell.bold_paper else cell.paper
-    return f"{ours} ({_paper(cell, paper)})".strip()
-
-
-def _paper(cell: Cell, number: str) -> str:
-    """The paper's number, and ours minus it where there is a difference."""
-    return number if cell.difference is None else f"{number}, {cell.printed_difference}"
 
 
 def table_notes(plan: Plan, table: TableSpec) -> list[str]:
