@@ -176,7 +176,9 @@ class Sizes(Strict):
         None, description="in evaluation, an image; null: the protocol's"
     )
     roi_align: Literal["mmcv", "separable"] = Field(
-        "mmcv", description="MMCV's operator, or two matrix products: faster on small maps"
+        "mmcv",
+        description="MMCV's operator, or a lookup in a table of pixels: equal to rounding, much "
+        "faster on a CPU",
     )
     sampling_ratio: PositiveInt | None = Field(
         None, description="RoIAlign samples a bin and side; null: the protocol's"
