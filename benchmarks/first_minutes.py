@@ -5,9 +5,9 @@
 Ratios of processor time, measured in turns in one run. The step is that of scale mini's baseline:
 eight images of 96 pixels, drawn at random and held in memory, with SGD. It is compared with its
 floor, which is the convolutions and matrix products of MMDetection's step, counted, at the rate of
-this core's matrix product, and with MMDetection's classes. The start is a process that imports what a
-training needs, with every import of MMDetection's against those that a detector here needs. Prints
-Markdown.
+this core's matrix product, and with MMDetection's classes. The start is a process that imports what
+a training needs, with every import of MMDetection's against those that a detector here needs.
+Prints Markdown.
 """
 
 from __future__ import annotations
