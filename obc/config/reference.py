@@ -1,4 +1,4 @@
-"""A folder of committed results: the names of its files, and `run.yaml`, which says what made it."""
+"""A folder of committed results: its file names, and `run.yaml`, which says what made it."""
 
 from __future__ import annotations
 

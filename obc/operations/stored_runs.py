@@ -4,9 +4,9 @@ For a measurement that takes more than one machine's time: what one sitting trai
 committed, another sitting restores it and goes on with the rest. An archive of a sitting holds the
 runs that no earlier archive has.
 
-In it: `archive.json` (code that evaluated, format), a folder `<run_id>/seed<seed>` for each run, and
-`shown/` with what figures drew of trained weights. Weights are stored only where another training
-starts from them. Detections are packed (`obc.evaluation.packed_detections`), without a loss.
+In it: `archive.json` (code that evaluated, format), a folder `<run_id>/seed<seed>` for each run,
+and `shown/` with what figures drew of trained weights. Weights are stored only where another
+training starts from them. Detections are packed (`obc.evaluation.packed_detections`), losslessly.
 """
 
 from __future__ import annotations
@@ -35,8 +35,15 @@ FORMAT = 1
 _ABOUT = "archive.json"
 _SHOWN = "shown"
 _PACKED = ".packed"
-# Files of rule `inside`, which alone among figures reads weights. Restored, they are not drawn anew.
-_DRAWN_OF_WEIGHTS = ("stages", "offset_distributions", "target_offsets", "calibration")
+# Files of rule `inside`, which alone reads weights for figures. Restored, they are not drawn anew.
+_DRAWN_OF_WEIGHTS = (
+    "figures/stages.*",
+    "figures/offset_distributions.*",
+    "figures/target_offsets*.*",
+    "figures/calibration.*",
+    "tables/calibration.*",
+    "logs/inside.*",
+)
 
 
 class CannotRestore(SuiteError):
@@ -82,12 +89,16 @@ def finished_runs(plan: Plan) -> list[tuple[str, int]]:
     return initial + others
 
 
-def store(plan: Plan, runs: Sequence[tuple[str, int]], path: Path) -> None:
+def store(
+    plan: Plan, runs: Sequence[tuple[str, int]], path: Path, earlier: Sequence[Path] = ()
+) -> None:
     """Write an archive of finished runs, the same bytes for the same files.
 
     Args:
         runs: run id and seed, of `finished_runs`.
+        earlier: archives whose drawn files are not stored again.
     """
+    drawn = _drawn(earlier)
     about = {"format": FORMAT, "evaluation_code": code_digest(EVALUATION_CODE)}
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
         _add(archive, _ABOUT, json.dumps(about).encode())
@@ -95,7 +106,9 @@ def store(plan: Plan, runs: Sequence[tuple[str, int]], path: Path) -> None:
             for name, content in _files_of(plan, run_id, seed):
                 _add(archive, f"{run_id}/seed{seed}/{name}", content)
         for file in _drawn_of_weights(plan):
-            _add(archive, f"{_SHOWN}/{file.relative_to(plan.results)}", file.read_bytes())
+            name, content = str(file.relative_to(plan.results)), file.read_bytes()
+            if drawn.get(name) != content:
+                _add(archive, f"{_SHOWN}/{name}", content)
 
 
 def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
@@ -139,12 +152,7 @@ def _drawn_of_weights(plan: Plan) -> list[Path]:
     table = plan.detail_table
     if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
         return []
-    return [
-        path
-        for folder in ("figures", "tables")
-        for name in _DRAWN_OF_WEIGHTS
-        for path in sorted((plan.results / folder).glob(f"{name}*"))
-    ]
+    return [path for pattern in _DRAWN_OF_WEIGHTS for path in sorted(plan.results.glob(pattern))]
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -204,14 +212,16 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
 
 
 def _restore_drawn(plan: Plan, archives: Sequence[Path]) -> list[Path]:
-    """What was drawn of weights that are not there any more; of the newest archive that has it."""
-    drawn = [files for path in archives if (files := _read(path).get(_SHOWN))]
-    missing = [(name, content) for name, content in (drawn[-1] if drawn else {}).items()]
     return [
         _write(plan.results, name, content)
-        for name, content in missing
+        for name, content in _drawn(archives).items()
         if not (plan.results / name).exists()
     ]
+
+
+def _drawn(archives: Iterable[Path]) -> dict[str, bytes]:
+    """What was drawn of weights, by path in the results folder; of a later archive first."""
+    return {name: file for path in archives for name, file in _read(path).get(_SHOWN, {}).items()}
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:
