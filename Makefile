@@ -84,7 +84,7 @@ reference: $(READY) ## the small files of RESULTS=mini to results/reference (COM
 
 # What another machine trained and evaluated: docs/operations.md, "In several sittings".
 resume: $(READY) ## the runs that results/reference/RESULTS stores, back to results/RESULTS; trains nothing
-	@$(BIN)/snakemake --cores $(CORES) --until index start --configfile results/reference/$(RESULTS)/config.yaml
+	@$(BIN)/snakemake --cores $(CORES) --until index start fetch --configfile results/reference/$(RESULTS)/config.yaml
 	@$(BIN)/obc import --plan results/$(RESULTS)/plan.json results/reference/$(RESULTS)
 	@echo "go on with: snakemake --cores N --configfile results/reference/$(RESULTS)/config.yaml [targets]"
 

@@ -262,8 +262,8 @@ every training) and `config.yaml` (the options of the call, for `snakemake --con
 no data sets and no weights. `make reproduce` does not read or change anything here. Scenes that the
 suite draws are not VOC or COCO: only rows of one table can be compared with each other.
 
-Minutes are those of all trainings, and of evaluations that were timed, each times the cores or GPUs
-that it used. Other jobs may have run beside them.
+A command needs the code of its commit. Minutes are those of all trainings, and of evaluations that
+were timed, each times the cores or GPUs that it used. Other jobs may have run beside them.
 """
 
 
@@ -297,7 +297,8 @@ def _section(folder: ReferenceFolder, card: ReferenceCard) -> Iterator[str]:
         yield f"The page with all of it: [{folder.page.name}]({name}/{folder.page.name})."
     if card.finding:
         yield from ("", f"**Found:** {card.finding}")
-    yield from ("", "```bash", *card.commands, "```", "")
+    # Not `bash`, whose commands tests plan: these are of the code that the commit names.
+    yield from ("", "```shell", *card.commands, "```", "")
     commits = ", ".join(f"`{commit[:7]}`" for commit in card.commits)
     changed = " (with uncommitted changes)" if card.uncommitted_changes else ""
     versions = {name: "/".join(card.packages[name]) for name in ("torch",) if name in card.packages}

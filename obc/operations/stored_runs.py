@@ -263,8 +263,8 @@ def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
     if names:
         raise CannotRestore(
             f"{', '.join(names)}: not there yet, and Snakemake trains everything again that is "
-            "older; first `snakemake --cores 2 --until index start`, with the same --config or "
-            "--configfile"
+            "older; first `snakemake --cores 2 --until index start fetch`, with the same --config "
+            "or --configfile"
         )
 
 
