@@ -38,6 +38,16 @@ class ReferenceFolder(Folder):
         """The page of the results, where it is committed."""
         return self.path / "report.html"
 
+    @property
+    def examples(self) -> Path:
+        """Two evaluations to compare image by image, an archive of `obc.operations.stored_runs`."""
+        return self.path / "examples.tar.xz"
+
+    @property
+    def head(self) -> Path:
+        """Views into a trained head, see `obc.evaluation.stored_views`."""
+        return self.path / "head.npz"
+
     def archive(self, number: int) -> Path:
         """Stored run folders of one sitting, counted from 1; see `obc.operations.stored_runs`."""
         return self.path / f"runs-{number}.tar.xz"

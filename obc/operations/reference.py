@@ -6,7 +6,9 @@ data. Pictures of photographs stay out: their licences are not the suite's.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from obc.config.plan import Plan
+from obc.config.plan import Plan, Run
 from obc.config.reference import (
     ReferenceCard,
     ReferenceFolder,
@@ -28,9 +30,10 @@ from obc.config.reference import (
 from obc.config.run_folder import RunFolder
 from obc.datasets.settings import ShapesData
 from obc.io.errors import SuiteError
-from obc.io.files import atomic_folder, write_text
-from obc.operations.stored_runs import finished_runs, store, stored
+from obc.io.files import atomic_folder, require_record, write_text
+from obc.operations.stored_runs import finished_runs, store, store_examples, stored
 from obc.runs.runs_file import StoredRun, read_folder, write_runs
+from obc.runs.status import has_weights
 
 ROOT = Path("results/reference")
 TABLE_KINDS = (".csv", ".md", ".tex")
@@ -84,6 +87,7 @@ def write_reference(plan: Plan, target: ReferenceFolder, told: Told, keep_runs: 
         if new:
             store(plan, new, made.archive(len(archives) + 1), archives)
         _copy_shown(plan, temporary)
+        _write_examples(plan, made, target)
         write_runs(made.runs, runs)
         write_choices(made, _choices(plan))
         write_card(made, card)
@@ -138,6 +142,40 @@ def _copy(path: Path, target: Path) -> None:
             scaled.save(target, optimize=True)
         else:
             picture.save(target, optimize=True)
+
+
+# --- examples to look at -----------------------------------------------------------------------
+
+
+def _write_examples(plan: Plan, made: ReferenceFolder, before: ReferenceFolder) -> None:
+    """What notebooks show of single images: two evaluations, and the output of a trained head.
+
+    Of data that the suite draws, which it can draw again. Views are those that the folder had
+    where the weights are not here, and of the same training.
+    """
+    table = plan.detail_table
+    if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
+        return
+    compared = [plan.of_row(index, row)[0] for index, row in plan.example_rows.items()]
+    if compared and all(one.metrics.exists() and one.detections.exists() for one in compared):
+        store_examples(plan, compared, made.examples)
+    row = table.keyed_rows.get(plan.config.detail_rows.two_stages)
+    if row is not None:
+        _write_views(plan, plan.seeded(plan.run_of(row).run_id)[0], made.head, before.head)
+
+
+def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
+    # Imported here, where they are needed: MMDetection takes seconds, and prints.
+    with contextlib.redirect_stdout(io.StringIO()):
+        from obc.evaluation.stored_views import load_views, look_and_store
+
+    if has_weights(run.folder):
+        with contextlib.redirect_stdout(io.StringIO()):  # of libraries
+            look_and_store(plan, run.run_id, run.seed, path)
+    elif before.exists() and run.folder.record.exists():
+        weights = require_record(run.folder.record)["weights_sha256"]
+        if load_views(before).record["weights_sha256"] == weights:
+            shutil.copy2(before, path)
 
 
 # --- runs --------------------------------------------------------------------------------------

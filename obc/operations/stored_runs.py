@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from obc.config.plan import Plan
+from obc.config.plan import Plan, RowEvaluation
 from obc.config.run_folder import RunFolder
 from obc.datasets.settings import ShapesData
 from obc.evaluation.packed_detections import pack, unpack
@@ -109,6 +110,17 @@ def store(
             name, content = str(file.relative_to(plan.results)), file.read_bytes()
             if drawn.get(name) != content:
                 _add(archive, f"{_SHOWN}/{name}", content)
+
+
+def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path) -> None:
+    """Write an archive of single evaluations to look at; `restore` is not for it."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
+        for one in evaluations:
+            folder = f"{one.run.run_id}/seed{one.run.seed}"
+            for file in (one.run.folder.record, one.metrics):
+                _add(archive, f"{folder}/{file.name}", file.read_bytes())
+            name, content = _packed(one.detections)
+            _add(archive, f"{folder}/{name}", content)
 
 
 def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
@@ -299,6 +311,55 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CannotRestore(f"{path}: cannot be read ({error}); get it back from Git") from None
     return found
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """One evaluation in an archive.
+
+    Attributes:
+        record: the run's run.json.
+        metrics: the content of the metrics file.
+        detections: COCO-format results.
+    """
+
+    run_id: str
+    seed: int
+    decode: str
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+    detections: list[dict[str, Any]]
+
+
+def stored_evaluations(path: Path) -> list[StoredEvaluation]:
+    """Every evaluation in an archive.
+
+    Raises:
+        CannotRestore: as of `restore`, of a damaged archive.
+    """
+    prefix, suffix = RunFolder(Path()).detections("*").name.split("*")
+    found = []
+    for (run_id, seed), files in _runs_in(path).items():
+        for name in files:
+            decode, is_detections, _ = name.removeprefix(prefix).partition(suffix)
+            if not name.startswith(prefix) or not is_detections:
+                continue
+            metrics = files[RunFolder(Path()).metrics(decode).name]
+            record = json.loads(files["run.json"])
+            parts = (record, json.loads(metrics), _results(name, files[name]))
+            found.append(StoredEvaluation(run_id, seed, decode, *parts))
+    return found
+
+
+def _results(name: str, content: bytes) -> list[dict[str, Any]]:
+    if name.endswith(_PACKED):
+        columns = unpack(content)
+    else:
+        with np.load(io.BytesIO(content)) as file:
+            columns = dict(file)
+    names = [*columns]
+    lists = (columns[one].tolist() for one in names)
+    return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def describe(restored: Restored) -> Iterator[str]:
