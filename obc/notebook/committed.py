@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,12 +47,13 @@ class CommittedEvaluations:
         stored) and `run_id`.
         """
         lines = [
-            (method_of(run_id), decode, seed, content["metrics"]["AP"], key in self._stored, run_id)
+            (_named(run_id), decode, seed, content["metrics"]["AP"], key in self._stored, run_id)
             for key, content in self._metrics.items()
             for run_id, seed, decode in [key]
         ]
         names = ["method", "decode", "seed", "AP", "boxes", "run_id"]
         frame = pd.DataFrame(lines, columns=names)
+        frame["AP"] = frame["AP"].astype(float).round(1)
         return frame.sort_values("boxes", ascending=False, kind="stable", ignore_index=True)
 
     @property
@@ -67,7 +67,7 @@ class CommittedEvaluations:
         key = (at["run_id"], int(at["seed"]), at["decode"])
         content = self._metrics[key]
         return Evaluation(
-            name=f"{at['method']}, {at['decode']}, seed {at['seed']}",
+            name=f"{method_of(at['run_id'])}, {at['decode']}, seed {at['seed']}",
             dataset=at["run_id"].partition("-")[0],
             metrics=content["metrics"],
             per_class=content["per_class"],
@@ -114,8 +114,13 @@ class CommittedEvaluations:
         return {**of_examples, **of_runs}
 
 
-def committed_views(folder: ReferenceFolder) -> tuple[str, list[HeadView]]:
-    """The name of a trained run, and what its head predicts in some images.
+def _named(run_id: str) -> str:
+    """A run id without its hash: data set, detector, network and method."""
+    return run_id.rpartition("-")[0]
+
+
+def committed_views(folder: ReferenceFolder) -> tuple[str, int, list[HeadView]]:
+    """Run id and seed of a trained run, and what its head predicts in some images.
 
     Raises:
         ResultsMissing: the folder has none.
@@ -128,7 +133,7 @@ def committed_views(folder: ReferenceFolder) -> tuple[str, list[HeadView]]:
     stored = load_views(folder.head)
     root, _ = drawn_again(stored.record)
     views = [replace(view, image_path=root / view.image_path) for view in stored.views]
-    return f"{method_of(stored.run_id)}, seed {stored.seed}", views
+    return stored.run_id, stored.seed, views
 
 
 def drawn_again(record: dict[str, Any]) -> tuple[Path, Path]:
@@ -148,12 +153,15 @@ def drawn_again(record: dict[str, Any]) -> tuple[Path, Path]:
         raise ResultsMissing("these results are of photographs, which are not committed")
     data = ShapesData.model_validate(settings)
     root = DRAWN / f"{data.layout}-{digest(data.drawing)}"
-    index = IndexFolder(Path(tempfile.mkdtemp(prefix="obc-index-")))
-    with contextlib.redirect_stderr(io.StringIO()):  # progress
-        if not root.exists():
-            generate(data, root)
-        manifest = index_dataset(data, root, index)
-    if manifest["sha256"] != record["data"]["sha256"]:
+    index = IndexFolder(DRAWN / f"{root.name}-index")
+    expected = record["data"]["sha256"]
+    manifest = index.find_manifest() if root.exists() else None
+    if manifest is None or manifest["sha256"] != expected:
+        with contextlib.redirect_stderr(io.StringIO()):  # progress
+            if not root.exists():
+                generate(data, root)
+            manifest = index_dataset(data, root, index)
+    if manifest["sha256"] != expected:
         raise ResultsMissing(
             f"{root}: the present code draws other scenes than those that were evaluated; check "
             f"out commit {record['code']['commit']}"

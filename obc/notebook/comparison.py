@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,13 +20,19 @@ class Comparison:
     """Two evaluations; differences are the second less the first.
 
     Attributes:
+        find_images: finds the images that both share, when they are first asked for.
         min_score: boxes with a lower score are left out of images.
     """
 
     first: Evaluation
     second: Evaluation
-    test_set: TestSet
+    find_images: Callable[[], TestSet]
     min_score: float = MIN_SCORE
+
+    @cached_property
+    def test_set(self) -> TestSet:
+        """The images and objects that both were evaluated on."""
+        return self.find_images()
 
     @property
     def by_metric(self) -> pd.DataFrame:
@@ -72,7 +79,4 @@ class Comparison:
                 display(Markdown(f"Image {image_id}: mean IoU {change:+.2f}"), self.draw(image_id))
 
     def _repr_markdown_(self) -> str:
-        return (
-            f"First: **{self.first.name}**. Second: **{self.second.name}**. "
-            f"{len(self.test_set.images)} test images."
-        )
+        return f"First: **{self.first.name}**. Second: **{self.second.name}**."

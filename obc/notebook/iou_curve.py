@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from obc.report.figures import style
 
-COLOURS = [*style.OKABE_ITO.values()]
+COLOURS = [colour for name, colour in style.OKABE_ITO.items() if name != "yellow"]  # too pale
 MARKERS = "osD^vP"
 
 

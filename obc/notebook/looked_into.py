@@ -17,6 +17,8 @@ from obc.report.inside.offset_distributions import distributions_figure
 from obc.report.inside.selection import at_quantiles, best_of_each_object, iou_gain
 from obc.report.inside.stages import proposals_figure, stages_figure
 
+SCREEN_DPI = 100
+
 
 @dataclass(frozen=True)
 class LookedInto:
@@ -78,9 +80,9 @@ class LookedAtImage:
 
     view: HeadView
 
-    def draw(self, count: int = 20) -> Figure:
+    def draw(self, count: int = 10) -> Figure:
         """The image with its first proposals, and with what the head makes of them."""
-        return proposals_figure(self.view, count=count)
+        return _on_a_screen(proposals_figure(self.view, count=count))
 
     @property
     def rois(self) -> pd.DataFrame:
@@ -102,7 +104,7 @@ class LookedAtProposal:
 
     def draw_bins(self) -> Figure:
         """The probability of every bin: a column a coordinate, a row a stage."""
-        return distributions_figure([self.view], ["chosen here"], "")
+        return _on_a_screen(distributions_figure([self.view], ["chosen here"], ""))
 
     @property
     def stages(self) -> pd.DataFrame:
@@ -111,7 +113,7 @@ class LookedAtProposal:
 
     def draw_stages(self) -> Figure:
         """The box after each stage, and the range in which the stage can move it."""
-        return stages_figure(self.view, "")
+        return _on_a_screen(stages_figure(self.view, ""))
 
     def labels(self, max_offset: float, num_bins: int, num_stages: int) -> pd.DataFrame:
         """The bins that the true offsets of the proposal belong to, stage by stage."""
@@ -121,3 +123,9 @@ class LookedAtProposal:
         for stage in range(labels.shape[1]):
             frame[f"bin of stage {stage + 1}"] = labels[:, stage].numpy()
         return frame
+
+
+def _on_a_screen(drawing: Figure) -> Figure:
+    """The figure with the pixels that a screen shows, of the many that a printer needs."""
+    drawing.set_dpi(SCREEN_DPI)
+    return drawing

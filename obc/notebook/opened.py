@@ -39,6 +39,7 @@ from obc.notebook.read_results import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from obc.evaluation.head_view import HeadView
     from obc.notebook.comparison import Comparison
     from obc.notebook.looked_into import LookedInto
     from obc.notebook.two_evaluations import Evaluation, TestSet
@@ -140,25 +141,30 @@ class OpenedResults:
         """What was evaluated, to be compared."""
         if self.committed is None:
             return OwnEvaluations(self.plan)
-        from obc.notebook.committed import CommittedEvaluations
+        with quiet():
+            from obc.notebook.committed import CommittedEvaluations
 
         return CommittedEvaluations(self.committed)
 
-    @property
+    @cached_property
     def heads(self) -> pd.DataFrame:
-        """The trained heads with bins: columns `method`, `seed`; committed results have one."""
-        with quiet():
-            if self.committed is not None:
-                from obc.notebook.committed import committed_views
-
-                name, _ = committed_views(self.committed)
-                return pd.DataFrame({"method": [name]})
-            from obc.report.inside.shown_runs import trained_with_bins
-
+        """The trained heads with bins: columns `method`, `seed`; committed results store one."""
+        if self.committed is not None:
+            runs = [self._stored_head[:2]]
+        else:
+            with quiet():
+                from obc.report.inside.shown_runs import trained_with_bins
             runs = trained_with_bins(self.plan)
-        return pd.DataFrame(
-            [(method_of(one), seed) for one, seed in runs], columns=["method", "seed"]
-        )
+        named = [(method_of(run_id), seed) for run_id, seed in runs]
+        return pd.DataFrame(named, columns=["method", "seed"])
+
+    @cached_property
+    def _stored_head(self) -> tuple[str, int, list[HeadView]]:
+        assert self.committed is not None
+        with quiet():
+            from obc.notebook.committed import committed_views
+
+            return committed_views(self.committed)
 
     def look_into(self, head: int = 0, images: int = 16) -> LookedInto:
         """What a trained head predicts in the first images of its validation set.
@@ -171,17 +177,16 @@ class OpenedResults:
             from obc.notebook.looked_into import LookedInto
 
             if self.committed is not None:
-                from obc.notebook.committed import committed_views
+                run_id, seed, views = self._stored_head
+                found = tuple(views[:images])
+            else:
+                from obc.evaluation.head_view import load_trained, look
+                from obc.report.inside.shown_runs import trained_with_bins
 
-                name, views = committed_views(self.committed)
-                return LookedInto(name, tuple(views[:images]))
-            from obc.evaluation.head_view import load_trained, look
-            from obc.report.inside.shown_runs import trained_with_bins
-
-            run_id, seed = trained_with_bins(self.plan)[head]
-            trained = load_trained(self.plan, run_id, seed)
-            found = tuple(look(trained, image) for image in [*trained.image_rows][:images])
-            return LookedInto(f"{method_of(run_id)}, seed {seed}", found)
+                run_id, seed = trained_with_bins(self.plan)[head]
+                trained = load_trained(self.plan, run_id, seed)
+                found = tuple(look(trained, image) for image in [*trained.image_rows][:images])
+        return LookedInto(f"{method_of(run_id)}, seed {seed}", found)
 
     def compare(
         self, first: int | None = None, second: int | None = None, min_score: float = 0.3
@@ -201,8 +206,9 @@ class OpenedResults:
                 baseline if first is None else first,
                 method if second is None else second,
             )
-            test_set = self.evaluations.test_set(*lines)
-            return Comparison(*map(self.evaluations.read, lines), test_set, min_score)
+            evaluations = self.evaluations
+            pair = map(evaluations.read, lines)
+            return Comparison(*pair, lambda: evaluations.test_set(*lines), min_score)
 
     def show_figures(self) -> None:
         """Show every figure with what is to be seen in it."""
@@ -245,7 +251,9 @@ class OwnEvaluations:
         """As of `Evaluations`, by seed and in the order of the tables; also `tables`, `run_id`."""
         from obc.notebook.two_evaluations import evaluated
 
-        frame = evaluated(self.plan).assign(method=lambda found: found["run_id"].map(method_of))
+        frame = evaluated(self.plan).assign(
+            method=lambda found: found["run_id"].str.rpartition("-")[0]
+        )
         return frame[["method", "decode", "seed", "AP", "tables", "run_id"]]
 
     @property
