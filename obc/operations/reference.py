@@ -184,7 +184,7 @@ def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
 def _runs(plan: Plan) -> list[StoredRun]:
     """Every training of the plan's runs, of any seed, and the starting weights of these."""
     folders = [one for one in RunFolder.all_in(plan.results) if one.record.exists()]
-    runs = [read_folder(one) for one in folders if one.path.parent.name in plan.runs]
+    runs = [read_folder(one) for one in folders if one.run_id in plan.runs]
     if not runs:
         raise NothingToCommit(f"{plan.results}: has no finished training")
     initial = {

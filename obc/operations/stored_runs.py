@@ -4,7 +4,7 @@ For a measurement that takes more than one machine's time: what one sitting trai
 committed, another sitting restores it and goes on with the rest. An archive of a sitting holds the
 runs that no earlier archive has.
 
-In it: `archive.json` (code that evaluated, format), a folder `<run_id>/seed<seed>` for each run,
+In it: `archive.json` (code that evaluated, format), the folder of each run,
 and `shown/` with what figures drew of trained weights. Weights are stored only where another
 training starts from them. Detections are packed (`obc.evaluation.packed_detections`), losslessly.
 """
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from obc.config.plan import Plan, RowEvaluation
-from obc.config.run_folder import RunFolder
+from obc.config.run_folder import RECORD, RunFolder
 from obc.datasets.settings import ShapesData
 from obc.evaluation.packed_detections import pack, unpack
 from obc.io.errors import SuiteError
@@ -76,7 +76,7 @@ def finished_runs(plan: Plan) -> list[tuple[str, int]]:
     weights, are files that are there anyway.
     """
     folders = [*RunFolder.all_in(plan.shared), *RunFolder.all_in(plan.results)]
-    keys = dict.fromkeys((one.path.parent.name, int(one.path.name[4:])) for one in folders)
+    keys = dict.fromkeys((one.run_id, one.seed) for one in folders)
     initial, others = [], []
     for run_id, seed in keys:
         folder = plan.run_folder(run_id, seed)
@@ -105,7 +105,7 @@ def store(
         _add(archive, _ABOUT, json.dumps(about).encode())
         for run_id, seed in runs:
             for name, content in _files_of(plan, run_id, seed):
-                _add(archive, f"{run_id}/seed{seed}/{name}", content)
+                _add(archive, f"{RunFolder.of(Path(), run_id, seed)}/{name}", content)
         for file in _drawn_of_weights(plan):
             name, content = str(file.relative_to(plan.results)), file.read_bytes()
             if drawn.get(name) != content:
@@ -116,7 +116,7 @@ def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path)
     """Write an archive of single evaluations to look at; `restore` is not for it."""
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
         for one in evaluations:
-            folder = f"{one.run.run_id}/seed{one.run.seed}"
+            folder = RunFolder.of(Path(), one.run.run_id, one.run.seed)
             for file in (one.run.folder.record, one.metrics):
                 _add(archive, f"{folder}/{file.name}", file.read_bytes())
             name, content = _packed(one.detections)
@@ -128,7 +128,7 @@ def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
     found = {}
     for path in archives:
         for key, files in _runs_in(path).items():
-            found[key] = json.loads(files["run.json"])["weights_sha256"]
+            found[key] = json.loads(files[RECORD])["weights_sha256"]
     return found
 
 
@@ -209,7 +209,7 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
         if folder.record.exists() or folder.work.path.exists():
             restored.there.append((run_id, seed))
             continue
-        others = other_versions(plan, run_id, seed, json.loads(files["run.json"]), code)
+        others = other_versions(plan, run_id, seed, json.loads(files[RECORD]), code)
         if others:
             restored.refused.append((run_id, seed, f"made with other {' and other '.join(others)}"))
             continue
@@ -286,9 +286,8 @@ def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
 def _runs_in(path: Path) -> dict[tuple[str, int], dict[str, bytes]]:
     """The files of each run in an archive."""
     folders = {name: files for name, files in _read(path).items() if name not in ("", _SHOWN)}
-    return {
-        (name.split("/")[0], int(name.split("/seed")[1])): files for name, files in folders.items()
-    }
+    runs = {RunFolder(Path(name)): files for name, files in folders.items()}
+    return {(run.run_id, run.seed): files for run, files in runs.items()}
 
 
 def _read(path: Path) -> dict[str, dict[str, bytes]]:
@@ -318,7 +317,7 @@ class StoredEvaluation:
     """One evaluation in an archive.
 
     Attributes:
-        record: the run's run.json.
+        record: of the run.
         metrics: the content of the metrics file.
         detections: COCO-format results.
     """
@@ -345,7 +344,7 @@ def stored_evaluations(path: Path) -> list[StoredEvaluation]:
             if not name.startswith(prefix) or not is_detections:
                 continue
             metrics = files[RunFolder(Path()).metrics(decode).name]
-            record = json.loads(files["run.json"])
+            record = json.loads(files[RECORD])
             parts = (record, json.loads(metrics), _results(name, files[name]))
             found.append(StoredEvaluation(run_id, seed, decode, *parts))
     return found

@@ -45,8 +45,8 @@ def read_folder(folder: RunFolder) -> StoredRun:
     prefix, suffix = folder.metrics("*").name.split("*")
     files = sorted(folder.path.glob(f"{prefix}*{suffix}"))
     return StoredRun(
-        run_id=folder.path.parent.name,
-        seed=int(folder.path.name.removeprefix("seed")),
+        run_id=folder.run_id,
+        seed=folder.seed,
         run=require_record(folder.record) if folder.record.exists() else None,
         metrics={
             path.name.removeprefix(prefix).removesuffix(suffix): require_record(path)

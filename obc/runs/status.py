@@ -17,7 +17,7 @@ def run_status(folder: RunFolder) -> RunStatus:
     A run whose evaluations were restored without its weights (`obc import results/reference/..`)
     is trained: its numbers are there. Who needs weights asks `has_weights`.
     """
-    if folder.record.exists() and (folder.weights.exists() or folder.evaluations()):
+    if folder.record.exists() and folder.weights.exists():
         return "trained"
     if is_locked(folder):
         return "running"
@@ -25,7 +25,7 @@ def run_status(folder: RunFolder) -> RunStatus:
         return "failed"
     if folder.work.interrupted.exists():
         return "interrupted"
-    return "not run"
+    return "trained" if folder.record.exists() and folder.evaluations() else "not run"
 
 
 def has_weights(folder: RunFolder) -> bool:
