@@ -7,8 +7,9 @@
 # make test-all | test-rest                           all tests | those that make test leaves out
 # make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
 # make bench                                          the head's speed against MMDetection's heads
-# make reference [RESULTS=mini]                       copy the results that are committed
 # make site                                           the documentation as a site, site/index.html
+# make reference [RESULTS=mini]                       make the folder of results that is committed
+# make resume [RESULTS=mini]                          go on with results of another machine
 # make lint | format | docs | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
@@ -45,6 +46,7 @@ ifneq ($(UNKNOWN_TARGETS),)
 $(error TARGETS: no $(UNKNOWN_TARGETS); allowed: $(TARGET_NAMES), or a file. Keys: snakemake table1 --config scale=$(SCALE) key=value, targets before --config)
 endif
 
+quoted = '$(subst ','\'',$(1))'
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -53,10 +55,10 @@ MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
-.PHONY: help reproduce check report reference test test-all test-rest test-slurm bench lint format docs site env lock unlock
+.PHONY: help reproduce check report reference resume test test-all test-rest test-slurm bench lint format docs site env lock unlock
 
 help: ## show this
-	@sed -n '1,16s/^# \{0,1\}//p' Makefile
+	@sed -n '1,17s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY) ## every run, table and figure of a scale
 	@$(BIN)/python -m obc.cli.snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG) \
@@ -74,14 +76,18 @@ report: $(READY) ## results/<scale>/report.html, and Snakemake's own report besi
 	@$(BIN)/snakemake $(TARGETS) --report results/$(RESULTS)/snakemake-report.html --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || echo "no report of Snakemake's own: it needs every file of its targets (TARGETS=\"table1\" names some); results/$(RESULTS)/report.html is whole without it"
 
-# Small enough to commit (a picture of more than a megabyte has a smaller one beside it); kept apart from results/<scale>, so that `reproduce` still makes its own.
-# Verdicts on a part of the tables lie in `partial`.
-reference: ## copy tables, figures, claims and run records of RESULTS=mini to results/reference
-	@test -n "$(RESULTS)" -a -d results/$(RESULTS)/tables || { echo "results/$(RESULTS) has no tables; make reproduce SCALE=$(RESULTS) first"; exit 1; }
-	@rm -rf results/reference/$(RESULTS) && mkdir -p results/reference/$(RESULTS)
-	@cd results/$(RESULTS) && find . \( -path './tables/*' -o -path './figures/*' \
-	  -o -name 'claims.*' -o -name run.json -o -name 'metrics.*.json' \) -not -name '*.log' -not -name '*.tsv' -size -1024k -print0 \
-	  | tar -c --null -T - | tar -x -C ../reference/$(RESULTS)
+# Kept apart from results/<scale>, so that `reproduce` still makes its own. COMMAND and PURPOSE are kept
+# from the folder's run.yaml where they are not given.
+reference: $(READY) ## the small files of RESULTS=mini to results/reference (COMMAND, PURPOSE, FINDING, KEEP_RUNS=1)
+	@test -f results/$(RESULTS)/plan.json || { echo "results/$(RESULTS) is not there; make reproduce SCALE=$(RESULTS) first"; exit 1; }
+	@$(BIN)/obc export --plan results/$(RESULTS)/plan.json --format reference $(if $(KEEP_RUNS),--keep-runs) \
+	  $(if $(COMMAND),--made-by $(call quoted,$(COMMAND))) $(if $(PURPOSE),--purpose $(call quoted,$(PURPOSE))) $(if $(FINDING),--finding $(call quoted,$(FINDING)))
+
+# What another machine trained and evaluated: docs/operations.md, "In several sittings".
+resume: $(READY) ## the runs that results/reference/RESULTS stores, back to results/RESULTS; trains nothing
+	@$(BIN)/snakemake --cores $(CORES) --until index start fetch --configfile results/reference/$(RESULTS)/config.yaml
+	@$(BIN)/obc import --plan results/$(RESULTS)/plan.json results/reference/$(RESULTS)
+	@echo "go on with: snakemake --cores N --configfile results/reference/$(RESULTS)/config.yaml [targets]"
 
 # Files that need the same costly folder are a group, which one worker runs.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup

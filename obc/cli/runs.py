@@ -14,11 +14,12 @@ import yaml
 from obc.cli.options import Command, Terminal, add_run, logged, plan_file, read_plan
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
+from obc.config.reference import ReferenceFolder
 from obc.config.run import Decode
 from obc.io.errors import did_you_mean
 from obc.io.typed_yaml import ConfigError, read_yaml
 from obc.runs.records import failure_noted
-from obc.runs.status import run_status
+from obc.runs.status import has_weights
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +99,7 @@ def train(options: argparse.Namespace) -> None:
             place_weights(plan, options.run_id, options.seed)
             print(f"starting weights {options.run_id}: {shipped.path}, checked", file=terminal)
         return
-    if run_status(folder) == "trained" and not options.again:
+    if has_weights(folder) and not options.again:
         print(f"{folder}: trained already; --again trains it anew")
         return
     run = (plan, options.run_id, options.seed)
@@ -173,22 +174,36 @@ def _plan_with_run(options: argparse.Namespace) -> Plan:
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
-                        help="a state dict, or MMEngine's checkpoint with one")  # fmt: skip
-    parser.add_argument("--run", dest="run_id", required=True, help="a run id or its beginning")
+    parser.add_argument("source", type=Path, metavar="CHECKPOINT|FOLDER",
+                        help="a state dict, or MMEngine's checkpoint with one; or a folder of "
+                        "results/reference with stored runs")  # fmt: skip
+    parser.add_argument("--run", dest="run_id",
+                        help="of a checkpoint: a run id or its beginning")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true",
                         help="replace weights that were trained here")  # fmt: skip
 
 
 def import_own(options: argparse.Namespace) -> None:
-    """Evaluate your own weights as a run of the plan."""
+    """Evaluate your own weights as a run of the plan, or restore finished runs without weights."""
+    plan = read_plan(options)
+    if options.source.is_dir():
+        from obc.operations.stored_runs import describe, restore
+
+        if options.run_id is not None or options.again:
+            raise ConfigError(
+                f"{options.source} is a folder; --run and --again are of a checkpoint"
+            )
+        for line in describe(restore(plan, ReferenceFolder(options.source).archives())):
+            print(line)
+        return
     from obc.operations.import_weights import import_weights
     from obc.operations.why import find_run
 
-    plan = read_plan(options)
+    if options.run_id is None:
+        raise ConfigError(f"{options.source}: --run says which run's weights a checkpoint has")
     run_id = find_run(plan, options.run_id)
-    import_weights(plan, run_id, options.seed, options.checkpoint, options.again, sys.stderr)
+    import_weights(plan, run_id, options.seed, options.source, options.again, sys.stderr)
 
 
 def _why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -242,10 +257,11 @@ obc doctor                           the machine alone
 obc doctor results/paper/plan.json   also the data, weights and disk that a plan needs""",
     ),
     Command(
-        "import", "evaluate your own weights as a run of the plan", "for you",
+        "import", "evaluate your own weights as a run, or restore stored runs", "for you",
         _import_arguments, import_own,
         """\
-obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2""",
+obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2
+obc import results/reference/mini    finished runs that `make reference KEEP_RUNS=1` stored""",
     ),
     Command(
         "train", "train one run, or go on with it where it was interrupted", "for the workflow",

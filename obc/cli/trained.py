@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from obc.cli.options import Command, logged, read_plan
 from obc.config.plan import Plan
+from obc.config.reference import ReferenceFolder
 from obc.config.run import Decode
 from obc.io.typed_yaml import ConfigError
 
@@ -47,8 +48,27 @@ def detect(options: argparse.Namespace) -> None:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     _add_evaluation(parser, nargs="?")
     parser.add_argument("--format", required=True, choices=EXPORTS)
-    parser.add_argument("--out", type=Path, metavar="FOLDER",
-                        help="of coco and test-dev; default: the run's folder")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="of coco and test-dev, default: the run's folder; of reference, "
+        "default: results/reference/<name of the results>",
+    )
+    parser.add_argument(
+        "--made-by",
+        nargs="+",
+        metavar="COMMAND",
+        help="of reference: the commands that made the results, each in quotes",
+    )
+    parser.add_argument("--purpose", help="of reference: what the results are for")
+    parser.add_argument("--finding", help="of reference: a sentence of what they showed")
+    parser.add_argument(
+        "--keep-runs",
+        action="store_true",
+        help="of reference: also store finished runs without their weights, which "
+        "`obc import` restores",
+    )
     parser.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
                         help="of test-dev: annotations/image_info_test-dev2017.json and test2017/; "
                         "the default is where `obc fetch coco_test_info coco_test2017` puts "
@@ -109,7 +129,26 @@ def _ro_crate(options: argparse.Namespace) -> None:
     print(write_crate(read_plan(options)))
 
 
-EXPORTS = {"coco": _coco, "test-dev": _test_dev, "metafile": _metafile, "ro-crate": _ro_crate}
+def _reference(options: argparse.Namespace) -> None:
+    from obc.operations.reference import ROOT, Told, write_readme, write_reference
+
+    if options.run_id is not None:
+        raise ConfigError(f"--format reference is of all results; leave out {options.run_id}")
+    plan = read_plan(options)
+    target = ReferenceFolder(options.out or ROOT / plan.results.name)
+    commands = tuple(options.made_by) if options.made_by else None
+    told = Told(commands, options.purpose, options.finding)
+    write_reference(plan, target, told, options.keep_runs)
+    print(f"to commit: {target}, {write_readme(target.path.parent)}")
+
+
+EXPORTS = {
+    "coco": _coco,
+    "test-dev": _test_dev,
+    "metafile": _metafile,
+    "ro-crate": _ro_crate,
+    "reference": _reference,
+}
 METAFILE = "metafile.yml"
 
 
@@ -161,6 +200,8 @@ obc detect results/mini/plan.json voc-faster-r50-l2 *.jpg --score 0.5 --out foun
 obc export voc-faster-r50-l2 --format coco                    ground truth and detections
 obc export coco-faster-r50-obc-a3-n20-k2 --format test-dev    for COCO's test-dev server
 obc export --format metafile    every trained run, as in MMDetection's model zoo
-obc export --format ro-crate    describes the results folder as a Research Object Crate""",
+obc export --format ro-crate    describes the results folder as a Research Object Crate
+obc export --format reference --made-by "make reproduce SCALE=mini" --purpose "Tables 1-5"
+                                the small files of the results, to be committed""",
     ),
 )  # fmt: skip

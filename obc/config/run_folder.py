@@ -22,7 +22,8 @@ from pathlib import Path
 from obc.io.folder import Folder
 
 RECORD = "run.json"
-_PLACE = "runs/{run_id}/seed{seed}"
+_SEED = "seed"
+_PLACE = "runs/{run_id}/" + _SEED + "{seed}"
 _CHECKPOINT = "iteration_{}.pth"
 
 
@@ -38,6 +39,16 @@ class RunFolder(Folder):
     def all_in(cls, results: Path) -> list[RunFolder]:
         """The folders of all runs in a results folder, in the order of their paths."""
         return [cls(path) for path in sorted(results.glob(_PLACE.format(run_id="*", seed="*")))]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, by the folder's path."""
+        return self.path.parent.name
+
+    @property
+    def seed(self) -> int:
+        """The training's seed, by the folder's path."""
+        return int(self.path.name.removeprefix(_SEED))
 
     @property
     def weights(self) -> Path:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from obc.config.box_losses.registry import BOX_LOSSES
 from obc.config.claims import Claims
+from obc.config.reference import ReferenceCard
 from obc.config.run import RunSpec
 from obc.config.scale import Scale
 from obc.config.shipped_weights import Cards
@@ -33,6 +34,7 @@ def schemas() -> dict[str, Schema]:
         "claims.json": _claims(),
         "datasets.json": _datasets(),
         "cards.json": _finished(_schema(Cards)),
+        "reference.json": _finished(_schema(ReferenceCard)),
     }
 
 

@@ -136,12 +136,23 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
             f"SCALE={plan.scale.name}`"
         )
     difficult_ignored = not counts_difficult(plan.difficult(dataset))
-    truth = objects_to_find(index.val, difficult_ignored)
+    return shared_test_set(index.val, Path(index.read_manifest()["root"]), difficult_ignored)
+
+
+def shared_test_set(annotations: Path, root: Path, difficult_ignored: bool) -> TestSet:
+    """The images and objects of an index's validation set.
+
+    Args:
+        annotations: in COCO's format.
+        root: folder of the images.
+        difficult_ignored: whether difficult objects need not be found.
+    """
+    truth = objects_to_find(annotations, difficult_ignored)
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
     for annotation in truth["annotations"]:
         objects[annotation["image_id"]].append(annotation)
     return TestSet(
-        root=Path(index.read_manifest()["root"]),
+        root=root,
         images={image["id"]: image for image in truth["images"]},
         objects=objects,
         classes={category["id"]: category["name"] for category in truth["categories"]},

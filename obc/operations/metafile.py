@@ -12,7 +12,7 @@ import yaml
 from obc.config.plan import Plan, Run
 from obc.io.errors import SuiteError
 from obc.io.files import require_record, write_text
-from obc.runs.status import run_status
+from obc.runs.status import has_weights
 
 COLLECTION = "Offset Bin Classification"
 TECHNIQUES = {"sgd": "SGD with Momentum", "adamw": "AdamW"}
@@ -34,7 +34,7 @@ def write_metafile(plan: Plan, runs: Iterable[Run], path: Path) -> None:
     Raises:
         NothingTrained: none of the runs is trained.
     """
-    trained = [run for run in runs if run_status(run.folder) == "trained"]
+    trained = [run for run in runs if has_weights(run.folder)]
     if not trained:
         raise NothingTrained(f"{path}: no run to list is trained; `obc status` shows them")
     optimizers = dict.fromkeys(run.resolved.schedule.optimizer for run in trained)

@@ -14,7 +14,7 @@ from typing import Any
 from obc.config.plan import Plan, Run
 from obc.config.run_folder import RunFolder
 from obc.io.files import read_record, write_json
-from obc.runs.status import run_status
+from obc.runs.status import has_weights
 from obc.runs.versions import DISTRIBUTION
 
 METADATA = "ro-crate-metadata.json"
@@ -35,7 +35,7 @@ def write_crate(plan: Plan) -> Path:
     actions = [
         action
         for run in runs
-        if run_status(run.folder) == "trained"
+        if has_weights(run.folder)
         for action in _actions(run, plan.results, files)
     ]
     root = {

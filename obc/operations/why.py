@@ -17,7 +17,7 @@ from obc.operations.costs import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
 from obc.runs.records import evaluation_failure, last_lines
 from obc.runs.staleness import other_versions
-from obc.runs.status import run_status
+from obc.runs.status import has_weights, run_status
 from obc.runs.versions import TRAINING_CODE, code_digest
 
 
@@ -199,7 +199,7 @@ def _again(
     if state.state == "running" or (state.state == "done" and not useless):
         return ""
     folder = plan.run_folder(run_id, seed)
-    trains = run_status(folder) != "trained" or folder.weights in useless
+    trains = not has_weights(folder) or folder.weights in useless
     decodes = [
         decode
         for decode in plan.trainings[run_id].decodes

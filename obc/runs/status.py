@@ -12,7 +12,11 @@ RunStatus = Literal["trained", "running", "failed", "interrupted", "not run"]
 
 
 def run_status(folder: RunFolder) -> RunStatus:
-    """State of a run, from its folder alone."""
+    """State of a run, from its folder alone.
+
+    A run whose evaluations were restored without its weights (`obc import results/reference/..`)
+    is trained: its numbers are there. Who needs weights asks `has_weights`.
+    """
     if folder.record.exists() and folder.weights.exists():
         return "trained"
     if is_locked(folder):
@@ -21,7 +25,12 @@ def run_status(folder: RunFolder) -> RunStatus:
         return "failed"
     if folder.work.interrupted.exists():
         return "interrupted"
-    return "not run"
+    return "trained" if folder.record.exists() and folder.evaluations() else "not run"
+
+
+def has_weights(folder: RunFolder) -> bool:
+    """Whether a run is trained and its weights are here."""
+    return run_status(folder) == "trained" and folder.weights.exists()
 
 
 def shown_tables(plan: Plan) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from obc.config.box_losses.offset_bin import OffsetBin
 from obc.config.plan import Plan
 from obc.io.errors import SuiteError
-from obc.runs.status import run_status
+from obc.runs.status import has_weights
 
 
 class NothingTrained(SuiteError):
@@ -48,7 +48,7 @@ def trained_with_bins(plan: Plan) -> list[tuple[str, int]]:
         for seed in plan.seeds_of(run_id)
     ]
     ordered = [*shown, *(one for one in everything if one not in shown)]
-    trained = [one for one in ordered if run_status(plan.run_folder(*one)) == "trained"]
+    trained = [one for one in ordered if has_weights(plan.run_folder(*one))]
     if not trained:
         raise NothingTrained(
             f"{plan.results}: no trained run with offset bins; first run "

@@ -1,0 +1,357 @@
+"""`results/reference/<name>`: what is committed of a results folder, made in one step.
+
+Tables, figures, verdicts, the page, `runs.jsonl` and `run.yaml`, small files only. No weights, no
+data. Pictures of photographs stay out: their licences are not the suite's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from obc.config.plan import Plan, Run
+from obc.config.reference import (
+    ReferenceCard,
+    ReferenceFolder,
+    read_card,
+    reference_folders,
+    write_card,
+    write_choices,
+)
+from obc.config.run_folder import RunFolder
+from obc.datasets.settings import ShapesData
+from obc.io.errors import SuiteError
+from obc.io.files import atomic_folder, require_record, write_text
+from obc.operations.stored_runs import finished_runs, store, store_examples, stored
+from obc.runs.runs_file import StoredRun, read_folder, write_runs
+from obc.runs.status import has_weights
+
+ROOT = Path("results/reference")
+TABLE_KINDS = (".csv", ".md", ".tex")
+# A figure is committed as SVG; one that is larger, as figures with many images, as a scaled PNG.
+SVG_BYTES = 500_000
+PICTURE_WIDTH = 1200
+PAGE_BYTES = 8_000_000
+# Figures of images of the data set; all others are drawings.
+OF_IMAGES = ("figure6", "stages")
+
+
+class NothingToCommit(SuiteError):
+    """A results folder lacks what a reference needs; the message says what to run."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a person says of the results; None: as the folder's card has it already."""
+
+    commands: tuple[str, ...] | None = None
+    purpose: str | None = None
+    finding: str | None = None
+
+
+def write_reference(plan: Plan, target: ReferenceFolder, told: Told, keep_runs: bool) -> None:
+    """Make the committed folder of a plan's results anew.
+
+    Args:
+        target: is replaced; what its card says that nobody can measure is kept.
+        keep_runs: also store the runs that its archives lack in an archive, and keep these; else
+            the folder has no archive afterwards.
+
+    Raises:
+        NothingToCommit: no tables, no training, or no command was told.
+        CannotRestore: an archive cannot be read, or has runs that the results folder lacks.
+    """
+    sources = [folder for folder in (plan.results, plan.results / "partial") if _has_tables(folder)]
+    if not sources:
+        raise NothingToCommit(
+            f"{plan.results}: has no tables; first `snakemake --cores 2 --config "
+            f"scale={plan.scale.name}`, or its target `partial` for what there is so far"
+        )
+    runs = _runs(plan)
+    card = _card(target, runs, told, _evaluation_seconds(plan))
+    archives = target.archives() if keep_runs else []
+    new = _not_stored(plan, archives, target) if keep_runs else []
+    with atomic_folder(target.path) as temporary:
+        made = ReferenceFolder(temporary)
+        for archive in archives:
+            shutil.copy2(archive, temporary)
+        if new:
+            store(plan, new, made.archive(len(archives) + 1), archives)
+        _copy_shown(plan, temporary)
+        _write_examples(plan, made, target)
+        write_runs(made.runs, runs)
+        write_choices(made, _choices(plan))
+        write_card(made, card)
+
+
+# --- tables, figures, verdicts, the page -------------------------------------------------------
+
+
+def _has_tables(folder: Path) -> bool:
+    return any((folder / "tables").glob("*.csv"))
+
+
+def _copy_shown(plan: Plan, target: Path) -> None:
+    """Complete files, and of `partial` those without a complete one."""
+    photographs = any(not isinstance(data, ShapesData) for data in plan.scale.data.values())
+    partial = plan.results / "partial"
+    for source in (plan.results, partial):
+        place = target / source.relative_to(plan.results)
+        for path in _small_files(source):
+            name = path.relative_to(source)
+            if source == partial and (plan.results / name).exists():
+                continue
+            if photographs and path.stem in OF_IMAGES and path.suffix != ".csv":
+                continue
+            _copy(path, place / name)
+    page = plan.results / "report.html"
+    if page.exists() and not photographs and page.stat().st_size <= PAGE_BYTES:
+        _copy(page, target / page.name)
+
+
+def _small_files(source: Path) -> Iterator[Path]:
+    yield from (path for kind in TABLE_KINDS for path in sorted(source.glob(f"tables/*{kind}")))
+    yield from sorted(source.glob("claims.*"))
+    yield from sorted(source.glob("figures/*.csv"))
+    for path in sorted(source.glob("figures/*.png")):
+        drawing = path.with_suffix(".svg")
+        small = drawing.exists() and drawing.stat().st_size <= SVG_BYTES
+        yield drawing if small else path
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".png":
+        shutil.copyfile(path, target)
+        return
+    with Image.open(path) as picture:
+        height = round(picture.height * PICTURE_WIDTH / picture.width)
+        if picture.width > PICTURE_WIDTH:
+            scaled = picture.convert("RGB").resize(
+                (PICTURE_WIDTH, height), Image.Resampling.LANCZOS
+            )
+            scaled.save(target, optimize=True)
+        else:
+            picture.save(target, optimize=True)
+
+
+# --- examples to look at -----------------------------------------------------------------------
+
+
+def _write_examples(plan: Plan, made: ReferenceFolder, before: ReferenceFolder) -> None:
+    """What notebooks show of single images: two evaluations, and the output of a trained head.
+
+    Of data that the suite draws, which it can draw again. Views are those that the folder had
+    where the weights are not here, and of the same training.
+    """
+    table = plan.detail_table
+    if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
+        return
+    compared = [plan.of_row(index, row)[0] for index, row in plan.example_rows.items()]
+    if compared and all(one.metrics.exists() and one.detections.exists() for one in compared):
+        store_examples(plan, compared, made.examples)
+    row = table.keyed_rows.get(plan.config.detail_rows.two_stages)
+    if row is not None:
+        _write_views(plan, plan.seeded(plan.run_of(row).run_id)[0], made.head, before.head)
+
+
+def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
+    # Imported here, where they are needed: MMDetection takes seconds, and prints.
+    with contextlib.redirect_stdout(io.StringIO()):
+        from obc.evaluation.stored_views import load_views, look_and_store
+
+    if has_weights(run.folder):
+        with contextlib.redirect_stdout(io.StringIO()):  # of libraries
+            look_and_store(plan, run.run_id, run.seed, path)
+    elif before.exists() and run.folder.record.exists():
+        weights = require_record(run.folder.record)["weights_sha256"]
+        if load_views(before).record["weights_sha256"] == weights:
+            shutil.copy2(before, path)
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def _runs(plan: Plan) -> list[StoredRun]:
+    """Every training of the plan's runs, of any seed, and the starting weights of these."""
+    folders = [one for one in RunFolder.all_in(plan.results) if one.record.exists()]
+    runs = [read_folder(one) for one in folders if one.run_id in plan.runs]
+    if not runs:
+        raise NothingToCommit(f"{plan.results}: has no finished training")
+    initial = {
+        one.folder.path: one.folder
+        for run in runs
+        if (one := plan.initial_training(run.run_id, run.seed)) and one.folder.record.exists()
+    }
+    return [*map(read_folder, initial.values()), *runs]
+
+
+def _not_stored(
+    plan: Plan, archives: Sequence[Path], target: ReferenceFolder
+) -> list[tuple[str, int]]:
+    """The finished runs that no archive has, or has with other weights."""
+    finished, known = finished_runs(plan), stored(archives)
+    lost = [key for key in known if key not in finished]
+    if lost:
+        run_id, seed = lost[0]
+        raise NothingToCommit(
+            f"{target}: stores {len(lost)} runs that {plan.results} lacks, e.g. {run_id} seed "
+            f"{seed}; restore them first (`obc import {target}`), or delete its archives"
+        )
+    weights = {key: read_folder(plan.run_folder(*key)).run for key in finished}
+    return [key for key in finished if known.get(key) != (weights[key] or {})["weights_sha256"]]
+
+
+def _choices(plan: Plan) -> dict[str, Any]:
+    """The options of the call that differ from the defaults, and the scale."""
+    chosen = plan.config.model_dump(mode="json", exclude_defaults=True)
+    return {"scale": plan.config.scale, **chosen}
+
+
+# --- the card ----------------------------------------------------------------------------------
+
+
+def _card(
+    target: ReferenceFolder, runs: Sequence[StoredRun], told: Told, evaluation_seconds: float
+) -> ReferenceCard:
+    known = read_card(target) if target.card.exists() else None
+    commands = told.commands or (known.commands if known else None)
+    purpose = told.purpose or (known.purpose if known else None)
+    if not commands or not purpose:
+        raise NothingToCommit(
+            f"{target.card}: needs the command that made the results and what they are for; "
+            'COMMAND="make reproduce SCALE=.." PURPOSE="Tables 1-3 .." of `make reference`, or '
+            "--made-by and --purpose of `obc export`"
+        )
+    return ReferenceCard(
+        purpose=purpose,
+        finding=told.finding or (known.finding if known else None),
+        commands=commands,
+        notes=known.notes if known else (),
+        **measured(runs, evaluation_seconds),
+    )
+
+
+def measured(runs: Sequence[StoredRun], evaluation_seconds: float = 0.0) -> dict[str, Any]:
+    """The keys of a card that records tell: commits, days, machines, packages, counts, minutes.
+
+    Weights that were trained elsewhere are no training of these results.
+    """
+    trained = [run.run for run in runs if run.run and not run.run.get("imported")]
+    records = sorted(trained, key=lambda record: record["started"])
+    packages: dict[str, tuple[str, ...]] = {}
+    for name, version in ((n, v) for record in records for n, v in record["packages"].items()):
+        packages[name] = tuple(dict.fromkeys((*packages.get(name, ()), version)))
+    seconds = sum((record["seconds"] or 0) * _devices(record) for record in records)
+    return {
+        "commits": tuple(dict.fromkeys(record["code"]["commit"] or "none" for record in records)),
+        "uncommitted_changes": not all(record["code"].get("clean", True) for record in records),
+        "first_day": date.fromisoformat(records[0]["started"][:10]),
+        "last_day": date.fromisoformat(records[-1]["started"][:10]),
+        "machines": tuple(dict.fromkeys(_machine(record["hardware"]) for record in records)),
+        "packages": packages,
+        "trainings": len(records),
+        "evaluations": sum(len(run.metrics) for run in runs),
+        "device_minutes": round((seconds + evaluation_seconds) / 60, 1),
+    }
+
+
+def _devices(record: dict[str, Any]) -> int:
+    processes = record.get("processes", 1)
+    return processes if record["hardware"]["gpu"] else processes * record["hardware"]["threads"]
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    cores = hardware["cores"]
+    gpu = hardware["gpu"] or "no GPU"
+    return f"{hardware['processor']}, {cores} core{'s' * (cores != 1)}, {gpu}"
+
+
+def _evaluation_seconds(plan: Plan) -> float:
+    """Of all evaluations that Snakemake timed."""
+    template = RunFolder(Path()).evaluation_benchmark("*").name
+    files = (path for one in RunFolder.all_in(plan.results) for path in one.path.glob(template))
+    return sum(_seconds(path) for path in files)
+
+
+def _seconds(path: Path) -> float:
+    with path.open(encoding="utf-8", newline="") as file:
+        line = next(csv.DictReader(file, delimiter="\t"), {})
+    return float(line.get("s", 0.0))
+
+
+# --- the page about all ------------------------------------------------------------------------
+
+INTRODUCTION = """\
+# What we measured
+
+Generated by `make docs` from the `run.yaml` in each folder. `make reference RESULTS=<name>` makes
+such a folder from `results/<name>`: tables, figures, verdicts, `runs.jsonl` (record and metrics of
+every training) and `config.yaml` (the options of the call, for `snakemake --configfile`). There are
+no data sets and no weights. `make reproduce` does not read or change anything here. Scenes that the
+suite draws are not VOC or COCO: only rows of one table can be compared with each other.
+
+A command needs the code of its commit. Minutes are those of all trainings, and of evaluations that
+were timed, each times the cores or GPUs that it used. Other jobs may have run beside them.
+"""
+
+
+def readme(root: Path = ROOT) -> str:
+    """The page about all folders of committed results."""
+    folders = [(folder, read_card(folder)) for folder in reference_folders(root)]
+    lines = [
+        INTRODUCTION,
+        "| folder | purpose | trainings | evaluations | minutes | when |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| [{folder.path.name}](#{folder.path.name}) | {card.purpose} | {card.trainings} | "
+            f"{card.evaluations} | {card.device_minutes:.0f} | {_days(card)} |"
+            for folder, card in folders
+        ),
+    ]
+    return "\n".join([*lines, *(line for one in folders for line in _section(*one))]) + "\n"
+
+
+def write_readme(root: Path = ROOT) -> Path:
+    """Write the page about all folders of committed results; returns its path."""
+    path = root / "README.md"
+    write_text(path, readme(root))
+    return path
+
+
+def _section(folder: ReferenceFolder, card: ReferenceCard) -> Iterator[str]:
+    name = folder.path.name
+    yield from ("", f"## {name}", "", f"{card.purpose} Files: [{name}]({name}).")
+    if folder.page.exists():
+        yield f"The page with all of it: [{folder.page.name}]({name}/{folder.page.name})."
+    if card.finding:
+        yield from ("", f"**Found:** {card.finding}")
+    # Not `bash`, whose commands tests plan: these are of the code that the commit names.
+    yield from ("", "```shell", *card.commands, "```", "")
+    commits = ", ".join(f"`{commit[:7]}`" for commit in card.commits)
+    changed = " (with uncommitted changes)" if card.uncommitted_changes else ""
+    versions = {name: "/".join(card.packages[name]) for name in ("torch",) if name in card.packages}
+    yield f"- Commit {commits}{changed}, {_days(card)}; " + ", ".join(
+        f"{package} {version}" for package, version in versions.items()
+    )
+    yield f"- Machine: {'; '.join(card.machines)}"
+    yield (
+        f"- {card.trainings} trainings, {card.evaluations} evaluations, "
+        f"{card.device_minutes:.0f} minutes of a core or GPU"
+    )
+    yield from (f"- {note}" for note in card.notes)
+
+
+def _days(card: ReferenceCard) -> str:
+    if card.first_day == card.last_day:
+        return str(card.first_day)
+    return f"{card.first_day} to {card.last_day}"

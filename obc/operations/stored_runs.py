@@ -1,0 +1,374 @@
+"""Finished runs in an archive without their weights, and back into a results folder.
+
+For a measurement that takes more than one machine's time: what one sitting trained and evaluated is
+committed, another sitting restores it and goes on with the rest. An archive of a sitting holds the
+runs that no earlier archive has.
+
+In it: `archive.json` (code that evaluated, format), the folder of each run,
+and `shown/` with what figures drew of trained weights. Weights are stored only where another
+training starts from them. Detections are packed (`obc.evaluation.packed_detections`), losslessly.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obc.config.plan import Plan, RowEvaluation
+from obc.config.run_folder import RECORD, RunFolder
+from obc.datasets.settings import ShapesData
+from obc.evaluation.packed_detections import pack, unpack
+from obc.io.errors import SuiteError
+from obc.io.files import atomic_path, read_record
+from obc.runs.staleness import other_versions
+from obc.runs.versions import EVALUATION_CODE, TRAINING_CODE, code_digest
+
+FORMAT = 1
+_ABOUT = "archive.json"
+_SHOWN = "shown"
+_PACKED = ".packed"
+# Files of rule `inside`, which alone reads weights for figures. Restored, they are not drawn anew.
+_DRAWN_OF_WEIGHTS = (
+    "figures/stages.*",
+    "figures/offset_distributions.*",
+    "figures/target_offsets*.*",
+    "figures/calibration.*",
+    "tables/calibration.*",
+    "logs/inside.*",
+)
+
+
+class CannotRestore(SuiteError):
+    """Stored runs do not belong to the plan, the code or the data here; the message says which."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did.
+
+    Attributes:
+        written: run id and seed of the runs that were written.
+        there: those whose folder had a training already.
+        refused: run id, seed and why, of those that are not of this plan, code or data.
+    """
+
+    written: list[tuple[str, int]]
+    there: list[tuple[str, int]]
+    refused: list[tuple[str, int, str]]
+
+
+# --- storing -----------------------------------------------------------------------------------
+
+
+def finished_runs(plan: Plan) -> list[tuple[str, int]]:
+    """Run id and seed of every training of the plan's runs that was evaluated, of any seed.
+
+    Starting weights that were trained here come first; those that come with the suite, and imported
+    weights, are files that are there anyway.
+    """
+    folders = [*RunFolder.all_in(plan.shared), *RunFolder.all_in(plan.results)]
+    keys = dict.fromkeys((one.run_id, one.seed) for one in folders)
+    initial, others = [], []
+    for run_id, seed in keys:
+        folder = plan.run_folder(run_id, seed)
+        record = read_record(folder.record)
+        if run_id not in plan.trainings or record is None or record.get("imported"):
+            continue
+        if run_id in plan.initial_runs:
+            initial.append((run_id, seed))
+        elif folder.evaluations():
+            others.append((run_id, seed))
+    return initial + others
+
+
+def store(
+    plan: Plan, runs: Sequence[tuple[str, int]], path: Path, earlier: Sequence[Path] = ()
+) -> None:
+    """Write an archive of finished runs, the same bytes for the same files.
+
+    Args:
+        runs: run id and seed, of `finished_runs`.
+        earlier: archives whose drawn files are not stored again.
+    """
+    drawn = _drawn(earlier)
+    about = {"format": FORMAT, "evaluation_code": code_digest(EVALUATION_CODE)}
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
+        _add(archive, _ABOUT, json.dumps(about).encode())
+        for run_id, seed in runs:
+            for name, content in _files_of(plan, run_id, seed):
+                _add(archive, f"{RunFolder.of(Path(), run_id, seed)}/{name}", content)
+        for file in _drawn_of_weights(plan):
+            name, content = str(file.relative_to(plan.results)), file.read_bytes()
+            if drawn.get(name) != content:
+                _add(archive, f"{_SHOWN}/{name}", content)
+
+
+def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path) -> None:
+    """Write an archive of single evaluations to look at; `restore` is not for it."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
+        for one in evaluations:
+            folder = RunFolder.of(Path(), one.run.run_id, one.run.seed)
+            for file in (one.run.folder.record, one.metrics):
+                _add(archive, f"{folder}/{file.name}", file.read_bytes())
+            name, content = _packed(one.detections)
+            _add(archive, f"{folder}/{name}", content)
+
+
+def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
+    """Digest of the weights of every run in some archives; a later archive replaces an earlier."""
+    found = {}
+    for path in archives:
+        for key, files in _runs_in(path).items():
+            found[key] = json.loads(files[RECORD])["weights_sha256"]
+    return found
+
+
+def _files_of(plan: Plan, run_id: str, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of what is stored of a run."""
+    folder = plan.run_folder(run_id, seed)
+    files = [folder.record, folder.config, folder.log, folder.benchmark]
+    if run_id in plan.initial_runs:
+        files.append(folder.weights)
+    for path in (path for path in files if path.exists()):
+        yield path.name, path.read_bytes()
+    for decode in plan.trainings[run_id].decodes:
+        if not folder.metrics(decode).exists():
+            continue
+        for path in (
+            folder.metrics(decode),
+            folder.evaluation_log(decode),
+            folder.evaluation_benchmark(decode),
+        ):
+            if path.exists():
+                yield path.name, path.read_bytes()
+        yield _packed(folder.detections(decode))
+
+
+def _packed(path: Path) -> tuple[str, bytes]:
+    with np.load(path) as file:
+        packed = pack(dict(file))
+    return (path.name, path.read_bytes()) if packed is None else (f"{path.name}{_PACKED}", packed)
+
+
+def _drawn_of_weights(plan: Plan) -> list[Path]:
+    """What was drawn of trained heads; nothing where the images are photographs."""
+    table = plan.detail_table
+    if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
+        return []
+    return [path for pattern in _DRAWN_OF_WEIGHTS for path in sorted(plan.results.glob(pattern))]
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+# --- restoring ---------------------------------------------------------------------------------
+
+
+def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
+    """Write stored runs into the folders of a plan, so that Snakemake takes them for done.
+
+    Snakemake compares times: a file is made anew when one that it was made from is newer. So the
+    data must be indexed and shipped starting weights be in their places before, and everything that
+    is written here gets one time, that of the end.
+
+    Args:
+        plan: whose run folders are written.
+        archives: oldest first; of two with the same run the later one counts.
+
+    Raises:
+        CannotRestore: no archive, one of other evaluation code, or data or starting weights are
+            not there yet.
+    """
+    if not archives:
+        raise CannotRestore("no archive runs-<n>.tar.xz there: `make reference KEEP_RUNS=1` stores")
+    runs = {key: files for path in archives for key, files in _runs_in(path).items()}
+    _require_same_evaluation(archives)
+    ordered = sorted(runs, key=lambda key: key[0] not in plan.initial_runs)
+    _require_ready(plan, ordered)
+    restored = Restored([], [], [])
+    written: list[Path] = []
+    code = code_digest(TRAINING_CODE)
+    for run_id, seed in ordered:
+        files = runs[run_id, seed]
+        if run_id not in plan.trainings:
+            restored.refused.append((run_id, seed, "the plan has no such run"))
+            continue
+        folder = plan.run_folder(run_id, seed)
+        if folder.record.exists() or folder.work.path.exists():
+            restored.there.append((run_id, seed))
+            continue
+        others = other_versions(plan, run_id, seed, json.loads(files[RECORD]), code)
+        if others:
+            restored.refused.append((run_id, seed, f"made with other {' and other '.join(others)}"))
+            continue
+        written += [_write(folder.path, name, content) for name, content in files.items()]
+        restored.written.append((run_id, seed))
+    if restored.written:
+        written += _restore_drawn(plan, archives)
+    now = time.time()
+    for path in written:
+        os.utime(path, (now, now))
+    return restored
+
+
+def _restore_drawn(plan: Plan, archives: Sequence[Path]) -> list[Path]:
+    return [
+        _write(plan.results, name, content)
+        for name, content in _drawn(archives).items()
+        if not (plan.results / name).exists()
+    ]
+
+
+def _drawn(archives: Iterable[Path]) -> dict[str, bytes]:
+    """What was drawn of weights, by path in the results folder; of a later archive first."""
+    return {name: file for path in archives for name, file in _read(path).get(_SHOWN, {}).items()}
+
+
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name.removesuffix(_PACKED)
+    with atomic_path(path) as temporary:
+        if name.endswith(_PACKED):
+            np.savez_compressed(temporary, **unpack(content))
+        else:
+            temporary.write_bytes(content)
+    return path
+
+
+def _require_same_evaluation(archives: Iterable[Path]) -> None:
+    now = code_digest(EVALUATION_CODE)
+    for path in archives:
+        about = json.loads(_read(path)[""][_ABOUT])
+        if about["format"] != FORMAT:
+            raise CannotRestore(f"{path}: format {about['format']}; allowed is {FORMAT}")
+        if about["evaluation_code"] != now:
+            raise CannotRestore(
+                f"{path}: evaluated by other code ({about['evaluation_code']}) than the present "
+                f"({now}); check out the commit that run.yaml names, or measure anew"
+            )
+
+
+def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
+    """What Snakemake would else make after the restored runs, and then train these again."""
+    missing = []
+    for run_id, seed in runs:
+        if run_id not in plan.trainings:
+            continue
+        run, initial = plan.run(run_id, seed), plan.initial_training(run_id, seed)
+        missing.append(None if run.index.manifest.exists() else str(run.index.manifest))
+        if initial is None or initial.folder.weights.exists():
+            continue
+        if (initial.run_id, initial.seed) not in runs:
+            missing.append(str(initial.folder.weights))
+    names = list(dict.fromkeys(filter(None, missing)))
+    if names:
+        raise CannotRestore(
+            f"{', '.join(names)}: not there yet, and Snakemake trains everything again that is "
+            "older; first `snakemake --cores 2 --until index start fetch`, with the same --config "
+            "or --configfile"
+        )
+
+
+# --- reading an archive ------------------------------------------------------------------------
+
+
+def _runs_in(path: Path) -> dict[tuple[str, int], dict[str, bytes]]:
+    """The files of each run in an archive."""
+    folders = {name: files for name, files in _read(path).items() if name not in ("", _SHOWN)}
+    runs = {RunFolder(Path(name)): files for name, files in folders.items()}
+    return {(run.run_id, run.seed): files for run, files in runs.items()}
+
+
+def _read(path: Path) -> dict[str, dict[str, bytes]]:
+    """Contents by folder and name; `shown` holds paths, "" what lies at the top.
+
+    Raises:
+        CannotRestore: not an archive that `store` wrote.
+    """
+    found: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            for entry in archive:
+                file = archive.extractfile(entry)
+                if file is None or ".." in Path(entry.name).parts or entry.name.startswith("/"):
+                    raise CannotRestore(f"{path}: {entry.name}: not a file inside of a folder")
+                depth = 1 if entry.name.startswith(f"{_SHOWN}/") else -1
+                parts = entry.name.split("/")
+                folder, name = "/".join(parts[:depth]), "/".join(parts[depth:])
+                found.setdefault(folder, {})[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CannotRestore(f"{path}: cannot be read ({error}); get it back from Git") from None
+    return found
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """One evaluation in an archive.
+
+    Attributes:
+        record: of the run.
+        metrics: the content of the metrics file.
+        detections: COCO-format results.
+    """
+
+    run_id: str
+    seed: int
+    decode: str
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+    detections: list[dict[str, Any]]
+
+
+def stored_evaluations(path: Path) -> list[StoredEvaluation]:
+    """Every evaluation in an archive.
+
+    Raises:
+        CannotRestore: as of `restore`, of a damaged archive.
+    """
+    prefix, suffix = RunFolder(Path()).detections("*").name.split("*")
+    found = []
+    for (run_id, seed), files in _runs_in(path).items():
+        for name in files:
+            decode, is_detections, _ = name.removeprefix(prefix).partition(suffix)
+            if not name.startswith(prefix) or not is_detections:
+                continue
+            metrics = files[RunFolder(Path()).metrics(decode).name]
+            record = json.loads(files[RECORD])
+            parts = (record, json.loads(metrics), _results(name, files[name]))
+            found.append(StoredEvaluation(run_id, seed, decode, *parts))
+    return found
+
+
+def _results(name: str, content: bytes) -> list[dict[str, Any]]:
+    if name.endswith(_PACKED):
+        columns = unpack(content)
+    else:
+        with np.load(io.BytesIO(content)) as file:
+            columns = dict(file)
+    names = [*columns]
+    lists = (columns[one].tolist() for one in names)
+    return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def describe(restored: Restored) -> Iterator[str]:
+    """What was restored, for a person."""
+    yield (
+        f"restored {len(restored.written)} trainings with their evaluations; "
+        f"{len(restored.there)} were there already"
+    )
+    reasons: dict[str, int] = {}
+    for *_, why in restored.refused:
+        reasons[why] = reasons.get(why, 0) + 1
+    for why, count in reasons.items():
+        yield f"left out {count}: {why}"
