@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from _pytest.nodeid import NodeId
-from forked_program import Program
+from imported import Imported
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -29,10 +29,14 @@ PATIENCE = 1800
 # What a run of the suite, its tools and its user leave in a checkout.
 LEFT_IN_A_CHECKOUT = {"data", "results"}
 ROOM = "obc-tests-"
-TRAINING = ("obc.training.train", "obc.evaluation.evaluate")
-OBC = Program("obc.__main__", ("obc.cli.main", *TRAINING), ENVIRONMENT, PATIENCE)
-WORKFLOW = ("obc.config.load_plan", "obc.operations.plan_page", "obc.runs.staleness")
-SNAKEMAKE = Program("snakemake.cli", WORKFLOW, ENVIRONMENT, PATIENCE)
+SUITE = Imported(
+    ("obc.cli.main", "obc.training.train", "obc.evaluation.evaluate"), ENVIRONMENT, PATIENCE
+)
+SNAKEMAKE = Imported(
+    ("snakemake.cli", "obc.config.load_plan", "obc.operations.plan_page", "obc.runs.staleness"),
+    ENVIRONMENT,
+    PATIENCE,
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -84,10 +88,10 @@ class Workspace:
     folder: Path
 
     def obc(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return OBC(self.folder, *arguments)
+        return SUITE.run("obc.__main__", self.folder, *arguments)
 
     def snakemake(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return SNAKEMAKE(self.folder, *arguments)
+        return SNAKEMAKE.run("snakemake.cli", self.folder, *arguments)
 
     def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
