@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from _pytest.nodeid import NodeId
+from imported import Imported
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -28,21 +29,25 @@ PATIENCE = 1800
 # What a run of the suite, its tools and its user leave in a checkout.
 LEFT_IN_A_CHECKOUT = {"data", "results", "site"}
 ROOM = "obc-tests-"
-# Commands of `obc` in one process, which imports what they need once; up to the first that fails.
-ONE_AFTER_THE_OTHER = """
-import json, sys
-from obc.cli.main import main
-sys.exit(any(map(main, json.loads(sys.argv[1]))))
-"""
+SUITE = Imported(
+    ("obc.cli.main", "obc.training.train", "obc.evaluation.evaluate"), ENVIRONMENT, PATIENCE
+)
+SNAKEMAKE = Imported(
+    ("snakemake.cli", "obc.config.load_plan", "obc.operations.plan_page", "obc.runs.staleness"),
+    ENVIRONMENT,
+    PATIENCE,
+)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Go to an empty folder with links to the checkout's files, but not to what was made in it.
+    """One thread, in an empty folder with links to the checkout's files but not to what it made.
 
     Tests read `config`, `docs` and others by relative paths; no test may see the results, the data
     or the half-finished runs that lie in the checkout.
     """
+    # One thread a worker: more would wait for each other at every small operation.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if hasattr(config, "workerinput") and Path.cwd().name.startswith(ROOM):
         return  # a worker starts in its controller's, which removes it
     room = Path(tempfile.mkdtemp(prefix=ROOM))
@@ -83,10 +88,10 @@ class Workspace:
     folder: Path
 
     def obc(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "obc", *arguments)
+        return SUITE.run("obc.__main__", self.folder, *arguments)
 
     def snakemake(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.run(BIN / "snakemake", *arguments)
+        return SNAKEMAKE.run("snakemake.cli", self.folder, *arguments)
 
     def run(self, *command: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -145,16 +150,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     copy_project(folder)
     workspace = Workspace(folder)
     plan = workspace.plan(scale="smoke")
-    file = str(plan.results / "plan.json")
-    steps = []
+    file = plan.results / "plan.json"
+    initial = next(run_id for run_id in plan.initial_runs if "-r50-" in run_id)
+    steps: list[tuple[object, ...]] = []
     for name in ("voc", "init"):
         settings = json.dumps(plan.scale.data[name].drawing)
-        steps += [
-            ["draw", str(plan.data_folder(name)), "--settings", settings],
-            ["index", file, name],
-        ]
-    initial = next(run_id for run_id in plan.initial_runs if "-r50-" in run_id)
-    steps.append(["train", file, initial])
-    done = workspace.run(sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(steps))
-    assert done.returncode == 0, done.stderr
+        steps += [("draw", plan.data_folder(name), "--settings", settings), ("index", file, name)]
+    for step in (*steps, ("train", file, initial)):
+        done = workspace.obc(*step)
+        assert done.returncode == 0, done.stderr
     return workspace

@@ -21,12 +21,9 @@ from obc.analysis.verdicts import (
     sample,
     why_not_judged,
 )
-from obc.config.claims import Contrast
+from obc.config.claims import Claims, Contrast
 from obc.config.plan import Plan
 from obc.config.table import Row, TableSpec
-
-RESAMPLES, SEED, CONFIDENCE = 2000, 2020, 0.95
-LEARNT = 4.0  # AP that both rows must have to be told apart, as of the claims
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ def compare(
     ]
     keys = {key for one in asked for key in (one.key, one.against)}
     rows = {(table.name, index) for index, row in enumerate(table.rows) if row.key in keys}
-    chosen = (plan.claims.resamples, plan.claims.seed) if plan.claims else (RESAMPLES, SEED)
-    samples = sample(plan, rows, *chosen, strict, workers, resample)
+    rules = _rules(plan)
+    samples = sample(plan, rows, rules.resamples, rules.seed, strict, workers, resample)
     return tuple(_compared(plan, table, one, samples) for one in asked)
 
 
@@ -93,7 +90,7 @@ def _compared(plan: Plan, table: TableSpec, asked: Compared, samples: Samples) -
     if estimate.has_interval:
         interval = estimate.interval(confidence(plan))
         low, high = interval.low, interval.high
-    reason = why_not_judged(plan, table, contrast, estimate, samples, LEARNT)
+    reason = why_not_judged(plan, table, contrast, estimate, samples, _rules(plan).learnt)
     if reason is not None:
         found = "not judged"
     else:
@@ -111,7 +108,12 @@ def _compared(plan: Plan, table: TableSpec, asked: Compared, samples: Samples) -
 
 def confidence(plan: Plan) -> float:
     """Level of the intervals: that of the claims."""
-    return plan.claims.confidence if plan.claims else CONFIDENCE
+    return _rules(plan).confidence
+
+
+def _rules(plan: Plan) -> Claims:
+    """How sure a difference must be: as the claims say, or by default where a plan has none."""
+    return plan.claims or Claims.model_construct()
 
 
 def cost(plan: Plan, row: Row) -> dict[str, float]:

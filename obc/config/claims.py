@@ -314,10 +314,10 @@ class Topic(Strict):
 class Claims(Strict):
     """config/claims.yaml: what the paper claims, and how sure a verdict must be."""
 
-    resamples: int = Field(ge=100, le=100_000, strict=True, description="of the test images")
-    seed: int = Field(ge=0, strict=True, description="of the resampling")
+    resamples: int = Field(2000, ge=100, le=100_000, strict=True, description="of the test images")
+    seed: int = Field(2020, ge=0, strict=True, description="of the resampling")
     confidence: float = Field(
-        gt=0.5, lt=1, description="of the intervals; of each one-sided test of `close`"
+        0.95, gt=0.5, lt=1, description="of the intervals; of each one-sided test of `close`"
     )
     smallest_effect: PositiveFloat = Field(
         0.8, description="AP points; the gain looked for where the paper prints none"

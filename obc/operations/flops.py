@@ -2,7 +2,7 @@
 
 Counted are convolutions and matrix products, a multiply-add as two operations, as torch's
 FlopCounterMode counts; not RoIAlign, NMS, losses and the other small operations. A formula, so that
-`obc plan` needs neither torch nor MMDetection; tests/test_complexity.py holds it against both.
+`obc plan` needs neither torch nor MMDetection; a test holds it against both.
 """
 
 from __future__ import annotations

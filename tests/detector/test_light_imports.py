@@ -10,6 +10,8 @@ import pytest
 
 from obc.detector.light_imports import LEFT_OUT
 
+pytestmark = pytest.mark.xdist_group("light_imports")  # whose worker starts the job, once
+
 SCRIPT = """
 import json, sys
 from obc.detector.light_imports import import_mmdetection

@@ -5,15 +5,17 @@ Each detector is MMDetection's own config, made narrow, with the box head replac
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import mmdet
 import pytest
 import torch
+from example_configs import read_config
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -65,7 +67,7 @@ def obc_head(base: ConfigDict, **options: Any) -> ConfigDict:
 
 def config_of(path: str, **options: Any) -> ConfigDict:
     """The model of one of MMDetection's configs, with OBCHead in every place of a box head."""
-    model = narrow(Config.fromfile(CONFIGS / path).model)
+    model = narrow(deepcopy(read_config(CONFIGS / path).model))
     model.backbone.update(depth=18, base_channels=8)
     if "neck" in model:
         model.neck.in_channels = [8, 16, 32, 64]
@@ -246,7 +248,7 @@ def test_mmdetection_s_own_heads_are_built_as_before() -> None:
         "pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py",
         "dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py",
     ):
-        model = narrow(Config.fromfile(CONFIGS / path).model)
+        model = narrow(deepcopy(read_config(CONFIGS / path).model))
         model.backbone.update(depth=18, base_channels=8)
         model.neck.in_channels = [8, 16, 32, 64]
         assert build(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from example_configs import (
     SHAPES,
     SOFT_NMS,
     TTA,
+    read_config,
     small_model,
 )
 from mmdet.apis import DetInferencer
@@ -39,7 +41,7 @@ LATER = "roi_head.bbox_head.later_stages."
 
 def config_of(example: str) -> Config:
     """An example with narrow networks."""
-    config = Config.fromfile(EXAMPLES[example])
+    config = deepcopy(read_config(EXAMPLES[example]))
     config.merge_from_dict(small_model(example))
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from conftest import PROJECT
@@ -62,5 +63,13 @@ def small_model(example: str) -> dict[str, Any]:
 
 
 @cache
+def read_config(path: Path) -> Config:
+    """A config, to be copied before it is changed.
+
+    MMEngine reads the list of all of MMDetection's configs each time that one is based on another.
+    """
+    return Config.fromfile(path)
+
+
 def model_of(example: str) -> Any:
-    return Config.fromfile(EXAMPLES[example]).model
+    return read_config(EXAMPLES[example]).model

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import torch
-from conftest import ENVIRONMENT, PATIENCE, PROJECT, Workspace, edit
+from conftest import SUITE, Workspace, edit
 
 Interruption = list  # signal, pattern of a new file in the run's folder, seconds after it is there
 
@@ -42,16 +40,7 @@ def train_interrupted(
         "folder": "resumed",
         "trainings": trainings,
     }
-    driver = subprocess.run(
-        [sys.executable, PROJECT / "tests/helpers/training_sessions.py"],
-        input=json.dumps(script),
-        cwd=workspace.folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    driver = SUITE.run("training_sessions", workspace.folder, json.dumps(script))
     assert driver.returncode == 0, driver.stderr
     return json.loads(driver.stdout.splitlines()[-1])
 

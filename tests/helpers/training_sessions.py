@@ -1,13 +1,13 @@
-"""Trains one run in many sessions and kills them: python training_sessions.py < script.json.
+"""Trains one run in many sessions and kills them: a program whose argument is a script, in JSON.
 
-A process of its own that imports everything once and forks a child for each session, so that a
-session costs what it trains and no imports. The script: {"plan", "run", "folder", "trainings": {
-name: [[signal, pattern, delay], ...]}}. Sessions of `obc train` are started until one ends by
-itself; session i gets signal i `delay` seconds after a new file matches `pattern` in the run's
-folder. The pattern `call <name>` is the moment when obc.training.train calls that function. A
-finished run is moved to `<folder>/<name>`; if it finished before all its signals were sent, the
-training starts anew, as `<name>-2` and so on. Prints, for each training, its sessions: exit status
-(negative: died of that signal), and what `work/interrupted.json` says if it is there.
+It forks a child for each session, so that a session costs what it trains and no imports. The
+script: {"plan", "run", "folder", "trainings": {name: [[signal, pattern, delay], ...]}}. Sessions of
+`obc train` are started until one ends by itself; session i gets signal i `delay` seconds after a
+new file matches `pattern` in the run's folder. The pattern `call <name>` is the moment when
+obc.training.train calls that function. A finished run is moved to `<folder>/<name>`; if it finished
+before all its signals were sent, the training starts anew, as `<name>-2` and so on. Prints, for
+each training, its sessions: exit status (negative: died of that signal), and what
+`work/interrupted.json` says if it is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 
 import obc.training.train
-from obc.cli.main import main
+from obc.cli import main as command_line
 from obc.config.plan import Plan
 
 
@@ -57,7 +57,7 @@ def train(script: dict) -> None:
     """The child: leaves with the exit status of the command."""
     status = 99
     try:
-        status = main(["train", script["plan"], script["run"]])
+        status = command_line.main(["train", script["plan"], script["run"]])
     except SystemExit as stop:
         status = stop.code
     except BaseException:
@@ -94,10 +94,11 @@ def sessions(script: dict, interruptions: list, run_folder: Path) -> list[dict]:
     return done
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Interrupt the trainings of the script one after the other."""
     # A shell ignores Ctrl-C for what it starts in the background, the tests' runner perhaps.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    script = json.load(sys.stdin)
+    script = json.loads(sys.argv[1])
     run_folder = Path(Plan.load(Path(script["plan"])).run_folder(script["run"], 0))
     report = {}
     for name, interruptions in script["trainings"].items():
@@ -108,3 +109,4 @@ if __name__ == "__main__":
             if not interruptions:
                 break
     print(json.dumps(report))
+    return 0

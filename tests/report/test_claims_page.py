@@ -15,7 +15,7 @@ from obc.analysis.verdicts import judge
 from obc.cli.main import main
 from obc.config.plan import Plan
 from obc.report.captions import bound, signed
-from obc.report.tables.claims import markdown, report
+from obc.report.tables.claims import markdown, report, write
 
 
 def page(plan: Plan, **options: Any) -> str:
@@ -258,3 +258,19 @@ def test_the_partial_page_lies_apart_from_the_complete_one(
     assert written["topics"][0]["claims"][0]["contrasts"][0]["paper"] == 5.0
     assert (plan.results / "partial" / "claims.md").exists()
     assert not (plan.results / "claims.md").exists()
+
+
+def test_a_second_page_of_claims_is_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analytic = SimpleNamespace(analytic_claims=lambda: [])  # the real one imports MMDetection
+    monkeypatch.setitem(sys.modules, "obc.analysis.analytic_claims", analytic)
+    plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]")
+    for folder in ("first", "second"):
+        write(plan, tmp_path / folder, strict=False)
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        for folder in ("first", "second")
+    )
+    assert first == second
+    assert first.keys() == {"claims.json", "claims.md"}

@@ -20,9 +20,10 @@ from page_fixtures import measured_plan
 from obc.report import page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium here (Debian: apt install chromium)"
-)
+pytestmark = [
+    pytest.mark.xdist_group("browser"),  # whose worker opens the page, once
+    pytest.mark.skipif(BROWSER is None, reason="no chromium here (Debian: apt install chromium)"),
+]
 DESKTOP, PHONE = 1200, 390  # CSS pixels
 
 LOOK = """

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import BIN, ENVIRONMENT, PROJECT, copy_project
 
+pytestmark = pytest.mark.xdist_group("snakemake_report")  # whose worker writes it, once
+
 # What the rules mark, made up: the report reads files and does not make them.
 MARKED = {
     "tables/table1.csv": "row,AP\n0,50.0\n",
