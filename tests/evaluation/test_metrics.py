@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,25 @@ def test_ignored_difficult_objects_are_neither_required_nor_punished() -> None:
     # Counted as ground truth, missing it costs half of the recall: 51 of 101 recall points remain.
     metrics, _ = average_precision(truth, [on_easy])
     assert metrics["AP"] == pytest.approx(100 * 51 / 101)
+
+
+def test_what_is_evaluated_is_left_as_it_was() -> None:
+    truth = {
+        "images": [{"id": 1, "width": 100, "height": 100}],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [10, 10, 40, 40],
+                "area": 1600,
+                "iscrowd": 0,
+            }
+        ],
+    }
+    found = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.9}]
+    before = copy.deepcopy((truth, found))
+    metrics, _ = average_precision(truth, found)
+    assert metrics["AP"] == pytest.approx(100)
+    assert (truth, found) == before
