@@ -138,17 +138,13 @@ def _draw_measured(name: str, plan: Plan, options: argparse.Namespace) -> None:
         return
     table = options.table or plan.config.detail_table
     require_known("table or figure", [table], list(plan.tables))
-    if name == "curves":
-        from obc.report.figures import curves
+    from obc.report.figures import curves, diagnosis, training_curves
 
+    if name == "curves":
         curves.draw(plan, table, folder)
     elif name == "diagnosis":
-        from obc.report.figures import diagnosis
-
         diagnosis.write(plan, table, plan.results)
     else:
-        from obc.report.figures import training_curves
-
         training_curves.draw(plan, plan.tables[table], folder)
 
 

@@ -68,13 +68,7 @@ def watch(
 
 
 def screen(plan: Plan, found: Sequence[RunState], height: int) -> RenderableType:
-    """The states as a screen of at most `height` lines.
-
-    Args:
-        plan: that the states are of.
-        found: of every run.
-        height: of the terminal, in lines.
-    """
+    """The states as a screen of at most `height` lines."""
     running = [state for state in found if state.state == "running"]
     failed = [state for state in found if state.state == "failed"]
     errors = failed[-SHOWN_ERRORS:]

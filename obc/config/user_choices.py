@@ -240,9 +240,6 @@ class ChosenData:
 def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     """Read the chosen scale and put the user's own data in the place of its data.
 
-    Args:
-        scales: the folder of scale files.
-
     Raises:
         ConfigError: no such scale, a file that is wrong, a split without its folder.
         DatasetError: a folder of one's own is not in VOC or COCO layout.

@@ -28,11 +28,7 @@ def export_coco(plan: Plan, run_id: str, seed: int, decode: Decode, folder: Path
     categories have the ids of the data set where these are integers, else those of the index.
 
     Args:
-        plan: the plan that names the run.
-        run_id: which run.
-        seed: of its training.
         decode: an evaluated decoding.
-        folder: where the two files go.
 
     Raises:
         NotEvaluated: there is no evaluation of this decoding.

@@ -39,15 +39,12 @@ def detect_images(
     """Write each image with the boxes found in it, and all boxes in COCO's format.
 
     Args:
-        plan: the plan that names the run.
         run_id: which run; it must be trained.
-        seed: of its training.
         decode: as of `evaluate`.
         images: files that OpenCV reads.
         folder: gets `<image's name>.png` for each, and `detections.json`, a COCO data set whose
             annotations have a `score`.
         shown_score: score in [0, 1] from which a box is drawn; the JSON file has all boxes.
-        terminal: where progress lines go.
 
     Returns:
         The drawn images.

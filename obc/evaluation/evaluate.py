@@ -87,9 +87,6 @@ def detect_in(
 
     Args:
         files: the run's data set, or other images with the same categories in the same order.
-        plan: the plan that names the run.
-        run_id: which run.
-        seed: of its training.
         decode: as of `evaluate`.
         terminal: as of `evaluate`.
 

@@ -33,11 +33,9 @@ def submit(
     Args:
         plan: the plan that names the run, one on COCO.
         run_id: which run; it must be trained.
-        seed: of its training.
         decode: as of `evaluate`.
         root: COCO folder with annotations/image_info_test-dev2017.json and test2017/.
         out: folder that the zip goes to.
-        terminal: where progress lines go.
 
     Raises:
         DatasetError: no test-dev in `root`, or the run was not trained on COCO's categories.

@@ -21,12 +21,7 @@ class ConfigError(SuiteError):
 
 
 def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
-    """One line a problem: `file: key: problem (got value); allowed: ...`.
-
-    Args:
-        error: what pydantic raised while validating `model`.
-        path: the file that the values came from.
-    """
+    """One line a problem: `file: key: problem (got value); allowed: ...`."""
     lines = []
     for problem in error.errors(include_url=False):
         written, models = _at(model, problem["loc"][:-1])

@@ -44,9 +44,6 @@ def show(
     """Show the counts in the lines; the last lines, for the case that the command failed.
 
     Args:
-        label: what is compiled.
-        lines: as the command prints them.
-        stream: where the counts are shown.
         clock: in seconds.
     """
     on_terminal = stream.isatty()

@@ -27,7 +27,6 @@ def write_metafile(plan: Plan, runs: Iterable[Run], path: Path) -> None:
     """List the trained ones of some runs: config, weights, epochs, memory, AP of each decoding.
 
     Args:
-        plan: the plan of the runs.
         runs: those to list; of each seed an entry.
         path: of the file; configs and weights are named relative to its folder.
 

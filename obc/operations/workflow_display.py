@@ -69,7 +69,6 @@ class WorkflowDisplay(logging.Handler):
     was to run, e.g. that there is nothing to be done.
 
     Args:
-        plan: that runs are named by.
         default: Snakemake's handler, whose stream and format are used.
         output: file that jobs print into; see `redirection`.
         captions: of the page.

@@ -52,7 +52,6 @@ def download(
     Args:
         remote: where it is published and how it is checked.
         path: where it is to lie; a file there that is not as published is set aside.
-        terminal: where progress lines go.
         waits: seconds before each further attempt at one URL in which no byte arrived.
 
     Raises:

@@ -82,9 +82,6 @@ def fetch(
     A second process waits for the first and finds it done. A call that was killed goes on.
 
     Args:
-        published: what to get.
-        root: the project's folder.
-        terminal: where progress lines go.
         waits: as of `download`.
 
     Raises:

@@ -43,7 +43,6 @@ def unpack(
         folder: what of the archives is wanted, e.g. VOCdevkit/VOC2007.
         target: where it is to lie; must not exist.
         shows: files in it without which it is not complete.
-        terminal: where progress lines go.
 
     Raises:
         UnsafeArchive: a member's path or link leads out of the archive's folder, or is a device.

@@ -31,11 +31,7 @@ def caption(*sentences: str, missing: str = "") -> str:
 
 
 def read_caption(path: Path) -> Caption:
-    """The caption that a figure's file carries; empty where another program drew it.
-
-    Args:
-        path: of its SVG or PNG.
-    """
+    """The caption that a figure's file carries; empty where another program drew it."""
     try:
         return _of_png(path) if path.suffix == ".png" else _of_svg(path)
     except (ElementTree.ParseError, UnidentifiedImageError):
