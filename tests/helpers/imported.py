@@ -1,7 +1,7 @@
 """Programs whose imports are paid once: each call is a child of a process that has them.
 
 Commands of `obc` and Snakemake spend seconds on imports and less on what they do. A call behaves as
-a new process does: its own arguments, folder, output and exit status.
+a new process does: its own environment, folder, arguments, output and exit status.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Imported:
 
     Args:
         modules: what the programs import.
-        environment: of the programs.
+        environment: of the programs, as it is when one of them runs.
         patience: seconds after which a program is killed.
     """
 
@@ -45,7 +45,7 @@ class Imported:
         words = [str(argument) for argument in arguments]
         with tempfile.TemporaryDirectory() as files:
             stdout, stderr = Path(files, "stdout"), Path(files, "stderr")
-            request = [program, str(folder), str(stdout), str(stderr), *words]
+            request = [program, self._environment, str(folder), str(stdout), str(stderr), *words]
             status = int(self._answer(json.dumps(request)))
             return subprocess.CompletedProcess(
                 words, status, stdout.read_text("utf-8"), stderr.read_text("utf-8")
@@ -77,10 +77,18 @@ def serve(patience: int, *modules: str) -> None:
 
 
 def run(
-    patience: int, program: str, folder: str, stdout: str, stderr: str, *arguments: str
+    patience: int,
+    program: str,
+    environment: dict[str, str],
+    folder: str,
+    stdout: str,
+    stderr: str,
+    *arguments: str,
 ) -> NoReturn:
-    """Take the place of a new process: its time, folder, arguments and output."""
+    """Take the place of a new process: its time, environment, folder, arguments and output."""
     signal.alarm(patience)
+    os.environ.clear()
+    os.environ.update(environment)
     main = import_module(program).main
     os.chdir(folder)
     sys.argv[1:] = arguments
