@@ -221,7 +221,9 @@ class BatchedRPNHead(RPNHead):
 
     def _ranked(self, logits: Tensor, best: int) -> tuple[Tensor, Tensor | None]:
         """Scores (B, K) of a level's best anchors and their indices; None: all, as they are."""
-        scores = logits.permute(0, 2, 3, 1).reshape(len(logits), -1).sigmoid()
+        rows = logits.permute(0, 2, 3, 1).reshape(len(logits), -1)
+        # Image by image: where a row ends decides which of its last bits the vector unit rounds.
+        scores = torch.stack([of_image.sigmoid() for of_image in rows])
         if not 0 < best < scores.shape[1]:
             return scores, None
         ranked, order = scores.sort(dim=1, descending=True)
