@@ -59,7 +59,7 @@ def test_maps_are_the_backbone_s_own_whatever_batch_the_images_come_in(
     net.train()  # MMDetection's returns nothing
     kept = KeptMaps()
     # In training mode batch norm of the stages that train sees the batch: both see the same one.
-    for numbers in ((1, 2), (3, 4), (4, 1)):
+    for numbers in ((1, 2), (3, 4), (4, 1), (5, 2)):
         batch = images(*numbers).to(memory_format=layout)
         state = {key: value.clone() for key, value in net.state_dict().items()}
         expected = net(batch)
@@ -77,6 +77,19 @@ def test_an_image_passes_the_frozen_stages_once() -> None:
     for _ in range(3):
         kept.backbone_maps(net, images(1, 2), samples(1, 2))
     assert stem.seen == 2
+
+
+def test_maps_are_the_same_to_the_last_bit_whoever_an_image_came_with() -> None:
+    torch.manual_seed(0)
+    net = ResNet(**SMALL, frozen_stages=2)
+    net.eval()
+    everything = KeptMaps().backbone_maps(net, images(1, 2, 3, 4), samples(1, 2, 3, 4))
+    one_by_one = KeptMaps()
+    for number in (1, 2, 3, 4):
+        one_by_one.backbone_maps(net, images(number), samples(number))
+    again = one_by_one.backbone_maps(net, images(1, 2, 3, 4), samples(1, 2, 3, 4))
+    for found, expected in zip(again, everything, strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_a_mirrored_image_is_another_one() -> None:
