@@ -561,3 +561,8 @@ def test_a_number_of_seeds_is_refused_and_both_meanings_are_written(
 ) -> None:
     with pytest.raises(ConfigError, match=written.replace("[", r"\[").replace("]", r"\]")):
         load_plan({"scale": "smoke", "seeds": seeds})
+
+
+def test_images_are_kept_by_the_training_process_alone() -> None:
+    with pytest.raises(ConfigError, match=r"num_workers: 2: .* set keep_images: false or num_w"):
+        load_plan({"scale": "smoke", "change": {"runtime.num_workers": 2}})

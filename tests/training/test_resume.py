@@ -58,7 +58,7 @@ def interruptions() -> dict[str, dict[str, list[Interruption]]]:
 
 RUNTIMES = {
     "every": {"checkpoint_minutes": 0, "num_workers": 0},
-    "epochs": {"checkpoint_minutes": None, "num_workers": 2},
+    "epochs": {"checkpoint_minutes": None, "num_workers": 2, "keep_images": False},
 }
 
 
