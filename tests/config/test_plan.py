@@ -564,5 +564,5 @@ def test_a_number_of_seeds_is_refused_and_both_meanings_are_written(
 
 
 def test_images_are_kept_by_the_training_process_alone() -> None:
-    with pytest.raises(ConfigError, match=r"num_workers: 2: .* set keep_images: false or num_w"):
-        load_plan({"scale": "smoke", "change": {"runtime.num_workers": 2}})
+    with pytest.raises(ConfigError, match=r"num_workers: 2: .*set keep_images: false"):
+        load_plan({"scale": "smoke", "label": "two", "change": {"runtime.num_workers": 2}})
