@@ -31,6 +31,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
+from training_step import matmul_rate
 
 from obc.config.load_plan import load_plan
 from obc.detector.batched import compute_in_batches
@@ -123,18 +124,10 @@ def step(model: torch.nn.Module, optimizer: OptimWrapper, data: dict[str, Any]) 
 
 def floor_of(step: Callable[[], float]) -> Callable[[], float]:
     """Seconds that the multiplications of a step take at the rate of its largest matrix product."""
-    features, weights = torch.randn(384, 2352), torch.randn(2352, 256)
     with FlopCounterMode(display=False) as counter:
         step()
-    products = counter.get_total_flops() / (2 * features.numel() * weights.shape[1])
-
-    def floor(times: int = 20) -> float:
-        began = time.process_time()
-        for _ in range(times):
-            features @ weights
-        return (time.process_time() - began) / times * products
-
-    return floor
+    gflop = counter.get_total_flops() / 1e9
+    return lambda: gflop / matmul_rate()
 
 
 def batch() -> dict[str, Any]:

@@ -200,6 +200,11 @@ def method_of(run_id: str) -> str:
     return "-".join(parts[3:-1])
 
 
+def slug_of(run_id: str) -> str:
+    """A run id without its hash, as of `slug`; for ids without a plan."""
+    return run_id.rpartition("-")[0]
+
+
 def slug(spec: RunSpec) -> str:
     """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
     detector = spec.detector.removesuffix("_rcnn")

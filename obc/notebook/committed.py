@@ -16,7 +16,7 @@ import pandas as pd
 
 from obc.config.plan import digest
 from obc.config.reference import ReferenceFolder
-from obc.config.run import method_of
+from obc.config.run import method_of, slug_of
 from obc.datasets.drawn.shapes import generate
 from obc.datasets.index import index_dataset
 from obc.datasets.index_folder import IndexFolder
@@ -47,7 +47,7 @@ class CommittedEvaluations:
         stored) and `run_id`.
         """
         lines = [
-            (_named(run_id), decode, seed, content["metrics"]["AP"], key in self._stored, run_id)
+            (slug_of(run_id), decode, seed, content["metrics"]["AP"], key in self._stored, run_id)
             for key, content in self._metrics.items()
             for run_id, seed, decode in [key]
         ]
@@ -112,11 +112,6 @@ class CommittedEvaluations:
             for decode, content in run.metrics.items()
         }
         return {**of_examples, **of_runs}
-
-
-def _named(run_id: str) -> str:
-    """A run id without its hash: data set, detector, network and method."""
-    return run_id.rpartition("-")[0]
 
 
 def committed_views(folder: ReferenceFolder) -> tuple[str, int, list[HeadView]]:

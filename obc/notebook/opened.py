@@ -21,7 +21,7 @@ import pandas as pd
 
 from obc.config.plan import Plan
 from obc.config.reference import ReferenceFolder, read_card
-from obc.config.run import method_of
+from obc.config.run import method_of, slug_of
 from obc.notebook.coloured_tables import KEY, ColouredTable, ColouredVerdicts
 from obc.notebook.read_results import (
     ReadTable,
@@ -251,9 +251,7 @@ class OwnEvaluations:
         """As of `Evaluations`, by seed and in the order of the tables; also `tables`, `run_id`."""
         from obc.notebook.two_evaluations import evaluated
 
-        frame = evaluated(self.plan).assign(
-            method=lambda found: found["run_id"].str.rpartition("-")[0]
-        )
+        frame = evaluated(self.plan).assign(method=lambda found: found["run_id"].map(slug_of))
         return frame[["method", "decode", "seed", "AP", "tables", "run_id"]]
 
     @property

@@ -31,6 +31,7 @@ from obc.config.run_folder import RunFolder
 from obc.datasets.settings import ShapesData
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_folder, require_record, write_text
+from obc.io.pictures import narrowed
 from obc.operations.stored_runs import finished_runs, store, store_examples, stored
 from obc.runs.runs_file import StoredRun, read_folder, write_runs
 from obc.runs.status import has_weights
@@ -134,14 +135,7 @@ def _copy(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
         return
     with Image.open(path) as picture:
-        height = round(picture.height * PICTURE_WIDTH / picture.width)
-        if picture.width > PICTURE_WIDTH:
-            scaled = picture.convert("RGB").resize(
-                (PICTURE_WIDTH, height), Image.Resampling.LANCZOS
-            )
-            scaled.save(target, optimize=True)
-        else:
-            picture.save(target, optimize=True)
+        narrowed(picture, PICTURE_WIDTH).save(target, optimize=True)
 
 
 # --- examples to look at -----------------------------------------------------------------------
@@ -165,17 +159,17 @@ def _write_examples(plan: Plan, made: ReferenceFolder, before: ReferenceFolder) 
 
 
 def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
-    # Imported here, where they are needed: MMDetection takes seconds, and prints.
+    # Libraries print while they are imported and while a model is loaded. The import stands here,
+    # where it is needed, because MMDetection takes seconds.
     with contextlib.redirect_stdout(io.StringIO()):
         from obc.evaluation.stored_views import load_views, look_and_store
 
-    if has_weights(run.folder):
-        with contextlib.redirect_stdout(io.StringIO()):  # of libraries
+        if has_weights(run.folder):
             look_and_store(plan, run.run_id, run.seed, path)
-    elif before.exists() and run.folder.record.exists():
-        weights = require_record(run.folder.record)["weights_sha256"]
-        if load_views(before).record["weights_sha256"] == weights:
-            shutil.copy2(before, path)
+        elif before.exists() and run.folder.record.exists():
+            weights = require_record(run.folder.record)["weights_sha256"]
+            if load_views(before).record["weights_sha256"] == weights:
+                shutil.copy2(before, path)
 
 
 # --- runs --------------------------------------------------------------------------------------

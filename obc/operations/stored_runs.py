@@ -16,7 +16,7 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from obc.io.files import atomic_path, read_record
 from obc.runs.staleness import other_versions
 from obc.runs.versions import EVALUATION_CODE, TRAINING_CODE, code_digest
 
+# Of an archive, by folder and name; `shown` holds paths, "" what lies at the top.
+Content = dict[str, dict[str, bytes]]
 FORMAT = 1
 _ABOUT = "archive.json"
 _SHOWN = "shown"
@@ -99,7 +101,7 @@ def store(
         runs: run id and seed, of `finished_runs`.
         earlier: archives whose drawn files are not stored again.
     """
-    drawn = _drawn(earlier)
+    drawn = _drawn(map(_read, earlier))
     about = {"format": FORMAT, "evaluation_code": code_digest(EVALUATION_CODE)}
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
         _add(archive, _ABOUT, json.dumps(about).encode())
@@ -127,7 +129,7 @@ def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
     """Digest of the weights of every run in some archives; a later archive replaces an earlier."""
     found = {}
     for path in archives:
-        for key, files in _runs_in(path).items():
+        for key, files in _runs_in(_read(path)).items():
             found[key] = json.loads(files[RECORD])["weights_sha256"]
     return found
 
@@ -193,8 +195,9 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
     """
     if not archives:
         raise CannotRestore("no archive runs-<n>.tar.xz there: `make reference KEEP_RUNS=1` stores")
-    runs = {key: files for path in archives for key, files in _runs_in(path).items()}
-    _require_same_evaluation(archives)
+    contents = {path: _read(path) for path in archives}
+    runs = {key: files for one in contents.values() for key, files in _runs_in(one).items()}
+    _require_same_evaluation(contents)
     ordered = sorted(runs, key=lambda key: key[0] not in plan.initial_runs)
     _require_ready(plan, ordered)
     restored = Restored([], [], [])
@@ -216,24 +219,24 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
         written += [_write(folder.path, name, content) for name, content in files.items()]
         restored.written.append((run_id, seed))
     if restored.written:
-        written += _restore_drawn(plan, archives)
+        written += _restore_drawn(plan, contents.values())
     now = time.time()
     for path in written:
         os.utime(path, (now, now))
     return restored
 
 
-def _restore_drawn(plan: Plan, archives: Sequence[Path]) -> list[Path]:
+def _restore_drawn(plan: Plan, contents: Iterable[Content]) -> list[Path]:
     return [
         _write(plan.results, name, content)
-        for name, content in _drawn(archives).items()
+        for name, content in _drawn(contents).items()
         if not (plan.results / name).exists()
     ]
 
 
-def _drawn(archives: Iterable[Path]) -> dict[str, bytes]:
+def _drawn(contents: Iterable[Content]) -> dict[str, bytes]:
     """What was drawn of weights, by path in the results folder; of a later archive first."""
-    return {name: file for path in archives for name, file in _read(path).get(_SHOWN, {}).items()}
+    return {name: file for one in contents for name, file in one.get(_SHOWN, {}).items()}
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:
@@ -246,10 +249,10 @@ def _write(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def _require_same_evaluation(archives: Iterable[Path]) -> None:
+def _require_same_evaluation(contents: Mapping[Path, Content]) -> None:
     now = code_digest(EVALUATION_CODE)
-    for path in archives:
-        about = json.loads(_read(path)[""][_ABOUT])
+    for path, content in contents.items():
+        about = json.loads(content[""][_ABOUT])
         if about["format"] != FORMAT:
             raise CannotRestore(f"{path}: format {about['format']}; allowed is {FORMAT}")
         if about["evaluation_code"] != now:
@@ -283,20 +286,20 @@ def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
 # --- reading an archive ------------------------------------------------------------------------
 
 
-def _runs_in(path: Path) -> dict[tuple[str, int], dict[str, bytes]]:
+def _runs_in(content: Content) -> dict[tuple[str, int], dict[str, bytes]]:
     """The files of each run in an archive."""
-    folders = {name: files for name, files in _read(path).items() if name not in ("", _SHOWN)}
+    folders = {name: files for name, files in content.items() if name not in ("", _SHOWN)}
     runs = {RunFolder(Path(name)): files for name, files in folders.items()}
     return {(run.run_id, run.seed): files for run, files in runs.items()}
 
 
-def _read(path: Path) -> dict[str, dict[str, bytes]]:
-    """Contents by folder and name; `shown` holds paths, "" what lies at the top.
+def _read(path: Path) -> Content:
+    """What is in an archive.
 
     Raises:
         CannotRestore: not an archive that `store` wrote.
     """
-    found: dict[str, dict[str, bytes]] = {}
+    found: Content = {}
     try:
         with tarfile.open(path, "r:xz") as archive:
             for entry in archive:
@@ -338,7 +341,7 @@ def stored_evaluations(path: Path) -> list[StoredEvaluation]:
     """
     prefix, suffix = RunFolder(Path()).detections("*").name.split("*")
     found = []
-    for (run_id, seed), files in _runs_in(path).items():
+    for (run_id, seed), files in _runs_in(_read(path)).items():
         for name in files:
             decode, is_detections, _ = name.removeprefix(prefix).partition(suffix)
             if not name.startswith(prefix) or not is_detections:

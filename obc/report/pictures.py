@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from obc.io.pictures import narrowed
+
 LIMIT = 128 * 2**10
 """Bytes of a picture. An SVG with more is mostly pixels, which a scaled picture has in less."""
 STEPS = ((1600, 85), (1200, 80), (800, 75))
@@ -39,10 +41,7 @@ def image_uri(path: Path, width: int) -> str:
 
 def _scaled(path: Path, width: int, quality: int) -> bytes:
     with Image.open(path) as image:
-        scaled = image.convert("RGB")
-    if scaled.width > width:
-        height = max(1, round(scaled.height * width / scaled.width))
-        scaled = scaled.resize((width, height), Image.Resampling.LANCZOS)
+        scaled = narrowed(image.convert("RGB"), width)
     content = io.BytesIO()
     scaled.save(content, "WEBP", quality=quality)
     return content.getvalue()

@@ -6,8 +6,9 @@ All runs of a data set show the same image, which is in the page once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -122,21 +123,15 @@ def frame_curves(curves: pd.DataFrame) -> LossCurves | None:
     ticks = [at for at in MaxNLocator(4).tick_values(0, finite.max(axis=None)) if at >= 0]
     top, last = max(ticks[-1], finite.max(axis=None)), int(curves["iteration"].max())
     lines = []
-    for (seed, curve), name in _each(curves):
+    for (seed, curve), name in product(curves.groupby("seed"), LOSSES):
         there = curve[["iteration", name]].replace([np.inf, -np.inf], np.nan).dropna()
         if len(there):
             at = np.linspace(0, len(there) - 1, POINTS).round().astype(int)
             kept = there.iloc[np.unique(at)]
             x, y = kept["iteration"] * width / last, height - kept[name] * height / top
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-            lines.append(Line(name, seed, points))
+            lines.append(Line(name, int(seed), points))
     return LossCurves(lines, [(height - at * height / top, f"{at:g}") for at in ticks], last)
-
-
-def _each(curves: pd.DataFrame) -> Iterator[tuple[tuple[int, pd.DataFrame], str]]:
-    for seed, curve in curves.groupby("seed"):
-        for name in LOSSES:
-            yield (int(seed), curve), name
 
 
 # --- example images ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ def run_status(folder: RunFolder) -> RunStatus:
     A run whose evaluations were restored without its weights (`obc import results/reference/..`)
     is trained: its numbers are there. Who needs weights asks `has_weights`.
     """
-    if folder.record.exists() and folder.weights.exists():
+    if has_weights(folder):
         return "trained"
     if is_locked(folder):
         return "running"
@@ -30,7 +30,7 @@ def run_status(folder: RunFolder) -> RunStatus:
 
 def has_weights(folder: RunFolder) -> bool:
     """Whether a run is trained and its weights are here."""
-    return run_status(folder) == "trained" and folder.weights.exists()
+    return folder.record.exists() and folder.weights.exists()
 
 
 def shown_tables(plan: Plan) -> tuple[str, ...]:
