@@ -3,6 +3,7 @@
 configuration.md     every key of config/, from the typed models
 workflow.md          the picture of the DAG, from Snakemake's own rule graph
 architecture.md      floors, packages and modules of obc/, from its imports and docstrings
+reproduction-notes.md   verdicts on every claim, from the committed results of scale mini
 tables-notebook.md   notebooks/01-tables.ipynb executed on the committed results of scale mini
 
 And config/schemas, the JSON schemas of the files in config/, and results/reference/README.md, the
@@ -219,10 +220,39 @@ def picture(edges: Iterable[tuple[str, str]]) -> str:
 
 def workflow_page() -> str:
     """docs/workflow.md with the picture as the rules are now."""
-    edges = set().union(*map(rule_graph, PICTURED_SCALES))
-    text = (DOCS / "workflow.md").read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{picture(edges)}\n{END}{rest.split(END)[1]}"
+    return filled("workflow.md", picture(set().union(*map(rule_graph, PICTURED_SCALES))))
+
+
+def filled(name: str, *generated: str) -> str:
+    """A page of docs/ with its generated parts written anew, in their order."""
+    page, *parts = (DOCS / name).read_text(encoding="utf-8").split(BEGIN)
+    for new, part in zip(generated, parts, strict=True):
+        page += f"{BEGIN}\n{new}\n{END}{part.split(END)[1]}"
+    return page
+
+
+# --- what came out -----------------------------------------------------------------------------
+
+
+def notes_page() -> str:
+    """docs/reproduction-notes.md with the verdicts of the committed results."""
+    claims = PROJECT / "results" / SHOWN_RESULTS / "claims.md"
+    return filled("reproduction-notes.md", verdicts(claims.read_text(encoding="utf-8")))
+
+
+def verdicts(claims: str) -> str:
+    """Of a page of verdicts the counts, and of each claim its verdict, numbers and the paper's."""
+    head, *sections = claims.split("\n## ")
+    lines = [line for line in head.splitlines() if line.startswith("- ")]
+    for section in sections:
+        heading, _, text = section.partition("\n")
+        rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line[:1] == "|"]
+        if rows and rows[0][0].strip() == "Verdict":
+            lines += ["", f"**{heading}**", ""]
+            lines += ["| " + " | ".join(c.strip() for c in row[:4]) + " |" for row in rows[:1]]
+            lines += ["|---|---|---|---|"]
+            lines += ["| " + " | ".join(c.strip() for c in row[:4]) + " |" for row in rows[2:]]
+    return "\n".join(lines)
 
 
 # --- the architecture --------------------------------------------------------------------------
@@ -298,12 +328,7 @@ def _summary(module: Path) -> str:
 
 def architecture_page() -> str:
     """docs/architecture.md with the floors, packages and modules as they are now."""
-    parts = (DOCS / "architecture.md").read_text(encoding="utf-8").split(BEGIN)
-    generated = (floors_picture(), packages_list())
-    page = parts[0]
-    for new, part in zip(generated, parts[1:], strict=True):
-        page += f"{BEGIN}\n{new}\n{END}{part.split(END)[1]}"
-    return page
+    return filled("architecture.md", floors_picture(), packages_list())
 
 
 # --- a notebook, executed ----------------------------------------------------------------------
@@ -344,6 +369,7 @@ PAGES = {
     "configuration.md": configuration,
     "workflow.md": workflow_page,
     "architecture.md": architecture_page,
+    "reproduction-notes.md": notes_page,
     "tables-notebook.md": tables_notebook,
 }
 

@@ -267,7 +267,9 @@ def _devices(record: dict[str, Any]) -> int:
 def _machine(hardware: dict[str, Any]) -> str:
     cores = hardware["cores"]
     gpu = hardware["gpu"] or "no GPU"
-    return f"{hardware['processor']}, {cores} core{'s' * (cores != 1)}, {gpu}"
+    vectors = hardware.get("vector_instructions")  # records of earlier versions have none
+    processor = hardware["processor"] + (f" with {vectors}" if vectors else "")
+    return f"{processor}, {cores} core{'s' * (cores != 1)}, {gpu}"
 
 
 def _evaluation_seconds(plan: Plan) -> float:

@@ -190,13 +190,17 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, threads that torch uses, and the GPU if there is one."""
+    """Processor, cores, threads that torch uses, and the GPU if there is one.
+
+    Processors of one name can have other vector instructions, and torch then rounds otherwise.
+    """
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "machine": platform.machine(),
         "processor": _processor(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,

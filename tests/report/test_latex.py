@@ -79,7 +79,7 @@ def test_the_papers_tables_without_a_number_compile_and_fit(tmp_path: Path) -> N
     "reference",
     [
         "mini",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mini-hour", "mini-beyond")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("quick", "mini-beyond")),
     ],
 )
 def test_the_reference_tables_compile_and_fit(tmp_path: Path, reference: str) -> None:

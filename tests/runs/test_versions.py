@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from report_fixtures import TABLE, plan_of, trained
 
 from obc.io.files import DamagedRecord
 from obc.runs import versions as provenance
 from obc.runs.staleness import weights_notes
-from obc.runs.versions import TRAINING_CODE, code_digest, code_version
+from obc.runs.versions import TRAINING_CODE, code_digest, code_version, hardware
 
 
 @pytest.fixture
@@ -128,3 +129,7 @@ def test_tables_say_which_trainings_started_from_weights_that_are_gone(tmp_path:
     trained(plan, "table9", 1, initial_weights_sha256="before")
     (note,) = weights_notes(plan, table)
     assert note.startswith("1 of 2 trainings were made with other starting weights")
+
+
+def test_the_machine_has_the_vector_instructions_that_rounding_depends_on() -> None:
+    assert hardware()["vector_instructions"] == torch.backends.cpu.get_cpu_capability()
