@@ -100,6 +100,11 @@ class SuiteConfig(Strict):
         description="modules of your own that are imported before tables are read, from the "
         "project's folder, see docs/extending.md; one or a list; never part of a run id",
     )
+    show_images: bool = Field(
+        True,
+        description="draw test images in figures and on the page; false: their boxes on grey, for "
+        "results to pass on whose images may not be passed on",
+    )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
     detail_table: str = Field(
         "table1",

@@ -1,7 +1,8 @@
 """`results/reference/<name>`: what is committed of a results folder, made in one step.
 
 Tables, figures, verdicts, the page, `runs.jsonl` and `run.yaml`, small files only. No weights, no
-data. Pictures of photographs stay out: their licences are not the suite's.
+data. Pictures of photographs stay out, because their licences are not the suite's, unless the
+results were made with `show_images: false`.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def _has_tables(folder: Path) -> bool:
 def _copy_shown(plan: Plan, target: Path) -> None:
     """Complete files, and of `partial` those without a complete one."""
     photographs = any(not isinstance(data, ShapesData) for data in plan.scale.data.values())
+    hidden = photographs and plan.config.show_images
     partial = plan.results / "partial"
     for source in (plan.results, partial):
         place = target / source.relative_to(plan.results)
@@ -111,11 +113,11 @@ def _copy_shown(plan: Plan, target: Path) -> None:
             name = path.relative_to(source)
             if source == partial and (plan.results / name).exists():
                 continue
-            if photographs and path.stem in OF_IMAGES and path.suffix != ".csv":
+            if hidden and path.stem in OF_IMAGES and path.suffix != ".csv":
                 continue
             _copy(path, place / name)
     page = plan.results / "report.html"
-    if page.exists() and not photographs and page.stat().st_size <= PAGE_BYTES:
+    if page.exists() and not hidden and page.stat().st_size <= PAGE_BYTES:
         _copy(page, target / page.name)
 
 

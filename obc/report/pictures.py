@@ -15,6 +15,8 @@ LIMIT = 128 * 2**10
 STEPS = ((1600, 85), (1200, 80), (800, 75))
 """Pixels across (the page shows 800) and quality: the first that keeps a picture in LIMIT."""
 QUALITY = 85
+GREY = (208, 208, 208)
+"""What stands in place of an image that may not be shown."""
 _MIME = {"svg": "image/svg+xml", "webp": "image/webp"}
 
 
@@ -39,11 +41,19 @@ def image_uri(path: Path, width: int) -> str:
     return _data_uri("webp", _scaled(path, width, QUALITY))
 
 
+def grey_uri(width: int, height: int) -> str:
+    """A grey picture of so many pixels as a data URI, where an image may not be shown."""
+    return _data_uri("webp", _webp(Image.new("RGB", (width, height), GREY), QUALITY))
+
+
 def _scaled(path: Path, width: int, quality: int) -> bytes:
     with Image.open(path) as image:
-        scaled = narrowed(image.convert("RGB"), width)
+        return _webp(narrowed(image.convert("RGB"), width), quality)
+
+
+def _webp(picture: Image.Image, quality: int) -> bytes:
     content = io.BytesIO()
-    scaled.save(content, "WEBP", quality=quality)
+    picture.save(content, "WEBP", quality=quality)
     return content.getvalue()
 
 

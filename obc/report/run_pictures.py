@@ -23,7 +23,7 @@ from obc.datasets.settings import DatasetName
 from obc.evaluation.detections_file import DetectionsFileError
 from obc.evaluation.metrics import counts_difficult
 from obc.report.figures.training_curves import LogError, read_curve
-from obc.report.pictures import image_uri
+from obc.report.pictures import grey_uri, image_uri
 from obc.runs.status import run_status
 
 # Of the frame that curves are drawn in, without the labels around it.
@@ -146,7 +146,8 @@ def example_images(plan: Plan, datasets: Iterable[DatasetName]) -> dict[DatasetN
 def example_image(plan: Plan, dataset: DatasetName) -> ExampleImage | None:
     """The first validation image with two objects or more, or else with one.
 
-    None where the data set is not indexed, or the image is not where it was.
+    Its picture is grey where the plan shows no images. None where the data set is not indexed, or
+    the image is not where it was.
     """
     index = plan.index_folder(dataset)
     manifest = index.find_manifest()
@@ -159,10 +160,13 @@ def example_image(plan: Plan, dataset: DatasetName) -> ExampleImage | None:
     if not order:
         return None
     image = order[0]
-    try:
-        uri = image_uri(Path(manifest["root"]) / image["file_name"], IMAGE_WIDTH)
-    except OSError:
-        return None
+    if plan.config.show_images:
+        try:
+            uri = image_uri(Path(manifest["root"]) / image["file_name"], IMAGE_WIDTH)
+        except OSError:
+            return None
+    else:
+        uri = grey_uri(image["width"], image["height"])
     boxes = [one["bbox"] for one in truth["annotations"] if one["image_id"] == image["id"]]
     return ExampleImage(
         dataset=dataset,

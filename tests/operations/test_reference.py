@@ -156,6 +156,11 @@ def test_pictures_of_photographs_stay_out(plan: Plan, target: ReferenceFolder) -
     write_reference(own, target, Told(("make check",), "To test."), keep_runs=False)
     assert {path.name for path in (target / "figures").iterdir()} == {"figure5.svg"}
     assert not target.page.exists()
+    without = own.config.model_copy(update={"show_images": False})
+    own = own.model_copy(update={"config": without})
+    write_reference(own, target, Told(("make check",), "To test."), keep_runs=False)
+    assert {path.stem for path in (target / "figures").iterdir()} == {"figure5", "figure6"}
+    assert target.page.exists()
 
 
 # --- the committed folders ---------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import matplotlib.image
 import pandas as pd
 import pytest
 from example_image_fixtures import TABLE, box, evaluate, truth_of, two_evaluations
+from PIL import Image
 from report_fixtures import measure, plan_of, run_folder
 
 from obc.analysis.collect import IncompleteError
@@ -24,6 +27,7 @@ from obc.report.figures.example_images import (
     figure6,
     image_gains,
 )
+from obc.report.run_pictures import example_image
 
 
 def found(objects: list[dict], baseline: list[dict], method: list[dict], images: int = 6) -> Found:
@@ -200,6 +204,30 @@ def test_an_image_that_is_gone_is_named_with_the_remedy(plan: Plan, tmp_path: Pa
     (tmp_path / "images/000001.png").unlink()
     with pytest.raises(DatasetError, match=r"images/000001.png: cannot be read .* \(image 1\)"):
         figure6(plan, tmp_path / "out")
+
+
+def test_a_plan_that_shows_no_images_draws_its_boxes_without_reading_one(
+    plan: Plan, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    config = plan.config.model_copy(update={"show_images": False})
+    figure6(plan.model_copy(update={"config": config}), tmp_path / "out")
+    words = (tmp_path / "out/figure6.svg").read_text()
+    assert words.count(">cat 0.90</") == 4 and "may not be passed on" in words
+    assert len(pd.read_csv(tmp_path / "out/figure6.csv"))
+
+
+def test_a_page_that_shows_no_images_has_a_grey_example(plan: Plan, tmp_path: Path) -> None:
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    assert example_image(plan, "voc") is None
+    config = plan.config.model_copy(update={"show_images": False})
+    example = example_image(plan.model_copy(update={"config": config}), "voc")
+    assert example is not None and example.objects
+    picture = Image.open(io.BytesIO(base64.b64decode(example.uri.partition(",")[2])))
+    assert picture.size == (example.width, example.height)
+    assert len(set(picture.convert("L").getdata())) == 1
 
 
 def test_an_evaluation_that_is_missing_is_named(plan: Plan, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ rule inside:
         gpu=min(1, PLAN.gpus_per_run),
     params:
         plan=PLAN_FILE,
+        images=PLAN.config.show_images,
         code=shown_by("report.inside.write"),
     shell:
         "obc figure {params.plan:q} inside > {log:q} 2>&1"

@@ -30,6 +30,7 @@ from obc.io.typed_yaml import ConfigError
 from obc.report.captions import badge, stamp
 from obc.report.figures import style
 from obc.report.figures.caption import caption
+from obc.report.pictures import GREY
 
 FIGURE = "figure6"
 HEADING = "Figure 6. Detections of the baseline and of our method (section 4.1)."
@@ -46,6 +47,7 @@ MEANS = (
     "Over all {images} images with objects the mean goes from {baseline_mean:.3f} to "
     "{method_mean:.3f}, {better} gain and {worse} lose{fit}. Baseline: {baseline}. Ours: {method}."
 )
+NOT_SHOWN = " The images themselves may not be passed on, so grey stands in their place."
 FIT = "; where both find all, in {images}, from {baseline:.3f} to {method:.3f}"
 NOTHING = (
     "In none of the {images} test images with objects do the two methods differ:\n{why}, so there "
@@ -88,7 +90,7 @@ def figure6(plan: Plan, folder: Path) -> None:
     boxes = drawn_boxes(found, chosen)
     index = plan.index_folder(plan.tables[plan.config.examples.table].dataset)
     root = Path(index.read_manifest()["root"])
-    images = {image["id"]: image["file_name"] for image in found.truth["images"]}
+    images = {image["id"]: image for image in found.truth["images"]}
     rows = -(-len(chosen) // PAIRS_IN_A_ROW)
     size = (style.SIZE_INCHES[0], 0.3 + rows * (PANEL_INCHES + 0.35) if rows else 1.0)
     text = _caption(plan, table, sources, shows_pairs=rows > 0)
@@ -100,7 +102,7 @@ def figure6(plan: Plan, folder: Path) -> None:
             return
         parts = drawing.subfigures(rows, PAIRS_IN_A_ROW, squeeze=False).ravel()
         for part, line in zip(parts, chosen.itertuples(), strict=False):
-            image = _open_image(root / images[line.image_id], line.image_id)
+            image = _picture(plan, root, images[line.image_id])
             _draw_pair(part, line, image, boxes[boxes["image_id"] == line.image_id])
 
 
@@ -252,15 +254,18 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
     return Found(truth, detections), sources
 
 
-def _open_image(path: Path, image_id: int) -> np.ndarray:
-    """(H, W, 3) uint8."""
+def _picture(plan: Plan, root: Path, image: dict[str, Any]) -> np.ndarray:
+    """(H, W, 3) uint8 of one of COCO's `images`; grey where the plan shows no images."""
+    if not plan.config.show_images:
+        return np.full((image["height"], image["width"], 3), GREY, np.uint8)
+    path = root / image["file_name"]
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
         raise DatasetError(
-            f"{path}: cannot be read ({error}), and {FIGURE} shows it (image {image_id}); put the "
-            "data set back where it was indexed, or index it anew where it is"
+            f"{path}: cannot be read ({error}), and {FIGURE} shows it (image {image['id']}); put "
+            "the data set back where it was indexed, or index it anew where it is"
         ) from None
 
 
@@ -355,4 +360,5 @@ def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str], *, shows_
         **sources,
     )
     said = stamp(plan, plan.tables[plan.config.examples.table])
-    return caption(rule if shows_pairs else "", means, said)
+    hidden = "" if plan.config.show_images else NOT_SHOWN
+    return caption(f"{rule}{hidden}" if shows_pairs else "", means, said)

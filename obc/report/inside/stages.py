@@ -15,6 +15,7 @@ from matplotlib.path import Path as Outline
 
 from obc.evaluation.head_view import POSITIVE_IOU, HeadView, box_ious
 from obc.report.figures import style
+from obc.report.pictures import GREY
 
 NAME = "stages"
 HEADING = "From a proposal to a box, stage by stage"
@@ -54,20 +55,24 @@ def stage_boxes(view: HeadView) -> pd.DataFrame:
     )
 
 
-def draw_stages(view: HeadView, text: str, badge: str, folder: Path) -> None:
+def draw_stages(
+    view: HeadView, text: str, badge: str, folder: Path, *, shows_image: bool = True
+) -> None:
     """Draw `stages` (svg, png, pdf, csv) of the only RoI of a view.
 
     Args:
         text: the caption: how the RoI was chosen; scale, data and run.
         badge: as `style.write_badge`.
+        shows_image: the image below the boxes; else grey.
     """
     with style.figure_style(NAME):
-        style.save(stages_figure(view, badge), folder, NAME, HEADING, text)
+        drawing = stages_figure(view, badge, shows_image=shows_image)
+        style.save(drawing, folder, NAME, HEADING, text)
     style.save_data(stage_boxes(view), folder, NAME)
 
 
 @style.figure_style(NAME)
-def stages_figure(view: HeadView, badge: str = "") -> Figure:
+def stages_figure(view: HeadView, badge: str = "", *, shows_image: bool = True) -> Figure:
     """The boxes of the only RoI of a view, a panel for each stage."""
     frame = stage_boxes(view)
     panels = view.coder.bins.num_stages
@@ -77,7 +82,7 @@ def stages_figure(view: HeadView, badge: str = "") -> Figure:
     drawing = style.blank((width, aspect * width / max(2, panels) + 0.7))
     parts = np.atleast_1d(drawing.subplots(1, panels))
     for stage, (axes, window) in enumerate(zip(parts, (first, *later), strict=True), start=1):
-        _draw_stage(axes, view, frame, stage)
+        _draw_stage(axes, view, frame, stage, shows_image=shows_image)
         axes.set_xlim(window[0], window[2])
         axes.set_ylim(window[3], window[1])
     handles, labels = parts[0].get_legend_handles_labels()
@@ -106,7 +111,9 @@ def proposals_figure(view: HeadView, count: int) -> Figure:
     return drawing
 
 
-def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> None:
+def _draw_stage(
+    axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int, *, shows_image: bool
+) -> None:
     """The box that a stage starts from and looks at, its range, and what it predicts."""
     boxes = {
         (int(line["stage"]), name): (line["x1"], line["y1"], line["x2"], line["y2"])
@@ -114,7 +121,7 @@ def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> 
     }
     ious = frame.set_index(["stage", "box"])["iou"]
     before = (0, "proposal") if stage == 1 else (stage - 1, "predicted")
-    _draw_image(axes, view)
+    _draw_image(axes, view, shows_image=shows_image)
     _draw_range(axes, boxes[stage, "range outer"], boxes[stage, "range inner"])
     _draw_box(axes, boxes[before], "box before the stage", PROPOSAL, ":")
     _draw_box(axes, boxes[0, "truth"], "ground truth", style.TRUTH, "--")
@@ -127,10 +134,10 @@ def _draw_stage(axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int) -> 
     axes.set_aspect("equal")
 
 
-def _draw_image(axes: Axes, view: HeadView) -> None:
-    """The image in pixels of the network's input, without axes."""
+def _draw_image(axes: Axes, view: HeadView, *, shows_image: bool = True) -> None:
+    """The image, or grey, in pixels of the network's input, without axes."""
     height, width = view.size
-    image = imread(view.image_path)
+    image = imread(view.image_path) if shows_image else np.full((1, 1, 3), GREY, np.uint8)
     axes.imshow(image, extent=(0, width, height, 0), cmap="gray", interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])

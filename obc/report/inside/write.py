@@ -114,7 +114,8 @@ def _write_run(
 def _draw_examples(plan: Plan, views: list[HeadView], among: str, stamp: str, folder: Path) -> None:
     example, why = example_of_stages([best_of_each_object(view) for view in views])
     rule = f"Shown: of the best-scored proposal of each object in {among} {why}."
-    draw_stages(example, f"{rule} {stamp}", run_badge(plan), folder)
+    shows = plan.config.show_images
+    draw_stages(example, f"{rule} {stamp}", run_badge(plan), folder, shows_image=shows)
     chosen = at_quantiles(views, [offset_error(view) for view in views], SHOWN_QUANTILES)
     names = [f"error larger than that of {quantile:.0%}" for quantile in SHOWN_QUANTILES]
     rule = (
