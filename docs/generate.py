@@ -246,13 +246,16 @@ def verdicts(claims: str) -> str:
     lines = [line for line in head.splitlines() if line.startswith("- ")]
     for section in sections:
         heading, _, text = section.partition("\n")
-        rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line[:1] == "|"]
-        if rows and rows[0][0].strip() == "Verdict":
-            lines += ["", f"**{heading}**", ""]
-            lines += ["| " + " | ".join(c.strip() for c in row[:4]) + " |" for row in rows[:1]]
-            lines += ["|---|---|---|---|"]
-            lines += ["| " + " | ".join(c.strip() for c in row[:4]) + " |" for row in rows[2:]]
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        if rows and rows[0].startswith("| Verdict "):
+            head, *claims_rows = map(_first_cells, rows)
+            lines += ["", f"**{heading}**", "", head, "|---|---|---|---|", *claims_rows]
     return "\n".join(lines)
+
+
+def _first_cells(row: str) -> str:
+    """The first four cells of a row of a Markdown table, without its padding."""
+    return "| " + " | ".join(cell.strip() for cell in row.strip("| ").split(" | ")[:4]) + " |"
 
 
 # --- the architecture --------------------------------------------------------------------------

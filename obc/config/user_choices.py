@@ -102,8 +102,8 @@ class SuiteConfig(Strict):
     )
     show_images: bool = Field(
         True,
-        description="draw test images in figures and on the page; false: their boxes on grey, for "
-        "results to pass on whose images may not be passed on",
+        description="draw test images in figures and on the page; false: draw their boxes on grey, "
+        "so that the results can be passed on where the images may not",
     )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
     detail_table: str = Field(

@@ -19,6 +19,7 @@ DIFFICULT = {
     "train_without": "not trained on and counted as ground truth",
     "ignore": "ignored",
 }
+NOT_SHOWN = "The images themselves may not be passed on, so grey stands in their place."
 
 
 def title(table: TableSpec) -> str:
@@ -98,6 +99,11 @@ def badge(plan: Plan, table: TableSpec) -> str:
 def run_badge(plan: Plan) -> str:
     """`badge` of what is shown of single trainings, which the paper has no numbers of."""
     return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
+
+
+def images_note(plan: Plan) -> str:
+    """What the caption of a picture says where the plan shows no images; else nothing."""
+    return "" if plan.config.show_images else f" {NOT_SHOWN}"
 
 
 def describe_data(data: Data) -> str:

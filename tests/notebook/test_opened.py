@@ -52,11 +52,10 @@ def test_own_evaluations_are_compared_by_line(own: OpenedResults) -> None:
 
 
 def test_committed_evaluations_are_those_of_runs_jsonl_and_of_the_examples() -> None:
-    evaluations = OpenedResults(REFERENCE / "mini").evaluations
+    evaluations = OpenedResults(REFERENCE / "quick").evaluations
     assert isinstance(evaluations, CommittedEvaluations)
     table = evaluations.table
-    boxes = table["boxes"].tolist()
-    assert boxes == sorted(boxes, reverse=True) and all(boxes[:2])
+    assert table["boxes"].tolist()[:3] == [True, True, False]
     assert table["decode"].tolist()[:2] == ["regression", "expectation"]
     first, second = map(evaluations.read, evaluations.pair)
     assert first.dataset == second.dataset == "voc"

@@ -206,6 +206,13 @@ def test_an_image_that_is_gone_is_named_with_the_remedy(plan: Plan, tmp_path: Pa
         figure6(plan, tmp_path / "out")
 
 
+def test_an_image_that_is_cut_off_is_named_too(plan: Plan, tmp_path: Path) -> None:
+    image = tmp_path / "images/000001.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DatasetError, match=r"images/000001.png: cannot be read .* \(image 1\)"):
+        figure6(plan, tmp_path / "out")
+
+
 def test_a_plan_that_shows_no_images_draws_its_boxes_without_reading_one(
     plan: Plan, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from obc.analysis.evaluations import evaluations, load, measured, objects_to_fin
 from obc.config.plan import Plan
 from obc.datasets.errors import DatasetError
 from obc.io.typed_yaml import ConfigError
-from obc.report.captions import badge, stamp
+from obc.report.captions import badge, images_note, stamp
 from obc.report.figures import style
 from obc.report.figures.caption import caption
 from obc.report.pictures import GREY
@@ -47,7 +47,6 @@ MEANS = (
     "Over all {images} images with objects the mean goes from {baseline_mean:.3f} to "
     "{method_mean:.3f}, {better} gain and {worse} lose{fit}. Baseline: {baseline}. Ours: {method}."
 )
-NOT_SHOWN = " The images themselves may not be passed on, so grey stands in their place."
 FIT = "; where both find all, in {images}, from {baseline:.3f} to {method:.3f}"
 NOTHING = (
     "In none of the {images} test images with objects do the two methods differ:\n{why}, so there "
@@ -260,8 +259,8 @@ def _picture(plan: Plan, root: Path, image: dict[str, Any]) -> np.ndarray:
         return np.full((image["height"], image["width"], 3), GREY, np.uint8)
     path = root / image["file_name"]
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
     except OSError as error:
         raise DatasetError(
             f"{path}: cannot be read ({error}), and {FIGURE} shows it (image {image['id']}); put "
@@ -360,5 +359,4 @@ def _caption(plan: Plan, table: pd.DataFrame, sources: dict[str, str], *, shows_
         **sources,
     )
     said = stamp(plan, plan.tables[plan.config.examples.table])
-    hidden = "" if plan.config.show_images else NOT_SHOWN
-    return caption(f"{rule}{hidden}" if shows_pairs else "", means, said)
+    return caption(f"{rule}{images_note(plan)}" if shows_pairs else "", means, said)

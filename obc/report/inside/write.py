@@ -20,7 +20,7 @@ from obc.evaluation.head_view import (
     look,
     target_offsets,
 )
-from obc.report.captions import run_badge, run_stamp
+from obc.report.captions import images_note, run_badge, run_stamp
 from obc.report.figures import style
 from obc.report.inside.calibration import deciles, draw_calibration, points
 from obc.report.inside.offset_distributions import draw_distributions
@@ -114,8 +114,8 @@ def _write_run(
 def _draw_examples(plan: Plan, views: list[HeadView], among: str, stamp: str, folder: Path) -> None:
     example, why = example_of_stages([best_of_each_object(view) for view in views])
     rule = f"Shown: of the best-scored proposal of each object in {among} {why}."
-    shows = plan.config.show_images
-    draw_stages(example, f"{rule} {stamp}", run_badge(plan), folder, shows_image=shows)
+    text = f"{rule}{images_note(plan)} {stamp}"
+    draw_stages(example, text, run_badge(plan), folder, shows_image=plan.config.show_images)
     chosen = at_quantiles(views, [offset_error(view) for view in views], SHOWN_QUANTILES)
     names = [f"error larger than that of {quantile:.0%}" for quantile in SHOWN_QUANTILES]
     rule = (
