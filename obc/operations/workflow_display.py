@@ -25,15 +25,16 @@ from typing import Any, Literal
 from obc.config.plan import Plan
 from obc.operations.costs import START_SECONDS, costs
 from obc.operations.run_names import job_name, with_names
-from obc.operations.status import duration
+from obc.operations.status import duration, states
 from obc.operations.time_left import TimedJob, part_done, seconds_left
 
 State = Literal["before", "showing", "beside", "ended"]
 # Seconds of a job that trains and evaluates nothing, before one has run.
 SHORT_JOB = 5.0
-UNKNOWN_TRAINING = 60.0
 TICK = 0.5
 PLAIN_LINE_SECONDS = 60.0
+# What running trainings report is read from their folders so often.
+REPORT_SECONDS = 15.0
 BAR_WIDTH = 20
 CLEAR_LINE = "\r\x1b[K"
 RED, RESET = "\x1b[31m", "\x1b[0m"
@@ -55,11 +56,16 @@ STOPPED_EARLY = "stopped before the first job; the same command starts again"
 
 @dataclass
 class ShownJob:
-    """A job with its name and times."""
+    """A job with its name and times.
+
+    Attributes:
+        training: run id and seed of a training.
+    """
 
     rule: str
     name: str
     timed: TimedJob
+    training: tuple[str, int] | None = None
 
 
 class WorkflowDisplay(logging.Handler):
@@ -100,7 +106,7 @@ class WorkflowDisplay(logging.Handler):
         self._on_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._colors = colors and self._on_terminal and "NO_COLOR" not in os.environ
         self._bar_is_there = False
-        self._began = self._last_plain = time.monotonic()
+        self._began = self._last_plain = self._last_report = time.monotonic()
         self._stop = threading.Event()
         output.parent.mkdir(parents=True, exist_ok=True)
 
@@ -124,16 +130,19 @@ class WorkflowDisplay(logging.Handler):
         with self.lock:
             self._began = self._last_plain = time.monotonic()
             for jobid, (rule, wildcards, threads) in jobs.items():
-                seconds = START_SECONDS if rule == "evaluate" else SHORT_JOB
+                seconds: float | None = START_SECONDS if rule == "evaluate" else SHORT_JOB
+                training = None
                 if rule == "train":
-                    key = (wildcards["run_id"], int(wildcards["seed"]))
-                    seconds = (expected.get(key) or UNKNOWN_TRAINING) / processes
+                    training = (wildcards["run_id"], int(wildcards["seed"]))
+                    known = expected.get(training)
+                    seconds = None if known is None else known / processes
                 name = job_name(self.plan, rule, wildcards)
-                self.jobs[jobid] = ShownJob(rule, name, TimedJob(rule, seconds, threads))
+                self.jobs[jobid] = ShownJob(rule, name, TimedJob(rule, seconds, threads), training)
             if at_once:
                 self.state, self.at_once = "showing", at_once
-                count = len(self.jobs)
-                self.say(f"{count} job{'s'[: count > 1]}, about {duration(self._left())}")
+                count, left = len(self.jobs), self._left()
+                about = "" if left is None else f", about {duration(left)}"
+                self.say(f"{count} job{'s'[: count > 1]}{about}")
             else:
                 self.state = "beside"
                 self._release()
@@ -286,19 +295,32 @@ class WorkflowDisplay(logging.Handler):
                 self._drain()
                 if self.state != "showing":
                     continue
+                if time.monotonic() - self._last_report > REPORT_SECONDS:
+                    self.read_reports()
                 self._draw()
                 waited = time.monotonic() - self._last_plain > PLAIN_LINE_SECONDS
                 if waited and not self._on_terminal:
                     self.say(self._progress())
                     self._last_plain = time.monotonic()
 
-    def _left(self) -> float:
+    def read_reports(self) -> None:
+        """Take over the time that running trainings report, for them and for those like them."""
+        left = {(one.run_id, one.seed): one.seconds_left for one in states(self.plan)}
+        self._last_report = now = time.monotonic()
+        for job in self.jobs.values():
+            seconds = left.get(job.training) if job.training else None
+            if seconds is not None:
+                job.timed.reported, job.timed.reported_at = seconds, now
+
+    def _left(self) -> float | None:
         timed = [job.timed for job in self.jobs.values()]
         return seconds_left(timed, time.monotonic(), self.at_once)
 
     def _progress(self) -> str:
         ended = sum(job.timed.ended is not None for job in self.jobs.values())
-        return f"{ended} of {len(self.jobs)} jobs done, about {duration(self._left())} left"
+        left = self._left()
+        about = "time left not known yet" if left is None else f"about {duration(left)} left"
+        return f"{ended} of {len(self.jobs)} jobs done, {about}"
 
     def _draw(self) -> None:
         if not self._on_terminal:

@@ -32,3 +32,16 @@ def test_nothing_is_left_when_all_have_ended() -> None:
     jobs = [TimedJob("train", 10.0, started=0.0, ended=9.0)]
     assert seconds_left(jobs, now=9.0, at_once=2) == 0.0
     assert part_done(jobs, now=9.0) == 1.0
+
+
+def test_what_a_training_reports_counts_in_place_of_what_was_expected() -> None:
+    running = TimedJob("train", 10.0, started=0.0, reported=90.0, reported_at=10.0)
+    waiting = TimedJob("train", 10.0, reported=100.0, reported_at=10.0)
+    assert seconds_left([running], now=40.0, at_once=1) == 60.0
+    assert seconds_left([running, waiting], now=40.0, at_once=1) == 160.0  # a wait shortens nothing
+
+
+def test_where_nothing_is_known_of_a_job_no_time_is_made_up() -> None:
+    jobs = [TimedJob("index", 5.0, started=0.0, ended=1.0), TimedJob("train", None)]
+    assert seconds_left(jobs, now=1.0, at_once=2) is None
+    assert part_done(jobs, now=1.0) == 0.5  # by the number of jobs

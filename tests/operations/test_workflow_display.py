@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +24,7 @@ from obc.operations.workflow_display import (
     clipped,
     wrapped,
 )
+from obc.runs.lock import training_lock
 
 OF_JOBS = {"rule_msg": None, "log": ["results/smoke/logs/table-table1.log"]}
 
@@ -90,6 +93,32 @@ def test_jobs_are_shown_by_name_and_snakemake_s_lines_are_not(show, full: str) -
     first, *lines = stream.getvalue().splitlines()
     assert re.fullmatch(r"2 jobs, about \d+ s", first)
     assert lines == ["trained table1 full, seed 0 in 3.0 s", "table table1: done", "done in 0 s"]
+
+
+def test_the_time_left_is_what_a_running_training_reports(show, plan: Plan, full: str) -> None:
+    stream = io.StringIO()
+    display = show(stream)
+    folder = plan.run_folder(full, 0)
+    folder.work.path.mkdir(parents=True)
+    now = datetime.now(UTC).isoformat()
+    report = {"epoch": 1, "epochs": 2, "iteration": 3, "iterations": 6, "seconds_left": 7200.0}
+    folder.work.progress.write_text(json.dumps({**report, "updated": now}))
+    with training_lock(folder):
+        display.start(jobs(full), at_once=1)
+        tell(display, None, event="job_started", jobs=[7])
+        display.read_reports()
+        assert display._progress() == "0 of 2 jobs done, about 2 h 00 min left"
+
+
+def test_nothing_is_said_of_the_time_before_images_are_counted(
+    show, plan: Plan, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obc.operations.workflow_display.costs", lambda plan: [])
+    stream = io.StringIO()
+    display = show(stream)
+    display.start(jobs(full), at_once=1)
+    assert stream.getvalue() == "2 jobs\n"
+    assert display._progress() == "0 of 2 jobs done, time left not known yet"
 
 
 def test_a_terminal_has_a_bar_and_nothing_wider_than_it(show, full: str) -> None:
