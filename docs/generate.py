@@ -4,6 +4,7 @@ configuration.md     every key of config/, from the typed models
 workflow.md          the picture of the DAG, from Snakemake's own rule graph
 architecture.md      floors, packages and modules of obc/, from its imports and docstrings
 reproduction-notes.md   verdicts on every claim, from the committed results of scale mini
+beyond.md            tables beyond the paper, from committed results
 tables-notebook.md   notebooks/01-tables.ipynb executed on the committed results of scale mini
 
 And config/schemas, the JSON schemas of the files in config/, and results/reference/README.md, the
@@ -40,6 +41,7 @@ DOCS = Path(__file__).parent
 PROJECT = DOCS.parent
 SCHEMAS = PROJECT / "config/schemas"
 SHOWN_RESULTS = "reference/mini"
+BEYOND_RESULTS = "reference/mini-beyond"
 
 # --- every key of config/ ----------------------------------------------------------------------
 
@@ -253,6 +255,16 @@ def verdicts(claims: str) -> str:
     return "\n".join(lines)
 
 
+def beyond_page() -> str:
+    """docs/beyond.md with the tables of the committed results."""
+    names = ("beyond_paper", "beyond_paper_compared", "ambiguities_compared")
+    folder = PROJECT / "results" / BEYOND_RESULTS / "tables"
+    texts = [(folder / f"{name}.md").read_text(encoding="utf-8") for name in names]
+    tables = [[line for line in text.splitlines() if line.startswith("|")] for text in texts]
+    # Some readers of Markdown want empty lines around a table.
+    return filled("beyond.md", *("\n".join(["", *table, ""]) for table in tables))
+
+
 def _first_cells(row: str) -> str:
     """The first four cells of a row of a Markdown table, without its padding."""
     return "| " + " | ".join(cell.strip() for cell in row.strip("| ").split(" | ")[:4]) + " |"
@@ -373,6 +385,7 @@ PAGES = {
     "workflow.md": workflow_page,
     "architecture.md": architecture_page,
     "reproduction-notes.md": notes_page,
+    "beyond.md": beyond_page,
     "tables-notebook.md": tables_notebook,
 }
 

@@ -245,6 +245,14 @@ def test_the_key_reference_is_that_of_the_models(generate: ModuleType) -> None:
     assert page == generate.configuration(), "call `make docs`"
 
 
+@pytest.mark.parametrize("page", ["reproduction-notes.md", "beyond.md"])
+def test_measured_tables_on_a_page_are_those_of_committed_results(
+    generate: ModuleType, page: str
+) -> None:
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    assert text == generate.PAGES[page](), "call `make docs`"
+
+
 def test_every_key_says_what_it_means(generate: ModuleType) -> None:
     assert generate.undocumented() == []
 
