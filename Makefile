@@ -1,15 +1,15 @@
 # make reproduce [SCALE=quick|mini|paper] [CORES=N] [GPUS=N] [SEEDS=N] [TARGETS="table1 table2"]
-#                                   set up, then run every training, table, figure, or the targets';
-#                                   trainings that need GPUs fill N at once: all visible ones
-# make check                                          the same at scale smoke: does everything run?
-# make report [SCALE=mini]                            one HTML page of what there is; trains nothing
-# make test                                           set up, then test each promise once (minutes)
-# make test-all | test-rest                           all tests | those that make test leaves out
-# make test-slurm                                     those that need a SLURM (root; slurm-wlm and munge)
-# make bench                                          the head's speed against MMDetection's heads
+#                                   set up, then make every training, table and figure, or TARGETS;
+#                                   trainings on GPUs share N GPUs (default: all visible GPUs)
+# make check                                          run every step quickly, at scale smoke
+# make report [SCALE=mini]                            one HTML page of the results so far; trains nothing
+# make test                                           set up, then run the fast tests (minutes)
+# make test-all | test-rest                           all tests | the slow tests, not in make test
+# make test-slurm                                     tests that need SLURM (root; slurm-wlm and munge)
+# make bench                                          the head's speed compared with MMDetection's heads
 # make site                                           the documentation as a site, site/index.html
 # make reference [RESULTS=mini]                       make the folder of results that is committed
-# make resume [RESULTS=mini]                          go on with results of another machine
+# make resume [RESULTS=mini]                          restore committed results of another machine
 # make lint | format | docs | env | lock | unlock | help
 #
 # A virtual environment in .venv is made on the first call (minutes: MMCV is compiled from source)
@@ -21,14 +21,14 @@ SCALE ?= quick
 RESULTS ?= $(SCALE)
 CORES ?= all
 PYTHON ?= python3.11
-# Counted as a training counts them; nothing where there is none, and where that fails `obc train`
-# says why.
+# Counted as `obc train` counts GPUs. Empty without GPUs, or if counting fails: `obc train` then says
+# why.
 GPUS ?= $(shell $(BIN)/python -c 'import os; from obc.training.gpu_lease import *; print(len(visible_devices(installed_devices(), os.environ.get(VISIBLE))) or "")' 2> /dev/null)
-# SEEDS=3: seeds 0, 1 and 2 of every run; otherwise as the scale says.
+# SEEDS=3: seeds 0, 1 and 2 of every run; default: the seeds of the scale.
 SEEDS_CONFIG = $(if $(SEEDS),'seeds=[$(shell seq -s, 0 $$(($(SEEDS)-1)))]')
 BIN := .venv/bin
 
-# Wrong choices are refused here, before anything is set up; Snakemake checks the rest.
+# Invalid choices are refused here, before anything is set up; Snakemake checks the rest.
 SCALES := $(sort $(basename $(notdir $(wildcard config/scales/*.yaml))))
 ifneq ($(words $(SCALE)) $(words $(filter $(SCALES),$(SCALE))),1 1)
 $(error SCALE=$(SCALE): allowed is one of $(SCALES))
@@ -38,7 +38,7 @@ ifeq ($(shell grep -Ex '[1-9][0-9]*' <<< '$(SEEDS)'),)
 $(error SEEDS=$(SEEDS): allowed is a number from 1 on, of trainings of every run; single seeds: snakemake table1 --config scale=$(SCALE) 'seeds=[3]')
 endif
 endif
-# Of config/experiments, of the rules that make one thing, or files.
+# Targets are names of config/experiments, names of single rules, or files.
 TARGET_NAMES := $(sort $(basename $(notdir $(wildcard config/experiments/*.yaml)))) \
   all all_csv claims curves diagnosis figure4 figure6 inside losses partial report training_curves
 UNKNOWN_TARGETS := $(strip $(foreach target,$(TARGETS),$(if $(findstring /,$(target)),,$(filter-out $(TARGET_NAMES),$(target)))))
@@ -50,7 +50,7 @@ quoted = '$(subst ','\'',$(1))'
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# -g0: no debug symbols, the largest part of MMCV's compile time. One job a core.
+# -g0: no debug symbols, which take most of MMCV's compile time. One job per core.
 MMCV_BUILD := CFLAGS="-g0" MAX_JOBS=$(shell nproc)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
@@ -67,8 +67,8 @@ reproduce: $(READY) ## every run, table and figure of a scale
 check: ## every step of the workflow, at the scale whose numbers mean nothing
 	@$(MAKE) --no-print-directory reproduce SCALE=smoke
 
-# The first page shows what there is, and says what is missing. Snakemake's own needs every file of its
-# targets, so TARGETS="table1 table3" where only these were made.
+# `obc report` shows the results so far and says what is missing. Snakemake's own report needs every
+# file of its targets: give TARGETS="table1 table3" if only these were made.
 report: $(READY) ## results/<scale>/report.html, and Snakemake's own report beside it
 	@test -f results/$(RESULTS)/plan.json || { echo "nothing to report: results/$(RESULTS) is not there; make reproduce SCALE=$(SCALE) first"; exit 1; }
 	$(BIN)/obc report results/$(RESULTS)/plan.json
@@ -76,20 +76,20 @@ report: $(READY) ## results/<scale>/report.html, and Snakemake's own report besi
 	@$(BIN)/snakemake $(TARGETS) --report results/$(RESULTS)/snakemake-report.html --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || echo "no report of Snakemake's own: it needs every file of its targets (TARGETS=\"table1\" names some); results/$(RESULTS)/report.html is whole without it"
 
-# Kept apart from results/<scale>, so that `reproduce` still makes its own. COMMAND and PURPOSE are kept
-# from the folder's run.yaml where they are not given.
+# Written outside results/<scale>, so that `reproduce` still makes its own results. COMMAND and PURPOSE
+# default to those in the folder's run.yaml.
 reference: $(READY) ## the small files of RESULTS=mini to results/reference (COMMAND, PURPOSE, FINDING, KEEP_RUNS=1)
 	@test -f results/$(RESULTS)/plan.json || { echo "results/$(RESULTS) is not there; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@$(BIN)/obc export --plan results/$(RESULTS)/plan.json --format reference $(if $(KEEP_RUNS),--keep-runs) \
 	  $(if $(COMMAND),--made-by $(call quoted,$(COMMAND))) $(if $(PURPOSE),--purpose $(call quoted,$(PURPOSE))) $(if $(FINDING),--finding $(call quoted,$(FINDING)))
 
-# What another machine trained and evaluated: docs/operations.md, "In several sittings".
+# Runs that another machine trained and evaluated: see docs/operations.md, "In several sittings".
 resume: $(READY) ## the runs that results/reference/RESULTS stores, back to results/RESULTS; trains nothing
 	@$(BIN)/snakemake --cores $(CORES) --until index start fetch --configfile results/reference/$(RESULTS)/config.yaml
 	@$(BIN)/obc import --plan results/$(RESULTS)/plan.json results/reference/$(RESULTS)
 	@echo "go on with: snakemake --cores N --configfile results/reference/$(RESULTS)/config.yaml [targets]"
 
-# Files that need the same costly folder are a group, which one worker runs.
+# Tests that need the same costly folder form a group (loadgroup), which one worker runs.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test: $(READY) ## each promise once: bins to page, a table end to end, a kill and resume
@@ -101,11 +101,11 @@ test-all: $(READY) ## all tests but those that need a SLURM
 test-rest: $(READY) ## the slow tests, which `make test` leaves out
 	$(PYTEST) -m slow
 
-# They start a SLURM of their own; without its programs each test says why it is skipped.
+# These tests start a private SLURM; without SLURM's programs each test is skipped with a reason.
 test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way
 	$(BIN)/python -m pytest tests/slurm -rs
 
-# Not a test: it takes minutes, and a busy machine moves its numbers.
+# Not a test: it takes minutes, and load on the machine changes its numbers.
 bench: $(READY) ## times of the heads, of a step and of a start side by side, and their goals, as Markdown
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
@@ -128,7 +128,7 @@ format: $(READY)
 docs: $(READY) ## the generated pages of docs/ anew: keys, picture of the DAG, a notebook
 	$(BIN)/python docs/generate.py
 
-# An environment of its own, in seconds: the API's pages are read from the source, nothing is imported.
+# A separate environment, set up in seconds: API pages are read from the source without importing it.
 SITE := .venv-site
 site: $(SITE)/.ready ## docs/ as a site with an API reference: site/index.html; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
@@ -142,7 +142,7 @@ $(SITE)/.ready: pyproject.toml
 
 env: $(READY) ## only the virtual environment
 
-# Written last, so that an interrupted set-up starts over instead of passing for a whole one.
+# Written last, so that an interrupted set-up starts over and does not count as complete.
 $(READY): requirements.lock
 	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=..."; exit 1; }
 	@command -v g++ > /dev/null || { echo "g++ not found: MMCV is compiled here; install a C++ compiler (Debian: apt install g++ python3.11-dev)"; exit 1; }
@@ -166,7 +166,7 @@ $(READY): requirements.lock
 	@touch $(READY)
 	@echo "environment ready"
 
-# pip-compile wants MMCV's metadata, hence no build isolation; the CPU build's suffix is cut off.
+# pip-compile needs MMCV's metadata, hence no build isolation. The suffix +cpu is removed.
 lock: $(READY) ## requirements.lock anew from pyproject.toml
 	$(PIP) pip-tools==7.6.2
 	grep -E '^torch==' requirements.lock > .venv/torch.txt

@@ -1,5 +1,5 @@
-# The workflow is in workflow/; this file is for calls of `snakemake` in the project's folder.
+# The workflow is in workflow/. With this file `snakemake` finds it from the project's folder.
 include: "workflow/Snakefile"
 
 
-workflow.default_target = "all"  # Snakemake forgets that of a file that is included
+workflow.default_target = "all"  # Snakemake ignores the default target of an included file

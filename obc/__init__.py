@@ -4,9 +4,9 @@ The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead,
 `custom_imports = dict(imports=['obc'])` in any MMDetection config.
 
 MMDetection takes seconds to import and most of the suite does not need it, so the four names are
-imported when first used; in a process that already uses MMEngine (where `custom_imports` is
-read) they are registered at once. A script that imported `obc` before MMEngine says
-`import obc.head.roi_head`, because Python imports a package once and `custom_imports` then does
+imported when first used. If MMEngine is already imported, as it is when `custom_imports` is read,
+they are registered at once. A script that imports `obc` before MMEngine must also
+`import obc.head.roi_head`: Python imports a package only once, so `custom_imports` then does
 nothing.
 """
 

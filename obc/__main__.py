@@ -1,4 +1,4 @@
-"""The `obc` command, also where only the head is installed: then it says what the suite needs."""
+"""The `obc` command; if only the head is installed, it prints how to install the suite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the suite's command; 1 with a message where a package of the suite is not installed."""
+    """Run the suite's command; print a remedy and return 1 if one of its packages is missing."""
     try:
         from obc.cli.main import main as run
 

@@ -1,6 +1,6 @@
 """Offset bins: the mathematics of sections 3.2.1 to 3.2.4, in plain torch.
 
-Shape shorthand: K stages, m inner bins, n = m + 2 logits a stage; ``...`` is any leading shape.
+Shape shorthand: K stages, m inner bins, n = m + 2 logits per stage; ``...`` is any leading shape.
 Offsets are the normalised deltas of equation 1 (after ``target_means`` and ``target_stds``).
 """
 
@@ -33,34 +33,34 @@ def check_choice(name: str, value: object, allowed: object) -> None:
 
 @dataclass(frozen=True)
 class OffsetBins:
-    """How offsets become bin labels and bin logits become offsets; an immutable, hashable value.
+    """Converts offsets to bin labels and bin logits to offsets; an immutable, hashable value.
 
     Stage k divides (-a_k, a_k) into m inner bins of width w_k = 2 a_k / m (section 3.2.1) and
     adds two overflow bins, so that a stage has n = m + 2 logits in this order: inner bins
     0..m-1 from -a_k to +a_k, then m for (-inf, -a_k] and m + 1 for [a_k, inf). Equation 5 prints
-    labels up to m + 2, one more than n; this is the reading that fits n. A later stage covers
-    one bin of the stage before it: a_{k+1} = w_k / 2 (section 3.2.4).
+    labels up to m + 2, which is one label too many for n logits; here labels end at m + 1. A
+    later stage covers one bin of the stage before it: a_{k+1} = w_k / 2 (section 3.2.4).
 
     Args:
         num_bins: inner bins m of every stage, at least 1; with ``bins_include_overflow`` the
             paper's n instead, at least 3, so that m = num_bins - 2.
         max_offset: a_1, positive and finite, in units of the normalised delta.
         num_stages: K, at least 1; 1 is a head without hierarchical focusing.
-        stage_ranges: a_1..a_K in place of ``max_offset`` and of a_{k+1} = w_k / 2; ``max_offset``
-            then reads as its first entry.
+        stage_ranges: a_1..a_K, which replace ``max_offset`` and the rule a_{k+1} = w_k / 2;
+            ``max_offset`` is then set to the first entry.
         bins_include_overflow: whether ``num_bins`` counts the two overflow bins.
         out_of_range: label of an offset outside (-a_1, a_1) in stage 1: its overflow bin
             (equation 5) or ignored (section 4.1).
-        later_out_of_range: label of what stage k > 1 has left to predict where that is outside
-            (-a_k, a_k): its overflow bin (equation 5, which section 3.2.4 applies to every
-            stage), the nearest inner bin ("clamp"), or ignored, in every stage after it too.
-        spacing: inner bins of equal width, as the paper's, or narrow around 0 and wide at the ends
-            ("weighted": edges by the weighting function of D-FINE, arXiv 2410.13842, section 4.1,
-            with its ratio of curvature to range). Weighted bins of one stage differ in width, so
-            there is no later stage to them.
+        later_out_of_range: label in stage k > 1 of a residual outside (-a_k, a_k): its overflow
+            bin (equation 5, which section 3.2.4 applies to every stage), the nearest inner bin
+            ("clamp"), or ignored, also in every later stage.
+        spacing: inner bins of equal width, as in the paper ("uniform"), or narrow around 0 and
+            wide at the ends ("weighted"). Weighted edges follow the weighting function of D-FINE
+            (arXiv 2410.13842, section 4.1) with its ratio of curvature to range. Weighted bins
+            differ in width, so they allow only one stage.
 
     Raises:
-        ValueError: an argument is outside what is allowed above.
+        ValueError: an argument is not among the values allowed above.
     """
 
     num_bins: int = 20
@@ -74,7 +74,8 @@ class OffsetBins:
 
     def __post_init__(self) -> None:
         if self.stage_ranges is not None:
-            # Frozen: this is the only way to hash a list from a config and keep a_1 in one place.
+            # A frozen dataclass allows no plain assignment. A list from a config is not hashable,
+            # a tuple is; and ``max_offset`` must equal a_1.
             object.__setattr__(self, "stage_ranges", tuple(float(a) for a in self.stage_ranges))
             if self.stage_ranges:
                 object.__setattr__(self, "max_offset", self.stage_ranges[0])
@@ -124,7 +125,7 @@ class OffsetBins:
 
     @property
     def widths(self) -> Tensor:
-        """w_1..w_K, float32 (K,); of weighted bins the mean width."""
+        """w_1..w_K, float32 (K,); for weighted bins the mean width."""
         return (2 * self._exact_ranges() / self.num_inner).float()
 
     @property
@@ -140,13 +141,13 @@ class OffsetBins:
         return torch.cat([inner, -ranges, ranges], dim=1).float()
 
     def encode(self, offsets: Tensor) -> Tensor:
-        """Bin labels when each stage refines the centre of the ground truth's own bin.
+        """Bin labels when each stage refines the centre of the bin that holds the ground truth.
 
         Args:
             offsets: (...), any floating type; infinities lie in the overflow bins.
 
         Returns:
-            Labels (..., K), int64, as of ``labels``.
+            Labels (..., K), int64, as from ``labels``.
         """
         tables = _tables(self, offsets.device)
         residuals = [offsets.float()]
@@ -156,7 +157,7 @@ class OffsetBins:
         return self.labels(torch.stack(residuals, dim=-1))
 
     def encode_against(self, offsets: Tensor, predicted: Tensor) -> Tensor:
-        """Bin labels when each stage refines what the stages before it predicted.
+        """Bin labels when each stage refines the prediction of the earlier stages.
 
         Args:
             offsets: (...), any floating type.
@@ -164,8 +165,8 @@ class OffsetBins:
                 flows into them.
 
         Returns:
-            Labels (..., K), int64, as of ``labels``, of what the sum of the earlier predictions
-            leaves to each stage.
+            Labels (..., K), int64, as from ``labels``, of each stage's residual: the offset minus
+            the sum of the earlier predictions.
 
         Raises:
             ValueError: ``predicted`` is not of shape (..., K).
@@ -179,15 +180,16 @@ class OffsetBins:
         return self.labels(offsets.float()[..., None] - earlier)
 
     def labels(self, residuals: Tensor) -> Tensor:
-        """Bin labels of what each stage has left to predict.
+        """Bin labels of each stage's residual, the part of the offset left for it to predict.
 
         Args:
-            residuals: (..., K), any floating type; of stage 1 the offset itself.
+            residuals: (..., K), any floating type; for stage 1 the offset itself.
 
         Returns:
-            Labels (..., K), int64. ``IGNORED`` for NaN; in stage 1 outside (-a_1, a_1) if
-            ``out_of_range`` is "ignore"; and if ``later_out_of_range`` is "ignore", in every stage
-            k > 1 from the first on whose range the residual leaves, stage 1 included.
+            Labels (..., K), int64. A label is ``IGNORED`` for NaN. If ``out_of_range`` is "ignore",
+            it is ``IGNORED`` in stage 1 outside (-a_1, a_1). If ``later_out_of_range`` is "ignore",
+            it is ``IGNORED`` in stage k > 1 if the residual of any stage up to k, stage 1 included,
+            is outside that stage's range.
         """
         tables = _tables(self, residuals.device)
         residuals = residuals.float()
@@ -213,19 +215,19 @@ class OffsetBins:
     def decode(self, logits: Tensor, mode: DecodeMode = "expectation") -> Tensor:
         """Offsets (...) of logits (..., K, n): the sum over stages (equation 11), float32.
 
-        Args and errors are those of ``decode_stages``.
+        For arguments and errors see ``decode_stages``.
         """
         return self.decode_stages(logits, mode).sum(-1)
 
     def decode_stages(self, logits: Tensor, mode: DecodeMode = "expectation") -> Tensor:
-        """Offset that each stage predicts, float32 whatever the type of the logits or autocast.
+        """Offset that each stage predicts, float32 for any type of logits and under autocast.
 
         Args:
             logits: scores before the softmax, (..., k, n), of the first k stages, usually all K.
-            mode: "expectation" over the bins' representative offsets (equation 10); that of the
-                most probable bin ("argmax"); "argmax_expectation", by argmax in every stage before
-                stage K and by expectation in stage K; or "first_stage", by expectation in stage 1
-                and 0 in every later stage.
+            mode: "expectation" of the bins' representative offsets (equation 10); "argmax", the
+                representative offset of the most probable bin; "argmax_expectation", argmax in
+                every stage before stage K and expectation in stage K; or "first_stage",
+                expectation in stage 1 and 0 in every later stage.
 
         Returns:
             Offsets (..., k), float32.
@@ -279,20 +281,20 @@ class OffsetBins:
         a, w, reach = tables.ranges[stage], tables.widths[stage], tables.reaches[stage]
         centers = (self._inner_bins(residuals, a, w) - (self.num_inner - 1) / 2) * w
         treatment = self.later_out_of_range if stage else self.out_of_range
-        # Where later stages ignore what left a range, nothing is measured from here.
+        # If later stages ignore residuals out of range, no stage uses the centre returned for one.
         if treatment != "overflow" or self.later_out_of_range == "ignore":
             return centers
         return torch.where(residuals.abs() > reach, residuals.sign() * a, centers)
 
 
 def _spread(even: Tensor, ranges: Tensor) -> Tensor:
-    """D-FINE's weighting function: from where an edge of equal bins lies to where its own does."""
+    """D-FINE's weighting function: maps edges of equal bins to edges of weighted bins."""
     curvature = CURVATURE * ranges
     return even.sign() * curvature * ((1 + 1 / CURVATURE) ** (even.abs() / ranges) - 1)
 
 
 def _gathered(offsets: Tensor, ranges: Tensor) -> Tensor:
-    """The inverse of ``_spread``, so that labels are arithmetic here too."""
+    """The inverse of ``_spread``: maps weighted bins to equal bins, whose labels are arithmetic."""
     curvature = CURVATURE * ranges
     return offsets.sign() * ranges * (offsets.abs() / curvature).log1p() / math.log1p(1 / CURVATURE)
 
@@ -306,8 +308,8 @@ class _Tables(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _tables(bins: OffsetBins, device: torch.device) -> _Tables:
-    """The tables of ``bins`` on ``device``, copied there once: a copy makes the device wait."""
-    # A tensor born in inference mode could not take part in training afterwards.
+    """The tables of ``bins`` on ``device``, copied only once: a copy makes the device wait."""
+    # Training cannot use a tensor that was created in inference mode.
     with torch.inference_mode(False):
         tables = _Tables(bins.ranges, bins.widths, bins._reaches(), bins.centers)
         return _Tables(*(table.to(device) for table in tables))

@@ -1,4 +1,4 @@
-"""Imported by the heads: says what to install where MMDetection, MMEngine or MMCV is missing."""
+"""Raises an error that says what to install if MMDetection, MMEngine or MMCV is missing."""
 
 try:
     import mmcv  # noqa: F401

@@ -1,7 +1,7 @@
 """The paper's claims about gradients of its losses, checked numerically.
 
-Everything is taken by autograd, in float64, from the losses that the trainings use. Errors and
-offsets are in units of the normalised delta (equation 1).
+Gradients are computed by autograd, in float64, from the losses that the trainings use. Errors and
+offsets are in units of the normalised delta (equation 1). A score is a logit of a bin.
 
 Shape shorthand: E errors, R boxes with four coordinates each, m inner bins, n = m + 2 scores.
 """
@@ -19,7 +19,7 @@ from obc.bins import OffsetBins
 
 BINS = OffsetBins(num_bins=20, max_offset=3.0)  # section 4
 BETAS = (1.0, 1.5, 2.0)  # Table 2
-SCALES = (0.1, 1.0, 10.0, 100.0)  # of random scores: from undecided to certain, mostly of nonsense
+SCALES = (0.1, 1.0, 10.0, 100.0)  # of random scores: from undecided to certain, mostly wrong
 VECTORS = 10_000  # random score vectors at each of SCALES
 ROUNDING = 1e-12
 RAISED_BETA = "β is raised so that more samples are treated based on enough gradient contributions"
@@ -30,10 +30,10 @@ ERRORS = torch.linspace(0, 2.5, 251, dtype=torch.float64)
 
 
 def regression(loss: torch.nn.Module, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """A regression loss and its gradient to the predicted offset, at each error.
+    """Compute a regression loss and its gradient to the predicted offset, at each error.
 
     Args:
-        loss: of MMDetection, with reduction `none`.
+        loss: a loss of MMDetection, with reduction `none`.
         errors: predicted minus true offset, (E,).
 
     Returns:
@@ -45,17 +45,17 @@ def regression(loss: torch.nn.Module, errors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def smooth_l1(beta: float, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """`regression` by smooth L1, which MMDetection's loss is for this β."""
+    """Call `regression` with MMDetection's smooth L1 loss of this β."""
     return regression(SmoothL1Loss(beta=beta, reduction="none"), errors)
 
 
 def bin_classification(errors: Tensor, bins: OffsetBins = BINS) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross entropy of bins whose scores describe a prediction that is `errors` off the truth.
+    """Compute the cross entropy over bins of predictions that are off the truth by `errors`.
 
-    The true offset is the centre of the bin that holds 0. The scores are -(c_l - t)^2 / (2 w^2)
-    over the centres c_l of the inner bins of stage 1, whose softmax is a discretised Gaussian of
-    one bin width w around the predicted offset t. A trained network may well predict another
-    distribution: this is one way to give a loss of n scores an axis of errors.
+    The true offset is the centre of the bin that contains 0. The scores are -(c_l - t)^2 / (2 w^2)
+    over the centres c_l of the inner bins of stage 1; their softmax is a discretised Gaussian of
+    one bin width w around the predicted offset t. A trained network may predict another
+    distribution: this is one way to plot a loss of n scores against a single error.
 
     Args:
         errors: predicted minus true offset, (E,).
@@ -73,7 +73,7 @@ def bin_classification(errors: Tensor, bins: OffsetBins = BINS) -> tuple[Tensor,
 
 
 def score_gradients(scores: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of equation 7 to each score.
+    """Compute the gradient of equation 7 to each score.
 
     Args:
         scores: before the softmax, (..., n).
@@ -95,13 +95,13 @@ def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def analytic_claims() -> list[dict[str, Any]]:
-    """Each statement of sections 1, 3 and 4.1 on losses and gradients, checked on numbers.
+    """Check each statement of sections 1, 3 and 4.1 on losses and gradients numerically.
 
-    Where the paper's words allow several readings, each is a claim of its own and says so.
+    If the paper's wording allows several readings, each reading is a separate claim and says so.
 
     Returns:
-        Per claim `id`, `section`, `statement` (plain words), `paper` (what it says there), `ours`
-        (what was found) and `verdict` (`reproduced` or `not reproduced`).
+        Per claim `id`, `section`, `statement` (plain words), `paper` (the paper's wording), `ours`
+        (our result) and `verdict` (`reproduced` or `not reproduced`).
     """
     return [*_claims_on_regression(), *_claims_on_equation_8(), *_claims_on_offset_errors()]
 
@@ -314,14 +314,14 @@ def _claims_on_offset_errors() -> list[dict[str, Any]]:
 
 
 def _deviation_from_equation_4(beta: float, errors: Tensor) -> float:
-    # The grid need not hold the edge of the two cases.
+    # The given errors may lack ±β, the edge between the two cases.
     errors = torch.cat([errors, errors.new_tensor([-beta, beta])])
     printed = torch.where(errors.abs() <= beta, errors / beta, errors.sign())
     return (smooth_l1(beta, errors)[1] - printed).abs().max().item()
 
 
 def _random_scores() -> tuple[Tensor, Tensor]:
-    """Scores (R, 4, n) at all SCALES and labels (R, 4) of every bin; the same in each call."""
+    """Draw scores (R, 4, n) at all SCALES and labels (R, 4) of all bins; equal in every call."""
     generator = torch.Generator().manual_seed(0)
     shape = (len(SCALES), VECTORS // 4, 4)
     scores = torch.randn(*shape, BINS.num_logits, generator=generator, dtype=torch.float64)

@@ -1,27 +1,29 @@
 """Paired bootstrap over test images: intervals of differences in average precision.
 
-Two things vary when a comparison is made again: the test images and the trainings. The images are
-resampled with replacement, the same draw for every evaluation of a data set, so that an image
-that is hard for both sides moves both and leaves their difference alone. The trainings are
-measured by repeating them with other seeds. All seeds share the test images, so the spread of
-bootstrap differences (images, trainings given) and the spread between seeds (trainings, images
-given) are different variances, and the variance of the difference is their sum. What images and
-trainings do only together is in both: the sum errs on the side of caution.
+A repeated comparison would have other test images and other trainings. The images are resampled
+with replacement. All evaluations of a data set share each draw, so an image that is hard for both
+sides shifts both and leaves their difference unchanged. The trainings are repeated with other
+seeds. All seeds share the test images, so there are two variances: that of the bootstrap
+differences (images vary, trainings are fixed) and that between seeds (trainings vary, images are
+fixed). The variance of the difference is their sum. The image x training interaction is counted
+in both terms, so the interval is conservative.
 
-Detections are matched to objects once (`obc.evaluation.matching`); a resample only counts image i
-w_i times instead of once. That equals an evaluation of a data set with w_i copies of image i (ids
-in the order of the images):
+Detections are matched to objects once (`obc.evaluation.matching`). A resample only changes
+weights: image i counts w_i times. The result equals an evaluation of a data set with w_i copies
+of image i (ids in the order of the images):
 
-- Matching, and the limit of detections an image, look at one image at a time; copies match alike.
-- Copies of a detection have equal scores and so stand next to each other. Of w true positives
-  after tp true and fp false ones, the c-th has the precision (tp + c) / (tp + c + fp), which
-  grows with c, and recall grows with c too. AP takes at each recall the best precision at that
-  recall or above, so the last copy stands for all of them.
-- Copies of a false positive lower precision and leave recall alone: only their number counts.
-- With w_i = 0 a point repeats the recall of the one before it at no better precision.
+- Matching and the limit of detections per image treat one image at a time, so all copies of an
+  image match in the same way.
+- Copies of a detection have equal scores and are therefore adjacent in the ranking. After tp true
+  and fp false positives, the c-th of w copies of a true positive has the precision
+  (tp + c) / (tp + c + fp). Precision and recall both grow with c. AP takes at each recall the best
+  precision at that recall or above, so only the last copy matters.
+- Copies of a false positive lower precision and leave recall unchanged: only their number matters.
+- With w_i = 0 a point has the recall of the previous point and no better precision.
 
-The one exception: detections of one class in one image with exactly equal scores. The copies of
-such a group interleave, here they stay in the evaluator's order, as arbitrary as any.
+There is one exception: detections of one class in one image with exactly equal scores. In a data
+set with copies such detections would interleave. Here they stay in the evaluator's order, which
+is as arbitrary as any other.
 
 Shape shorthand: B resamples, C classes, D detections of a class, I images, P true positives, T IoU
 thresholds.
@@ -41,16 +43,16 @@ from obc.evaluation.metrics import IOU_THRESHOLDS
 
 _AT_IOU = {f"AP{round(100 * iou)}": index for index, iou in enumerate(IOU_THRESHOLDS)}
 RESAMPLED_METRICS = ("AP", *(name for name in METRICS if name in _AT_IOU))
-# As the evaluator writes them: some differ from k / 100 in the last bit, which decides whether a
-# recall of exactly k / 100 reaches them.
+# Computed as in the evaluator: some values differ from k / 100 in the last bit, which decides
+# whether a recall of exactly k / 100 reaches them.
 _RECALLS = np.linspace(0, 1, 101)
-# Resamples handled at once: few enough for the processor's cache, enough to hide NumPy's overhead.
+# Resamples per chunk: few enough for the processor's cache, enough to hide NumPy's overhead.
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of a difference; all in the unit of the difference."""
+    """A confidence interval of a difference; all fields have the unit of the difference."""
 
     low: float
     high: float
@@ -58,7 +60,7 @@ class Interval:
 
 
 def image_weights(num_images: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each image is drawn when as many as there are are drawn with replacement.
+    """Draw I images with replacement for each resample, and count each image.
 
     Returns:
         (B, I) int32; every row sums to I.
@@ -74,15 +76,16 @@ def image_weights(num_images: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def resampled_ap(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Average precision of each resample, as evaluating its images, with copies, would give it.
+    """Compute the average precision of each resample, as if its image copies were evaluated.
 
     Args:
-        weights: (B, I) integers >= 0, how often each resample has each image, see `image_weights`;
-            all ones give what `obc.evaluation.metrics.average_precision` gives.
+        weights: (B, I) integers >= 0, the number of copies of each image in each resample, see
+            `image_weights`; weights of 1 give the result of
+            `obc.evaluation.metrics.average_precision`.
 
     Returns:
         By name of `RESAMPLED_METRICS`: (B,) percent, the mean over the classes that have objects
-        in the resample; NaN where none has.
+        in the resample; NaN if no class has objects.
 
     Raises:
         ValueError: weights that are not integers of that shape and range.
@@ -118,18 +121,18 @@ def difference_interval(
 ) -> Interval:
     """Confidence interval of a difference, over test images and trainings.
 
-    `difference` +- `half_width` of the bootstrap's variance and the seeds'.
+    The interval is `difference` +- `half_width` of the bootstrap variance and the seed variance.
 
     Args:
         bootstrap_differences: (B,) the difference in each resample, B >= 2.
-        difference: on all images.
-        seed_variance: variance of `difference` (a mean over seeds) from training to training.
-        seed_degrees: degrees of freedom that `seed_variance` was estimated with; 0: there is no
-            estimate, the variance must be 0 and the interval covers the test images only.
+        difference: the difference on all test images.
+        seed_variance: variance of `difference` (a mean over seeds) between trainings.
+        seed_degrees: degrees of freedom of the estimate `seed_variance`. With 0 there is no
+            estimate: `seed_variance` must be 0, and the interval covers the test images only.
         confidence: in (0, 1).
 
     Raises:
-        ValueError: a value that is not finite or outside of its range.
+        ValueError: a value is not finite or outside its range.
     """
     if len(bootstrap_differences) < 2 or not np.isfinite(bootstrap_differences).all():
         raise ValueError(
@@ -157,15 +160,16 @@ def half_width(
 ) -> np.ndarray:
     """Half the width of the interval of a difference with two independent sources of noise.
 
-    The margins of the two sources by themselves are added as standard errors are: the root of
-    z^2 * image_variance + t^2 * seed_variance, z the normal quantile and t Student's with
-    `seed_degrees`. Student's quantile with Satterthwaite's degrees for the sum is narrower, and too
-    narrow where few seeds happen to lie close together: with 2 degrees its 95 % intervals leave
-    out the truth in up to 8 % of cases, with 1 degree in 13 %. These do in at most 5 %.
+    The margins of the two sources are added in quadrature: the result is the root of
+    z^2 * image_variance + t^2 * seed_variance, where z is the normal quantile and t Student's
+    quantile with `seed_degrees`. Student's quantile with Satterthwaite's degrees for the sum gives
+    narrower intervals. These are too narrow if few seeds happen to lie close together: 95 %
+    intervals miss the truth in up to 8 % of cases with 2 degrees and in up to 13 % with 1 degree.
+    The intervals computed here miss it in at most 5 %.
 
     Args:
         image_variance, seed_variance, seed_degrees: arrays of one shape, or numbers; with 0
-            degrees the seeds' variance is not known and must be 0.
+            degrees the seed variance is unknown and must be 0.
         confidence: in (0, 1).
     """
     quantile = (1 + confidence) / 2
@@ -195,7 +199,7 @@ def _class_ap(matches: ClassMatches, weights: np.ndarray) -> np.ndarray:
 
 
 def _drawn_before(at: np.ndarray, ignored: np.ndarray, drawn: np.ndarray) -> np.ndarray | int:
-    """How many of the `ignored` detections, copies counted, precede each at `at`: (B, P) or 0."""
+    """Count the `ignored` detections, with copies, before each detection in `at`: (B, P) or 0."""
     if not ignored.size:
         return 0
     total = np.pad(drawn.take(ignored, axis=1).cumsum(axis=1), ((0, 0), (1, 0)))
@@ -203,7 +207,7 @@ def _drawn_before(at: np.ndarray, ignored: np.ndarray, drawn: np.ndarray) -> np.
 
 
 class _RecallsReached:
-    """How many of the 101 recalls so many true positives reach, looked up rather than searched.
+    """A lookup table: the number of the 101 recalls that a count of true positives reaches.
 
     Args:
         objects: (B,) objects of the class in each resample.
@@ -217,5 +221,5 @@ class _RecallsReached:
         self._starts = (rows * len(counts))[:, None]
 
     def __call__(self, true_positives: np.ndarray) -> np.ndarray:
-        """(B, P) uint8, from (B, P) counts up to the resample's objects."""
+        """Return (B, P) uint8 for (B, P) counts of at most the resample's objects."""
         return self._reached.take(true_positives + self._starts)

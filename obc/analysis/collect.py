@@ -1,7 +1,7 @@
-"""Read what the runs measured: one line per table row, seed and metric.
+"""Collect the runs' metrics: one line per table row, seed and metric.
 
-Every number of every table comes through here, out of a metrics file that a run wrote. A number
-that is not there has a status that says why.
+Every measured number of every table is read here, from the metrics file of an evaluation. A
+missing number has a status that gives the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class MetricsFileError(SuiteError):
-    """A metrics file cannot be read or is not the one asked for; the message names the file."""
+    """A metrics file cannot be read or is not the expected one; the message names the file."""
 
 
 class IncompleteError(SuiteError):
@@ -39,9 +39,9 @@ class IncompleteError(SuiteError):
 
 
 class MetricsFile(BaseModel):
-    """The part of a metrics file that a table reads; values in percent, null: undefined.
+    """The fields of a metrics file that tables read; metrics in percent, null if undefined.
 
-    Strict, so that a number that was written as text is an error rather than a guess.
+    The model is strict: a number written as text is an error.
     """
 
     model_config = {"strict": True}
@@ -56,21 +56,21 @@ class MetricsFile(BaseModel):
 
 
 def collect(plan: Plan, tables: Iterable[str] | None = None) -> pd.DataFrame:
-    """Collect everything that has been measured for some tables of a plan.
+    """Collect all measurements for some tables of a plan.
 
     Args:
         tables: names of tables and figures; None: those of `obc.runs.status.shown_tables`.
 
     Returns:
         Columns `table, row, label, run_id, decode, seed, metric, value, paper, status`. `row` is
-        the index within its table from 0; `value` and `paper` are in percent; `value` is NaN
-        unless `status` is `ok`, the others being `cited` (from the literature; without run_id,
-        decode and seed), `undefined` (the data have no such objects), `not evaluated` (trained,
-        no metrics file), `not run`, `running`, `interrupted` and `failed`.
+        the index within its table from 0; `value` and `paper` are in percent. `value` is NaN
+        unless `status` is `ok`. The other statuses are `cited` (from the literature; without
+        run_id, decode and seed), `undefined` (the data have no objects of the metric), `not
+        evaluated` (trained, no metrics file), `not run`, `running`, `interrupted` and `failed`.
 
     Raises:
-        ConfigError: a name that is no table of the plan.
-        MetricsFileError: a metrics file is damaged or belongs to something else.
+        ConfigError: a name is not a table of the plan.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
     """
     names = shown_tables(plan) if tables is None else _known(plan, tables)
     lines = [
@@ -84,7 +84,7 @@ def collect(plan: Plan, tables: Iterable[str] | None = None) -> pd.DataFrame:
 
 
 def require_complete(plan: Plan, frame: pd.DataFrame) -> None:
-    """Raise IncompleteError with every run folder and log that `frame` still lacks numbers of."""
+    """Raise IncompleteError, with run folders and logs, if `frame` lacks numbers."""
     missing = frame[~frame["status"].isin(DONE)]
     if missing.empty:
         return
@@ -101,12 +101,12 @@ def require_complete(plan: Plan, frame: pd.DataFrame) -> None:
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Join the seeds of each cell.
+    """Average each cell over its seeds.
 
     Returns:
         Index `(table, row, metric)`; columns `mean`, `sd` (n - 1; NaN for one seed), `measured`
-        and `planned` (numbers of seeds), `statuses` (the distinct ones, a tuple of Status),
-        `status` (the same as a text, e.g. `ok` or `ok, failed`) and `paper`.
+        and `planned` (numbers of seeds), `statuses` (tuple of the distinct statuses), `status`
+        (the statuses as text, e.g. `ok` or `ok, failed`) and `paper`.
     """
     cells = frame.groupby(["table", "row", "metric"], sort=False)
     summary = cells.agg(
@@ -121,14 +121,14 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_metrics(path: Path, asked: dict[str, Any]) -> MetricsFile:
-    """Read one metrics file and make sure that it is the one asked for.
+    """Read one metrics file and check that it is the expected one.
 
     Args:
-        asked: what the file must say of itself: scale, run_id, seed, decode, difficult,
+        asked: the expected values of the fields scale, run_id, seed, decode, difficult and
             weights_sha256.
 
     Raises:
-        MetricsFileError: not JSON, a value out of [0, 100], or a field that differs from `asked`.
+        MetricsFileError: not JSON, a value outside [0, 100], or a field that differs from `asked`.
     """
     try:
         found = MetricsFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -177,7 +177,7 @@ def _row_lines(plan: Plan, table: TableSpec, index: int, row: Row) -> Iterator[d
 def _values(
     plan: Plan, table: TableSpec, evaluation: RowEvaluation
 ) -> tuple[dict[str, float | None], Status]:
-    """The values of one evaluation, and the status of every metric that has none."""
+    """The values of one evaluation, and the status of the metrics without a value."""
     folder, path = evaluation.run.folder, evaluation.metrics
     status = run_status(folder)
     if status != "trained" or not path.exists():
@@ -196,7 +196,7 @@ def _values(
 
 
 def _missing_line(folder: RunFolder, decode: str, status: str, tables: str) -> str:
-    """One line of the complaint, with the error and the log that the failed attempt left."""
+    """The entry of one evaluation in the error message, with error and log if there are any."""
     place = f"  {status}: {folder} ({decode}; for {tables})"
     if status == "failed":
         failure = json.loads(folder.work.failed.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """Detections and ground truth of the evaluations behind a table's rows.
 
-For everything that is said from detections and ground truth: claims, curves, diagnosis. Numbers
-computed from them must be those of the metrics file (`require_same`), or the files belong to
-different evaluations.
+Claims, curves and diagnosis are computed from these files. Metrics computed from the detections
+must equal those of the metrics file (`require_same`); otherwise the two files belong to different
+evaluations.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from obc.evaluation.metrics import counts_difficult, difficult_ignored
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Which evaluation, and where it lies.
+    """The identity of an evaluation and the paths of its files.
 
     Attributes:
-        run_id, decode, seed: which run, decoding and training.
-        truth: the annotations that it was evaluated on, COCO format.
-        detections: what it found, see `obc.evaluation.detections_file`.
-        difficult_ignored: whether objects marked difficult did not count.
+        run_id, decode, seed: the run, decoding and training.
+        truth: the ground truth annotations, COCO format.
+        detections: the detections, see `obc.evaluation.detections_file`.
+        difficult_ignored: whether objects marked difficult were ignored.
     """
 
     run_id: str
@@ -44,10 +44,10 @@ class Evaluation:
 
 
 def measured(plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
-    """The lines of `obc.analysis.collect.collect`, "not evaluated" where the detections are gone.
+    """Run `obc.analysis.collect.collect`; status "not evaluated" if the detections are missing.
 
     Raises:
-        ConfigError, MetricsFileError: as of `collect`.
+        ConfigError, MetricsFileError: as in `collect`.
     """
     frame = collect(plan, tables)
     lost = [
@@ -61,13 +61,13 @@ def measured(plan: Plan, tables: Iterable[str]) -> pd.DataFrame:
 
 
 def evaluations(plan: Plan, frame: pd.DataFrame) -> tuple[Evaluation, ...]:
-    """Every evaluation that is there, each once, however many rows show it.
+    """Return every evaluation with status `ok`, each once even if several rows show it.
 
     Args:
         frame: lines of `measured`, all or some.
 
     Raises:
-        DatasetError: evaluations are there, and the index of their data set is not.
+        DatasetError: the index of an evaluated data set is missing.
     """
     there = frame[frame["status"] == "ok"]
     keys = dict.fromkeys(zip(there["run_id"], there["decode"], there["seed"], strict=True))
@@ -87,7 +87,7 @@ def evaluations(plan: Plan, frame: pd.DataFrame) -> tuple[Evaluation, ...]:
 
 
 def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth, difficult objects as its metrics had them, and detections, in COCO's formats.
+    """Load ground truth and detections in COCO's formats; difficult objects as in the metrics.
 
     Raises:
         DetectionsFileError: the detections file is damaged.
@@ -99,7 +99,7 @@ def load(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def objects_to_find(path: Path, difficult_ignored: bool) -> dict[str, Any]:
-    """The ground truth without what need not be found: crowds, and difficult objects if ignored."""
+    """Read the ground truth without crowds and, if they are ignored, without difficult objects."""
     truth = read_annotations(path)
     annotations = [
         each
@@ -110,7 +110,7 @@ def objects_to_find(path: Path, difficult_ignored: bool) -> dict[str, Any]:
 
 
 def lines_of(evaluation: Evaluation, frame: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `frame` that show an evaluation, in whichever rows."""
+    """Return the lines of `frame` for an evaluation, from all rows that show it."""
     return frame[
         (frame["run_id"] == evaluation.run_id)
         & (frame["decode"] == evaluation.decode)
@@ -119,14 +119,15 @@ def lines_of(evaluation: Evaluation, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_same(evaluation: Evaluation, frame: pd.DataFrame, recomputed: dict[str, float]) -> None:
-    """Detections must give the metrics that the tables show, or they are of another evaluation.
+    """Check that the metrics recomputed from the detections equal those that the tables show.
 
     Args:
         frame: lines of `measured`.
-        recomputed: metrics from the detections, in percent, by name; others are not compared.
+        recomputed: metrics from the detections, in percent, by name; other metrics of `frame` are
+            not compared.
 
     Raises:
-        DetectionsFileError: one differs.
+        DetectionsFileError: a metric differs, so the detections are of another evaluation.
     """
     for line in lines_of(evaluation, frame).itertuples():
         if line.metric in recomputed and abs(recomputed[line.metric] - line.value) > 1e-6:
@@ -137,14 +138,15 @@ def require_same(evaluation: Evaluation, frame: pd.DataFrame, recomputed: dict[s
 
 
 def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
-    """Join the seeds of what was computed of each evaluation.
+    """Average values over seeds.
 
     Args:
-        frame: a line for each of `keys` and seed.
+        frame: one line for each combination of `keys` and seed.
 
     Returns:
         Columns `keys`, then for each of `values` its mean and, as `<value>_sd`, its standard
-        deviation (n - 1; NaN for one seed), then `seeds`, how many. In the order of `frame`.
+        deviation (n - 1; NaN for one seed), then `seeds`, the number of seeds. The lines are in
+        the order of `frame`.
     """
     groups = frame.groupby(keys, sort=False)
     numbers = {value: (value, "mean") for value in values}
@@ -155,7 +157,7 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Da
 
 
 def named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
-    """The same lines with a column `name` behind `row`: what the table calls that row."""
+    """Return a copy of `frame` with a column `name` after `row`: the row's label in the table."""
     copied = frame.copy()
     names = [row_label(table.rows[row]) for row in frame["row"]]
     copied.insert(frame.columns.get_loc("row") + 1, "name", names)
@@ -163,13 +165,14 @@ def named(table: TableSpec, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_rows(table: TableSpec, frame: pd.DataFrame) -> str:
-    """Which rows have no number or not from all seeds, e.g. `not run: Bin Classification`.
+    """List the rows that lack the numbers of some or all seeds: `not run: Bin Classification`.
 
     Args:
         frame: lines of `measured`.
 
     Returns:
-        The text, empty when all is there. Statuses of single seeds follow `some seeds`.
+        The text, empty if no number is missing. A status is preceded by `some seeds` if other
+        seeds of the row have numbers.
     """
     cells = summarise(frame[frame["table"] == table.name]).xs(
         (table.name, table.metrics[0]), level=("table", "metric")

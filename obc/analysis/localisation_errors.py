@@ -1,12 +1,11 @@
-"""Distances between found boxes and their objects, which decide AP at high IoU thresholds.
+"""Localisation errors of found objects, which decide AP at high IoU thresholds.
 
-An object counts as found where a detection is its true positive at an IoU of 0.5, whatever the
-score. The detection's error is given in the coordinates that the box head predicts (equation 1):
-centre x and y, width and height. In pixels it is the absolute difference. As an offset it is
-|dx| / (w s_x), |dy| / (h s_y), |log(w' / w)| / s_w and |log(h' / h)| / s_h, s being the spec's
-target_stds: the normalised offset that is left between prediction and truth. Width and height are
-exact; for x and y equation 1 divides by the size of the proposal, which no detection records, so
-the object's own takes its place.
+An object counts as found if a detection of any score is its true positive at an IoU of 0.5. Errors
+are given in the coordinates that the box head predicts (equation 1): centre x and y, width and
+height. The error in pixels is the absolute difference. The error as a normalised offset is
+|dx| / (w s_x), |dy| / (h s_y), |log(w' / w)| / s_w and |log(h' / h)| / s_h, where s are the spec's
+target_stds. The errors of width and height are exact. For x and y, equation 1 divides by the size
+of the proposal. Detections do not record it, so the size of the ground truth box is used instead.
 
 Shape shorthand: P true positives.
 """
@@ -35,23 +34,24 @@ NUMBERS = (
     "fail_at_90",
     *(f"{name}_{unit}" for unit in ("px", "bins") for name in COORDINATES),
 )
-_EDGES = np.linspace(0.5, 1, 11)  # of the histogram, IoU
+_EDGES = np.linspace(0.5, 1, 11)  # of the histogram's bins, IoU
 _STRICT = 0.9
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the rows of a table are off by, means and sample deviations (`_sd`) over seeds.
+    """Localisation errors of a table's rows: means and sample deviations (`_sd`) over seeds.
 
     Attributes:
-        numbers: a line for each row that was measured: `row` (index in the table), then each of
-            NUMBERS with its deviation, then `seeds`, how many. `found` is the share of objects
-            that were found, in percent; of those are all others, NaN where none was: `mean_iou`
-            and `fail_at_90` (IoU below 0.9) in percent, and the mean absolute errors of centre
-            (x, y), width and height in pixels (`x_px`, ...) and bin widths (`x_bins`, ...).
-        histogram: lines `row`, `low`, `high` (IoU), `share` (percent of the found), `share_sd`
-            and `seeds`.
-        bin_width: the unit of the errors in bin widths, in normalised offsets.
+        numbers: one line per measured row: `row` (index in the table), then each of NUMBERS with
+            its deviation, then `seeds`, the number of seeds. `found` is the percentage of objects
+            that were found. The other columns cover found objects only and are NaN if none was
+            found: `mean_iou` and `fail_at_90` (IoU below 0.9) in percent, and the mean absolute
+            errors of centre (x, y), width and height in pixels (`x_px`, ...) and in bin widths
+            (`x_bins`, ...).
+        histogram: columns `row`, `low`, `high` (IoU), `share` (percent of the found objects),
+            `share_sd` and `seeds`.
+        bin_width: the bin width in normalised offsets.
     """
 
     numbers: pd.DataFrame
@@ -60,13 +60,13 @@ class Diagnosis:
 
 
 def diagnose(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> Diagnosis:
-    """Measure the evaluations of a table that are there.
+    """Measure the localisation errors of a table's available evaluations.
 
     Args:
         frame: lines of `obc.analysis.evaluations.measured`, of this table.
 
     Raises:
-        ConfigError: the table has no row of bins.
+        ConfigError: the table has no row with offset bins.
         DatasetError, DetectionsFileError, DetectionsError: files are missing, damaged, or of
             another data set.
     """
@@ -75,7 +75,7 @@ def diagnose(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> Diagnosis:
     for evaluation in evaluations(plan, frame):
         truth, detections = load(evaluation)
         spec = plan.runs[evaluation.run_id].resolved.spec
-        # What normalises the offsets of the head whose boxes are the detections.
+        # The detections of a cascade are the boxes of its last stage.
         stds = spec.cascade.stage_stds[-1] if spec.cascade else spec.target_stds
         found = errors(truth, detections, stds)
         counts, _ = np.histogram(found["iou"], _EDGES)
@@ -101,7 +101,7 @@ def errors(
     """IoU and errors of the true positives at an IoU of 0.5.
 
     Args:
-        ground_truth, detections: as of `obc.evaluation.matching.match`.
+        ground_truth, detections: as in `obc.evaluation.matching.match`.
         stds: target_stds of x, y, w and h.
 
     Returns:
@@ -124,12 +124,12 @@ def errors(
 
 
 def bin_width(table: TableSpec) -> float:
-    """Width of a first-stage bin of the table's first row of bins, in normalised offsets.
+    """Width of a first-stage bin of the table's first row with offset bins, in normalised offsets.
 
-    One unit for all rows, so that they can be compared.
+    All rows use this unit, so that they can be compared.
 
     Raises:
-        ConfigError: the table has no row of bins.
+        ConfigError: the table has no row with offset bins.
     """
     for row in table.rows:
         if row.run is not None and isinstance(row.run.box, OffsetBin):
@@ -154,11 +154,11 @@ def _summary(found: pd.DataFrame, objects: int, unit: float) -> dict[str, float]
 
 
 def _objects(truth: dict[str, Any]) -> int:
-    """How many objects there are to be found, as the evaluator counts; at least one has an AP."""
+    """Number of objects to find, as the evaluator counts; at least 1, because AP is defined."""
     return sum(not each["iscrowd"] and each["area"] <= 1e10 for each in truth["annotations"])
 
 
 def _centred(boxes: list[list[float]]) -> np.ndarray:
-    """Boxes (P, 4) as centre x, y, width, height, from x, y of the corner, width, height."""
+    """Convert boxes (P, 4) from corner x, y, width, height to centre x, y, width, height."""
     corners = np.array(boxes, dtype=float).reshape(-1, 4)
     return np.hstack([corners[:, :2] + corners[:, 2:] / 2, corners[:, 2:]])

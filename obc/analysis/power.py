@@ -1,9 +1,9 @@
-"""How many seeds and test images it would take to decide a claim: simulated from what was measured.
+"""Simulate how many seeds and test images a claim needs to be decided.
 
-A repetition is drawn with a true difference, the training noise of each run (normal, its variance
-as measured) and the image noise of the contrasts (normal, the covariance of their resamples); its
-intervals are made as those of a claim are, from variances that are drawn too, and the claim's rule
-says whether it is reproduced.
+Each draw is a repetition of the experiment. It adds to the true differences the training noise of
+each run (normal, with the measured variance) and the image noise of the contrasts (normal, with
+the covariance of their resamples). Its intervals are computed as for a claim, from training
+variances that are drawn too. The claim's rule then decides whether the claim is reproduced.
 
 Shape shorthand: C contrasts, R runs, D draws.
 """
@@ -21,19 +21,19 @@ from obc.analysis.verdicts import Estimate, JudgedClaim
 from obc.config.claims import Claim
 
 SEEDS = (3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
-IMAGES = (1, 4)  # times the present number
+IMAGES = (1, 4)  # multiples of the present number of test images
 CHANCE = 0.8
 DRAWS, SEED = 2000, 2020
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What it would take to reproduce a claim with a chance of `CHANCE`, were it true.
+    """The seeds needed to reproduce a claim with probability `CHANCE` if the claim is true.
 
     Attributes:
-        expected: the true difference of each contrast that is assumed, in AP points.
-        seeds: for each of `IMAGES`, the fewest seeds of `SEEDS` that every run needs; None: more
-            than the most of them.
+        expected: the assumed true difference of each contrast, in AP points.
+        seeds: for each of `IMAGES`, the smallest number of seeds per run among `SEEDS` that is
+            enough; None if the largest is not enough.
     """
 
     expected: tuple[float, ...]
@@ -41,10 +41,10 @@ class Needed:
 
 
 def needed(judged: JudgedClaim, confidence: float, smallest_effect: float) -> Needed | None:
-    """What a claim needs; None where the noise of one of its contrasts is not known.
+    """Compute the seeds that a claim needs; None if the noise of a contrast is unknown.
 
     Args:
-        confidence, smallest_effect: of `obc.config.claims.Claims`.
+        confidence, smallest_effect: see `obc.config.claims.Claims`.
     """
     estimates = [each for each in judged.estimates if each is not None and each.has_interval]
     if len(estimates) < len(judged.contrasts):
@@ -71,14 +71,14 @@ def chance(
     images: float,
     confidence: float,
 ) -> float:
-    """The chance that a claim is reproduced.
+    """Simulate the probability that a claim is reproduced.
 
     Args:
-        estimates: of the C contrasts, whose noise is taken as measured.
-        expected: (C,) their true differences, in AP points.
-        seeds: of every run, at least 2.
-        images: test images as a multiple of the present ones.
-        confidence: of `obc.config.claims.Claims`.
+        estimates: the C measured contrasts, which give the noise.
+        expected: (C,) the true differences of the contrasts, in AP points.
+        seeds: number of seeds per run, at least 2.
+        images: number of test images as a multiple of the present number.
+        confidence: see `obc.config.claims.Claims`.
     """
     random = np.random.default_rng(SEED)
     runs = sorted({run for each in estimates for run in each.training.one_seed})
@@ -104,5 +104,5 @@ def chance(
 
 
 def _signs(estimates: Sequence[Estimate], runs: Sequence[str]) -> np.ndarray:
-    """(C, R): on which side of each contrast a run is, so that its noise moves all alike."""
+    """(C, R): the sign of each run in each contrast, so that its noise is consistent in all."""
     return np.array([[each.training.signs.get(run, 1.0) for run in runs] for each in estimates])

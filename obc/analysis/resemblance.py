@@ -1,4 +1,4 @@
-"""The paper's row that a measured row is nearest to, by differences to a reference row."""
+"""Find the paper's row that is nearest to a measured row, by differences from a reference row."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Resemblance:
     """The nearest row of the paper.
 
     Attributes:
-        label: of that row.
-        distance: mean over the metrics of how far the two differences lie apart, in AP points.
-        metrics: that are in both tables, in the order of ours.
+        label: label of the paper's row.
+        distance: mean absolute deviation of the two differences over the metrics, in AP points.
+        metrics: the metrics of both tables, in the order of ours.
     """
 
     label: str
@@ -28,20 +28,20 @@ class Resemblance:
     metrics: tuple[str, ...]
 
     def __str__(self) -> str:
-        """As a page shows it."""
+        """The text that a page shows."""
         return f"{self.label} ({self.distance:.1f})"
 
 
 def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
-    """The nearest row of the paper for each row of a table that says `resembles`, by row index.
+    """Find the nearest row of the paper for each row of a table with `resembles`, by row index.
 
-    A row here less the row `ours` is held against every row of the paper's table less its row
-    `less`. Rows of another detector or box loss than `ours`, and rows that were not measured, have
-    none.
+    The difference between a row and the row `ours` is compared with the difference between every
+    row of the paper's table and its row `less`. Cited rows, rows that were not measured, and rows
+    with another detector or box loss than `ours` have no entry.
 
     Raises:
-        ConfigError: `resembles` names no table or row of the paper.
-        MetricsFileError: as `collect`.
+        ConfigError: `resembles` does not name a table and a row of the paper.
+        MetricsFileError: as in `collect`.
     """
     if table.resembles is None:
         return {}

@@ -1,7 +1,8 @@
-"""A table's rows against each other: differences with their intervals, and the cost of each head.
+"""Differences between rows of a table, with intervals, and the cost of each row's box head.
 
-For tables whose rows name another one (`against`). The intervals are those of the paper's claims
-(`obc.analysis.verdicts`); a difference is called one only where its interval leaves out 0.
+For tables with rows that name another row under `against`. Intervals are computed as for the
+paper's claims (`obc.analysis.verdicts`). A row is `higher` or `lower` only if the interval of the
+difference excludes 0.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from obc.config.table import Row, TableSpec
 
 @dataclass(frozen=True)
 class Compared:
-    """One number of a row less that of another, in AP points, and whether they can be told apart.
+    """A metric of one row minus that of another row, in AP points, and whether it exceeds noise.
 
     Attributes:
-        row: its index in the table; `key` is its key, `against` that of the other.
-        found: what the interval says, or `not judged` and `not run`, for which `reason` says why.
-        difference: None where not run.
-        low, high: of the interval; None without a measure of the noise.
-        spread: whose spread between trainings the interval has; None where not run.
+        row: index of the first row in the table.
+        key, against: keys of the first row and of the row that is subtracted.
+        found: the position of the interval, or `not judged` or `not run`.
+        reason: why the difference is not judged or not run; otherwise None.
+        difference: None if not run.
+        low, high: bounds of the interval; None if the noise is unknown.
+        spread: the source of the spread between trainings, see `JudgedContrast`; None if not run.
     """
 
     row: int
@@ -57,15 +60,15 @@ def compare(
     workers: int = 1,
     resample: Callable[[Resampling], Sampled] = resample,
 ) -> tuple[Compared, ...]:
-    """Every metric of every compared row less that of the row that it names.
+    """Compare each row that has `against` with the row that it names, metric by metric.
 
-    Only metrics that can be resampled: AP by object size has no interval, so it is not compared.
+    Only metrics that can be resampled are compared: AP by object size has no interval.
 
     Args:
-        strict, workers, resample: as of `obc.analysis.verdicts.judge`.
+        strict, workers, resample: as in `obc.analysis.verdicts.judge`.
 
     Raises:
-        IncompleteError, MetricsFileError, DetectionsFileError: as `obc.analysis.verdicts.judge`.
+        IncompleteError, MetricsFileError, DetectionsFileError: as in `obc.analysis.verdicts.judge`.
     """
     asked = [
         Compared(index, row.key, row.against, metric)
@@ -107,17 +110,17 @@ def _compared(plan: Plan, table: TableSpec, asked: Compared, samples: Samples) -
 
 
 def confidence(plan: Plan) -> float:
-    """Level of the intervals: that of the claims."""
+    """Confidence level of the intervals, the same as for the claims."""
     return _rules(plan).confidence
 
 
 def _rules(plan: Plan) -> Claims:
-    """How sure a difference must be: as the claims say, or by default where a plan has none."""
+    """Settings of resampling and intervals: the plan's claims, or defaults if it has no claims."""
     return plan.claims or Claims.model_construct()
 
 
 def cost(plan: Plan, row: Row) -> dict[str, float]:
-    """What an evaluation of the row noted of its box head; empty before there is one."""
+    """Return the cost of a row's box head from a metrics file; empty before an evaluation."""
     for run in plan.seeded(plan.run_of(row).run_id):
         path = run.folder.metrics(row.decode)
         if path.exists():

@@ -1,6 +1,7 @@
 """Variance of a contrast between trainings with different seeds.
 
-Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
+Shape shorthand: B resamples, S seeds. A *sampled* number has shape (1 + B,): the measured value,
+then its value on each resample.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ Cell = tuple[str, str]  # run id and decode
 Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
 Samples = dict[Cell, dict[int, Sampled]]  # by seed
 Spread = Literal["own", "data set", "none"]
-# With as many seeds in each of its runs a contrast uses their own spread: runs differ in it (L2 has
-# ten times the standard deviation of smooth L1 at scale mini), and a pool would hide that.
+# A contrast whose runs all have this many seeds uses the spread of these runs. Runs differ in
+# spread (at scale mini L2 has ten times the standard deviation of smooth L1); pooling hides this.
 ENOUGH_SEEDS = 3
 
 
 @dataclass(frozen=True)
 class TrainingSpread:
-    """How much a contrast varies from training to training.
+    """The variation of a contrast between trainings.
 
     Attributes:
-        one_seed: by run id, the variance of the run's part of the contrast if it had one seed; the
-            parts are independent. Empty when nothing is known of the spread.
-        signs: by run id, 1 or -1: which way the contrast moves with the run.
-        seeds: by run id, how many seeds the contrast is a mean over.
-        degrees: degrees of freedom behind `variance`; 0 when nothing is known.
+        one_seed: by run id, the variance of the run's part of the contrast for one seed; the parts
+            are independent. Empty if the spread is unknown.
+        signs: by run id, 1 or -1: the sign of the run's weight in the contrast.
+        seeds: by run id, the number of seeds that the contrast averages.
+        degrees: degrees of freedom of `variance`; 0 if the spread is unknown.
     """
 
     one_seed: dict[str, float]
@@ -41,17 +42,18 @@ class TrainingSpread:
 
     @property
     def variance(self) -> float:
-        """Of the contrast as measured, i.e. of the mean over the seeds of each run."""
+        """Variance of the measured contrast, i.e. of the mean over the seeds of each run."""
         return sum(variance / self.seeds[run] for run, variance in self.one_seed.items())
 
 
 def training_spread(
     plan: Plan, cells: dict[Cell, float], metrics: dict[str, float], samples: Samples
 ) -> TrainingSpread:
-    """The spread of a contrast from training to training.
+    """Estimate the spread of a contrast between trainings.
 
-    Of the contrast's own runs where each has enough seeds, by Welch's degrees of freedom;
-    otherwise pooled over the data set. Unknown when no run of the data set has several seeds.
+    If each run of the contrast has ENOUGH_SEEDS seeds, the estimate uses these runs, with Welch's
+    degrees of freedom. Otherwise it is pooled over the runs of the data set. It is unknown if no
+    run of the data set has several seeds.
     """
     own: dict[str, dict[Cell, float]] = {}
     for cell, weight in cells.items():
@@ -74,7 +76,7 @@ def _welch_degrees(one_seed: dict[str, float], sizes: dict[str, int]) -> float:
 
 
 def spread_of(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
-    """Whose spread `training_spread` gave for cells: of their own runs, the data set's, none."""
+    """Name the source of the spread of cells, see `obc.analysis.verdicts.JudgedContrast`."""
     if all(len(plan.seeds_of(run_id)) > 1 for run_id, _ in cells):
         return "own"
     return "data set" if degrees else "none"
@@ -83,11 +85,12 @@ def spread_of(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
 def _pooled_spread(
     plan: Plan, own: dict[str, dict[Cell, float]], metrics: dict[str, float], samples: Samples
 ) -> TrainingSpread:
-    """The same by the runs of the data set with several seeds, taken to spread alike.
+    """Estimate the spread from the data set's runs with several seeds, assuming equal spreads.
 
-    For a contrast between decodings of one training, where what the trainings have in common
-    cancels, these are the same contrast of every training with these decodings; otherwise one cell
-    of every training, because decodings of a training vary together and two are no more evidence.
+    For a contrast between decodings of one run, the pool is the same contrast of every run with
+    these decodings, because the variation that the decodings share cancels. For any other contrast
+    the pool is one cell of every run: the decodings of a training vary together, so a second cell
+    adds no evidence.
 
     Args:
         own: the contrast's cells with their weights, by run.
@@ -100,7 +103,7 @@ def _pooled_spread(
         scales = dict.fromkeys(own, 1.0)
     else:
         pool = [{_pooled_cell(plan, run, cells, samples): 1.0} for run in runs]
-        # Decodings of a training are taken to vary as one, which is the worst case.
+        # The decodings of a training are assumed to be fully correlated, which is the worst case.
         scales = {
             run: sum(abs(weight) for weight in part.values()) ** 2 for run, part in own.items()
         }
@@ -122,9 +125,11 @@ def _signs(own: dict[str, dict[Cell, float]]) -> dict[str, float]:
 
 
 def _pooled_cell(plan: Plan, run_id: str, cells: dict[Cell, float], samples: Samples) -> Cell:
-    """The cell that stands for a training: of the contrast, with a decoding of it, the default.
+    """Choose the cell that represents a run in the pool.
 
-    The first of these with several seeds; the first of all where none has them.
+    Cells of the contrast come first, then cells with a decoding of the contrast, then the run's
+    other decodings, default first. The choice is the first cell with several seeds, or the first of
+    all if no cell has several seeds.
     """
     ranked = sorted(
         ((run_id, decode) for decode in plan.runs[run_id].resolved.spec.decodes),
@@ -134,7 +139,7 @@ def _pooled_cell(plan: Plan, run_id: str, cells: dict[Cell, float], samples: Sam
 
 
 def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Samples) -> np.ndarray:
-    """(S,): the weighted sum as measured, of the seeds that all of the cells have."""
+    """(S,): the measured weighted sum of each seed that all cells have."""
     seeds = set.intersection(*(set(samples.get(cell, {})) for cell in cells))
     return np.array([weighted_sum(cells, metrics, samples, seed)[0] for seed in sorted(seeds)])
 
@@ -142,7 +147,7 @@ def _by_seed(cells: dict[Cell, float], metrics: dict[str, float], samples: Sampl
 def weighted_sum(
     cells: dict[Cell, float], metrics: dict[str, float], samples: Samples, seed: int
 ) -> np.ndarray:
-    """(1 + B,): a weighted sum over cells and metrics, of one seed."""
+    """(1 + B,): the weighted sum over cells and metrics, for one seed."""
     return sum(
         weight * factor * samples[cell][seed][metric]
         for cell, weight in cells.items()

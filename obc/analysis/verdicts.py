@@ -1,16 +1,16 @@
-"""Judge the paper's claims by what the runs measured: an interval and a verdict for each contrast.
+"""Judge the paper's claims: an interval for each contrast, a verdict for each claim.
 
-The difference is taken between means over seeds. Two things would be otherwise in a repetition and
-widen its interval: the test images, measured by a bootstrap that draws the same images for every
-evaluation of a data set (`bootstrap`), and the trainings, measured by the spread between
-seeds (`seed_spread`).
+A difference is taken between means over seeds. Its interval covers two sources of noise: the test
+images, measured by a bootstrap that draws the same images for every evaluation of a data set
+(`bootstrap`), and the trainings, measured by the spread between seeds (`seed_spread`).
 
-Each comparison (contrast) is decided by the interval that is printed. A claim of several is
-reproduced where all agree, which needs no correction, and not reproduced where one contradicts it,
-which is corrected for their number. Without a measure of the spread between trainings, or where the
-detectors have learnt nothing, there is no verdict.
+The printed interval decides each contrast. A claim is reproduced if all its contrasts agree; this
+needs no correction for multiple comparisons. It is not reproduced if one contrast contradicts it
+after correction for the number of contrasts. There is no verdict if the spread between trainings
+is unknown or if the detectors have learnt nothing.
 
-Shape shorthand: B resamples, S seeds. A *sampled* number is (1 + B,): as measured, then resampled.
+Shape shorthand: B resamples, S seeds. A *sampled* number has shape (1 + B,): the measured value,
+then its value on each resample.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _LINE_EVERY = 10
 
 @dataclass(frozen=True)
 class Resampling:
-    """One evaluation, and with how many resamples of its test images, drawn from which seed."""
+    """An evaluation, the number of resamples of its test images, and the seed they use."""
 
     evaluation: Evaluation
     resamples: int
@@ -72,13 +72,13 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A contrast as measured, with both sources of its noise.
+    """A measured contrast with both sources of its noise.
 
     Attributes:
-        sampled: (1 + B,) as measured, then on each resample of the test images; in AP points. Not
-            finite where a resample has no objects.
-        training: how much it varies from training to training.
-        spread: whose spread that is.
+        sampled: (1 + B,) in AP points: the measured value, then its value on each resample of the
+            test images. Not finite where a resample has no objects.
+        training: the variation of the contrast between trainings.
+        spread: the source of `training`, see `JudgedContrast`.
     """
 
     sampled: np.ndarray
@@ -87,7 +87,7 @@ class Estimate:
 
     @property
     def difference(self) -> float:
-        """As measured, in AP points."""
+        """The measured difference, in AP points."""
         return float(self.sampled[0])
 
     @property
@@ -96,7 +96,7 @@ class Estimate:
         return self.spread != "none" and bool(np.isfinite(self.sampled).all())
 
     def interval(self, level: float) -> Interval:
-        """The interval of the difference over test images and trainings; `level` in (0, 1)."""
+        """Return the confidence interval over test images and trainings; `level` in (0, 1)."""
         return difference_interval(
             self.sampled[1:], self.difference, self.training.variance, self.training.degrees, level
         )
@@ -104,38 +104,41 @@ class Estimate:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A contrast that cannot be measured yet, or not at this scale, and why."""
+    """The reason why a contrast cannot be measured yet, or not at this scale."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class JudgedContrast:
-    """One contrast of a claim, ours beside the paper's; all numbers in AP points.
+    """One contrast of a claim, ours and the paper's; all numbers in AP points.
 
     Attributes:
-        compared: which rows and metrics, see `obc.config.claims.Contrast.label`.
-        paper: from the paper's tables; None where they do not print the numbers.
-        stated: as the paper's sentence prints it; None where it prints none.
+        compared: the rows and metrics compared, see `obc.config.claims.Contrast.label`.
+        paper: the difference in the paper's tables; None if they do not print the numbers.
+        stated: the difference in the paper's sentence; None if the sentence has no number.
         status: `not judged` has a difference but no finding; `not run` has neither.
-        reason: why it is not judged or not run; None when judged.
-        difference: ours; None unless measured.
-        low, high, standard_error: of our interval; None without a measure of its noise.
+        reason: why the contrast is not judged or not run; None when judged.
+        difference: our difference; None unless measured.
+        low, high, standard_error: of our interval; None if its noise is unknown.
         level: confidence level of the interval.
-        direction: whether the difference, without regard to its noise, is as the claim says; None
-            where it is judged, where nothing was learnt, and where the scale forbids it.
-        finding: what the interval says of the claim; None unless judged.
-        words: where the interval lies, see `obc.config.claims`; None unless judged.
-        contradicts: whether the interval corrected for the number of the claim's contrasts
-            contradicts the claim too.
-        paper_size: whether the interval leaves out a difference of the paper's size; None without
-            the paper's, or unless judged.
-        too_wide: whether an interval of this width would not decide about the expected difference
-            (`obc.config.claims`) itself; None unless judged.
-        spread: whose spread between trainings the interval has: of the contrast's own runs, each
-            with several seeds; of other runs of the data set, because one has a single seed; of
-            none, because no run of the data set has several. None where not run.
-        seed_degrees: degrees of freedom behind that spread.
+        direction: whether the difference, regardless of its noise, agrees with the claim; None
+            unless the only reason against a verdict is a single training of each run or a scale
+            that shows directions only.
+        finding: whether the interval agrees with the claim, contradicts it or leaves it
+            undecided; None unless judged.
+        words: the position of the interval, see `obc.config.claims`; None unless judged.
+        contradicts: whether the interval, corrected for the number of the claim's contrasts,
+            contradicts the claim.
+        paper_size: whether the interval excludes the paper's difference; None if the paper has
+            none, or unless judged.
+        too_wide: whether an interval of this width would be undecided even if it were centred on
+            the expected difference (`obc.config.claims`); None unless judged.
+        spread: the source of the spread between trainings. `own`: every run of the contrast has
+            several seeds. `data set`: a run of the contrast has a single seed, so the spread is
+            that of other runs of the data set. `none`: no run of the data set has several seeds.
+            None if the contrast is not run.
+        seed_degrees: degrees of freedom of that spread.
     """
 
     compared: str
@@ -160,10 +163,10 @@ class JudgedContrast:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim, its contrasts and what they say together.
+    """A claim and its contrasts; the properties combine the contrasts.
 
     Attributes:
-        estimates: what the contrasts are judged by, in their order; None where not run.
+        estimates: the measured value of each contrast, in the same order; None where not run.
     """
 
     claim: Claim
@@ -172,7 +175,7 @@ class JudgedClaim:
 
     @property
     def verdict(self) -> Verdict:
-        """Of all contrasts together, see the module's docstring."""
+        """The verdict over all contrasts, see the module's docstring."""
         statuses = {contrast.status for contrast in self.contrasts}
         if "not run" in statuses:
             return "not run"
@@ -185,14 +188,14 @@ class JudgedClaim:
 
     @property
     def reason(self) -> str | None:
-        """Why a claim is not judged or not run: the reason of the first such contrast."""
+        """Why the claim is not judged or not run: the reason of its first such contrast."""
         if self.verdict not in ("not judged", "not run"):
             return None
         return next(each.reason for each in self.contrasts if each.status == self.verdict)
 
     @property
     def direction(self) -> Direction | None:
-        """Whether every difference has the claim's direction; None where one is not known."""
+        """Whether every difference agrees with the claim; None if a direction is unknown."""
         found = {contrast.direction for contrast in self.contrasts}
         if None in found:
             return None
@@ -200,7 +203,7 @@ class JudgedClaim:
 
     @property
     def by_being_worse(self) -> bool:
-        """Whether the claim is that something does not gain, and it does lose."""
+        """Whether a claim of no gain is reproduced because every interval lies below 0."""
         return self.verdict == "reproduced" and all(
             contrast.words == "below 0" for contrast in self.contrasts
         )
@@ -208,14 +211,14 @@ class JudgedClaim:
 
 @dataclass(frozen=True)
 class JudgedTopic:
-    """The claims about one table, judged."""
+    """The judged claims about one table."""
 
     topic: Topic
     claims: tuple[JudgedClaim, ...]
 
 
 def resample(asked: Resampling) -> Sampled:
-    """The metrics of an evaluation, on all test images and then on each resample of them."""
+    """Compute an evaluation's metrics on all test images, then on each resample of them."""
     matches = match(*load(asked.evaluation))
     drawn = image_weights(len(matches.image_ids), asked.resamples, asked.seed)
     return resampled_ap(matches, np.vstack([np.ones_like(drawn[:1]), drawn]))
@@ -231,20 +234,20 @@ def judge(
 
     Args:
         strict: refuse to judge anything while an evaluation that a claim needs is missing;
-            otherwise such claims are "not run".
-        workers: processes that resample.
-        resample: what gives an evaluation's sampled metrics.
+            otherwise claims with missing evaluations are "not run".
+        workers: number of processes that resample.
+        resample: function that computes an evaluation's sampled metrics.
 
     Raises:
         ConfigError: the plan has no claims.
         IncompleteError: strict, and evaluations are missing; names the run folders and logs.
-        MetricsFileError, DetectionsFileError: a file is damaged or belongs to something else.
-        DatasetError: evaluations are there, and the index of their data set is not.
+        MetricsFileError, DetectionsFileError: a file is damaged or belongs to another evaluation.
+        DatasetError: the index of an evaluated data set is missing.
     """
     if plan.claims is None:
         raise ConfigError("no claims to judge: config/claims.yaml has none about this plan's data")
     trained = (plan.run_of(row).run_id for row in plan.claimed_rows.values() if not row.cited)
-    # With one training each nothing has an interval, and resampling is most of the time.
+    # With one seed per run no contrast has an interval, and resampling takes most of the time.
     several = any(len(plan.seeds_of(run_id)) > 1 for run_id in trained)
     resamples = plan.claims.resamples if several else 1
     samples = sample(
@@ -259,12 +262,12 @@ def judge(
 
 
 def count_test_images(plan: Plan, dataset: DatasetName) -> int | None:
-    """How many images a data set is evaluated on; None before it is indexed."""
+    """Number of test images of a data set; None before it is indexed."""
     manifest = plan.index_folder(dataset).find_manifest()
     return None if manifest is None else manifest["splits"]["val"]["images"]
 
 
-# --- what was measured -------------------------------------------------------------------------
+# --- measuring ---------------------------------------------------------------------------------
 
 
 def sample(
@@ -276,15 +279,15 @@ def sample(
     workers: int,
     resample: Callable[[Resampling], Sampled] = resample,
 ) -> Samples:
-    """Resample every evaluation of rows that is there, each once, however many rows show it.
+    """Resample every available evaluation of some rows, each once even if several rows show it.
 
     Args:
-        rows: by table, and index there.
-        resamples, seed: of the test images, the same for all.
-        strict, workers, resample: as of `judge`.
+        rows: table name and row index of each row.
+        resamples, seed: number of resamples and random seed, the same for all evaluations.
+        strict, workers, resample: as in `judge`.
 
     Raises:
-        IncompleteError, MetricsFileError, DetectionsFileError, DatasetError: as `judge`.
+        IncompleteError, MetricsFileError, DetectionsFileError, DatasetError: as in `judge`.
     """
     frame = measured(plan, dict.fromkeys(table for table, _ in rows))
     frame = frame[[cell in rows for cell in zip(frame["table"], frame["row"], strict=True)]]
@@ -303,7 +306,7 @@ def sample(
 def _mapped(
     resample: Callable[[Resampling], Sampled], asked: Sequence[Resampling], workers: int
 ) -> Iterable[Sampled]:
-    """Each resampled, with a line on standard error now and then."""
+    """Yield each evaluation's sampled metrics; print progress to standard error."""
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         results = pool.map(resample, asked) if pool else map(resample, asked)
         for done, sampled in enumerate(results, 1):
@@ -316,7 +319,7 @@ def _mapped(
 
 
 def judge_claim(plan: Plan, topic: Topic, claim: Claim, samples: Samples) -> JudgedClaim:
-    """Judge one claim by the sampled metrics of every evaluation that there is."""
+    """Judge one claim from the sampled metrics of the available evaluations."""
     table = plan.tables[topic.table]
     contrasts = claim.contrasts(row_names(topic, table))
     stated = claim.stated or (None,) * len(contrasts)
@@ -332,14 +335,14 @@ def judge_claim(plan: Plan, topic: Topic, claim: Claim, samples: Samples) -> Jud
 
 
 def row_names(topic: Topic, table: TableSpec) -> dict[str, str]:
-    """What the pages call each row that has a key."""
+    """Return the display name of each row that has a key, by key."""
     return {key: topic.names.get(key, row_label(row)) for key, row in table.keyed_rows.items()}
 
 
 def measure_contrast(
     plan: Plan, table: TableSpec, contrast: Contrast, samples: Samples
 ) -> Estimate | NotRun:
-    """A contrast by the sampled metrics of the evaluations of its rows; no claim is needed."""
+    """Measure a contrast from the sampled metrics of its rows; it need not belong to a claim."""
     cells, cited = _parts(plan, table, contrast.rows)
     literature = published_sum(table, cited, contrast.metrics)
     if literature is None:
@@ -367,10 +370,10 @@ def why_not_judged(
     samples: Samples,
     learnt: float,
 ) -> NotJudged | None:
-    """Why a measured contrast allows no verdict; None where it does.
+    """Return why a measured contrast allows no verdict; None if it allows one.
 
     Args:
-        learnt: AP that the reference must have, and one of both sides at each metric.
+        learnt: minimum AP of the reference; at each metric the better side must have it too.
     """
     if plan.scale.judges is False:
         return FORBIDDEN
@@ -430,7 +433,7 @@ def _judged(
     if reason is not None:
         return unjudged
     finding = claim.finding(interval.low, interval.high)
-    # One contradiction refutes the claim, and each further contrast is a chance of a false one.
+    # One contradiction refutes the claim, so each contrast adds a chance of a false refutation.
     corrected = estimate.interval(claim.level(claims.confidence, len(claim.contrasts())))
     half = (interval.high - interval.low) / 2
     expected = claim.expected(paper, claims.smallest_effect)
@@ -448,7 +451,7 @@ def _judged(
 def _parts(
     plan: Plan, table: TableSpec, rows: dict[str, float]
 ) -> tuple[dict[Cell, float], dict[str, float]]:
-    """Weights of row keys, as those of cells that we measure and of rows from the literature."""
+    """Split weights of row keys: those of cells that we measure, those of rows that are cited."""
     cells: dict[Cell, float] = {}
     cited = {}
     for key, weight in rows.items():
@@ -464,7 +467,7 @@ def _parts(
 def _level(
     plan: Plan, table: TableSpec, side: dict[str, float], metric: str, samples: Samples
 ) -> float:
-    """A metric of one side of a contrast, the mean over its rows and their seeds."""
+    """Metric of one side of a contrast: the mean over its rows and their seeds."""
     cells, cited = _parts(plan, table, side)
     ours = sum(
         weight * float(np.mean([values[metric][0] for values in samples[cell].values()]))

@@ -61,7 +61,7 @@ def draw(options: argparse.Namespace) -> None:
     started = time.monotonic()
     generate(data, options.folder, workers=options.workers)
     seconds = round(time.monotonic() - started, 2)
-    # Beside the folder and last: where this file is, the whole data set is.
+    # Written last and beside the folder: if this file exists, the data set is complete.
     write_json(
         Path(f"{options.folder}.json"), {"data": data.model_dump(mode="json"), "seconds": seconds}
     )
@@ -73,7 +73,7 @@ def _index_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def index(options: argparse.Namespace) -> None:
-    """Check a data set, write annotations and manifest."""
+    """Check a data set, and write its annotations and manifest."""
     from obc.datasets.index import index_dataset
 
     plan = read_plan(options)

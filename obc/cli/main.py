@@ -28,13 +28,14 @@ EPILOG = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; 0 on success, 1 with a message on any error that a person can mend.
+    """Run one subcommand and return the exit status.
 
-    Ctrl-C is 130 and a reader that closed the pipe 141, as in a shell. A training that a signal
-    stopped, once saved, exits by itself.
+    The status is 0 on success and 1, with a message, on an error that a user can fix. As in a shell
+    it is 130 after Ctrl-C and 141 if the reader of a pipe closed it. A training that a signal
+    stopped saves a checkpoint and raises SystemExit with status 143 or 130.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a letter that a terminal lacks stops nothing
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks is escaped
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads any more; what is left in the buffer would be an error at the exit.
+        # The pipe has no reader; flushing the rest of the buffer at exit would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (SuiteError, OSError) as error:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan_first(words: list[str]) -> list[str]:
-    """`obc COMMAND results/x/plan.json ..` is `obc COMMAND --plan results/x/plan.json ..`."""
+    """Read `obc COMMAND results/x/plan.json` as `obc COMMAND --plan results/x/plan.json`."""
     reads_plan = bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].reads_plan
     if reads_plan and len(words) > 1 and words[1].endswith("plan.json"):
         return [words[0], "--plan", *words[1:]]
@@ -73,7 +74,7 @@ def _own_version() -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands."""
+    """Return the parser of all subcommands."""
     parser = Parser(prog="obc", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"obc {_own_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -92,10 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that lists the commands in groups and suggests the right word for a wrong one."""
+    """A parser that lists the commands in groups and suggests a similar word for an unknown one."""
 
     def print_help(self, file: IO[str] | None = None) -> None:
-        """The list of commands, or the help of one of them, with its headings in bold."""
+        """Print the list of commands, or the help of one command, with headings in bold."""
         from rich.text import Text
 
         console = Terminal(file)
@@ -105,7 +106,7 @@ class Parser(argparse.ArgumentParser):
             console.print(Text(line, style="bold" if heading else ""))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
-        """As argparse's; an unknown option is compared with those of its command."""
+        """Parse as argparse does; for an unknown option suggest a similar one of its command."""
         words = _plan_first(list(sys.argv[1:] if args is None else args))
         options, unknown = self.parse_known_args(words, namespace)
         if unknown:
@@ -115,7 +116,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def error(self, message: str) -> NoReturn:
-        """Name the close word where the given one is no choice."""
+        """Suggest a similar word if the given word is not a valid choice."""
         if "invalid choice: '" in message:
             word = message.split("invalid choice: '")[1].split("'")[0]
             hint = did_you_mean(word, COMMANDS) if self.prog == "obc" else ""

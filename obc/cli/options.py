@@ -1,4 +1,4 @@
-"""What commands share: how a command is declared, the plan it reads, and logs of long steps."""
+"""Shared by all commands: their declaration, the plan that they read, logs of long steps."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Command:
     """A subcommand of `obc`.
 
     Attributes:
-        name: as it is typed.
+        name: the word on the command line.
         summary: a line for the list of commands.
-        group: where `obc --help` lists it.
-        arguments: adds its arguments to its parser.
-        run: does it.
+        group: heading under which `obc --help` lists the command.
+        arguments: adds the command's arguments to a parser.
+        run: runs the command.
         examples: shown by `obc <name> --help`.
-        reads_plan: whether it takes `--plan`.
+        reads_plan: whether the command takes `--plan`.
     """
 
     name: str
@@ -51,18 +51,18 @@ class Command:
 
 
 class Terminal(Console):
-    """rich's console without its colours in numbers, and with the end that `| head` expects."""
+    """rich's console without coloured numbers; it leaves a closed pipe (`| head`) to `main`."""
 
     def __init__(self, file: IO[str] | None = None) -> None:
         super().__init__(file=file, highlight=False, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to `main`, where rich would exit with status 1."""
+        """Raise the error again for `main`; rich would exit with status 1."""
         raise BrokenPipeError
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
-    """The option that names a plan."""
+    """Add the option that names a plan."""
     parser.add_argument(
         "--plan",
         type=Path,
@@ -72,16 +72,16 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments that name one training."""
+    """Add the arguments that name one training."""
     parser.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def plan_file(options: argparse.Namespace) -> Path:
-    """The plan that was named, or the one that was written last.
+    """Return the path of the named plan, or of the newest one.
 
     Raises:
-        ConfigError: no plan was written yet.
+        ConfigError: no plan was named or written yet.
     """
     if options.plan is not None:
         return options.plan
@@ -96,12 +96,12 @@ def plan_file(options: argparse.Namespace) -> Path:
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
-    """The plan of `plan_file`."""
+    """Read the plan at `plan_file`."""
     return Plan.load(plan_file(options))
 
 
 def require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise a ConfigError that suggests the right name unless every name is a known one."""
+    """Raise a ConfigError, which suggests a similar name, unless every name is known."""
     unknown = [name for name in names if name not in known]
     if unknown:
         hint = did_you_mean(unknown[0], known)
@@ -112,7 +112,8 @@ def require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None
 def logged(options: argparse.Namespace, log: Path) -> Iterator[TextIO]:
     """Send everything the process prints to a log file; yield the terminal for progress lines.
 
-    An error inside goes to the log with its traceback, and becomes a StepFailed that names both.
+    An error in the block is logged with its traceback, and raised as a StepFailed that names the
+    error and the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from obc.runs.status import shown_tables
 
 ALL = "all_csv"
 COMPARED = "_compared"
-# Figures that are no grid of runs, by the name of their rule; those of ANALYTIC need no plan.
+# Figures that are not grids of runs, named as their rules. Those in ANALYTIC need no plan.
 ANALYTIC = ("losses", "figure4")
 MEASURED = ("figure6", "curves", "diagnosis", "training_curves", "inside")
 
@@ -58,7 +58,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def _write_partial(plan: Plan) -> None:
-    """Every table, grid figure and verdict with what there is."""
+    """Write every table, grid figure and verdict from the results so far."""
     from obc.analysis.collect import collect
     from obc.report.figures.grid import figure
     from obc.report.tables import claims, paper_tables
@@ -149,7 +149,7 @@ def _draw_measured(name: str, plan: Plan, options: argparse.Namespace) -> None:
 
 
 def _draw_inside(plan: Plan, options: argparse.Namespace) -> None:
-    """Figures of what trained heads predict."""
+    """Draw figures of what trained heads predict."""
     from obc.operations.why import find_run
     from obc.training.gpu_lease import lease
 
@@ -198,7 +198,7 @@ def _trace_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def trace(options: argparse.Namespace) -> None:
-    """Where a number of a table comes from; without a table: compare every number."""
+    """Show where a number of a table comes from; without a table: check every number."""
     from obc.report.provenance.trace import compare, trace
 
     plan = read_plan(options)
@@ -223,9 +223,10 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write one HTML file of what there is so far, and provenance.json.
+    """Write one HTML file of the results so far, and provenance.json.
 
-    Where another process is writing it, this one waits, so that the page is of the newest state.
+    If another process is writing the page, this one waits and then writes it again, so that it has
+    the newest results.
     """
     from obc.report import page
     from obc.report.provenance import measurements

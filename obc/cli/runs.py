@@ -23,7 +23,7 @@ from obc.runs.status import has_weights
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Options that choose what config/ makes of a call."""
+    """Add the options that select a scale and override keys of config/config.yaml."""
     parser.add_argument("--scale", metavar="NAME", help="short for --set scale=NAME")
     parser.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
                         help="as snakemake's --config (keys: docs/configuration.md)")  # fmt: skip
@@ -31,7 +31,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def configured_plan(options: argparse.Namespace) -> Plan:
-    """The plan of config/ with the options of `add_configuration`."""
+    """Load the plan from config/ with the options of `add_configuration`."""
     path = options.config_folder / "config.yaml"
     if not path.exists():
         raise ConfigError(f"{path}: not found; call obc from the project's folder")
@@ -57,7 +57,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Validate config/ and show what would run and cost, or write the plan."""
+    """Validate config/, then show the trainings and their costs, or write the plan."""
     chosen = configured_plan(options)
     if options.out is not None:
         if options.table or options.gpu:
@@ -84,9 +84,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train one run, or go on with it where it was interrupted.
+    """Train one run, or resume it from its last checkpoint.
 
-    Of starting weights that come with the suite: put them in the place of their training.
+    Starting weights that come with the suite are not trained but written into the run's folder.
     """
     plan = _plan_with_run(options)
     folder = plan.run_folder(options.run_id, options.seed)
@@ -127,7 +127,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def import_lightly(plan: Plan) -> None:
-    """Import MMDetection without what the suite does not need; a user's plugin may need it."""
+    """Import MMDetection without packages that the suite does not need, unless plugins are used."""
     if not plan.config.plugins:
         from obc.detector.light_imports import import_mmdetection
 
@@ -162,7 +162,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _plan_with_run(options: argparse.Namespace) -> Plan:
-    """The plan, if it has the run; starting weights can be trained and not evaluated."""
+    """Return the plan if it has the run; starting weights can be trained, but not evaluated."""
     path = plan_file(options)
     plan = Plan.load(path)
     runs = plan.trainings if options.command == "train" else plan.runs
@@ -212,7 +212,7 @@ def _why_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def why(options: argparse.Namespace) -> None:
-    """Why a run is missing, stale or failed, and what to do."""
+    """Explain why a run is missing, stale or failed, and what to do."""
     from obc.operations.why import explain_run, find_run
 
     path = plan_file(options)
@@ -221,7 +221,7 @@ def why(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Check this machine, and the data of a plan that is named."""
+    """Check this machine and, if a plan is named, its data."""
     from obc.operations.doctor import checks, require_healthy
 
     done = []

@@ -1,7 +1,7 @@
 """Snakemake as `make reproduce` calls it: `python -m obc.cli.snakemake` with Snakemake's arguments.
 
-What differs from `snakemake`: Ctrl-C ends with status 130 and one line also while Snakemake starts,
-and a target after `--config` is refused in a sentence.
+It differs from `snakemake` in two ways. Ctrl-C ends with status 130 and one line, even while
+Snakemake starts. A target after `--config` is refused with a message that explains the error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run Snakemake; 0 on success, 130 after Ctrl-C, otherwise 1."""
+    """Run Snakemake; return 0 on success, 130 after Ctrl-C, otherwise 1."""
     misplaced = target_after_config(arguments)
     if misplaced is not None:
         print(
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say_stopped() -> None:
-    """The last line after Ctrl-C; the display's, where Snakemake has got so far."""
+    """Print the last line after Ctrl-C, by the display if its module is already loaded."""
     display = sys.modules.get("obc.operations.workflow_display")
     if hasattr(display, "say_stopped_early"):
         display.say_stopped_early()
@@ -56,12 +56,12 @@ def _say_stopped() -> None:
 
 
 def _is_no_note(record: logging.LogRecord) -> bool:
-    """Whether a record is not the note that `--config` adds to the config file."""
+    """Whether to show a record: not Snakemake's note that `--config` extends the config file."""
     return "by additional config specified via the command line" not in record.getMessage()
 
 
 def _parsed(parse_args: Callable[[list[str]], Any], arguments: Sequence[str]) -> Any:
-    """What Snakemake's parser returns, without its line about the profile."""
+    """Run Snakemake's parser without showing its line about the profile."""
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -72,7 +72,7 @@ def _parsed(parse_args: Callable[[list[str]], Any], arguments: Sequence[str]) ->
 
 
 def target_after_config(arguments: Sequence[str]) -> str | None:
-    """The first word after `--config`, and before another option, that is not `key=value`."""
+    """Return the first word after `--config`, before any other option, that is not `key=value`."""
     inside = False
     for word in arguments:
         if word.startswith("-"):

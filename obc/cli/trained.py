@@ -1,4 +1,4 @@
-"""Commands that hand a trained run over: boxes in pictures, files for other programs."""
+"""Commands that apply or export trained runs: boxes in pictures, files for other programs."""
 
 from __future__ import annotations
 
@@ -153,17 +153,17 @@ METAFILE = "metafile.yml"
 
 
 def _add_evaluation(parser: argparse.ArgumentParser, **run: Any) -> None:
-    """The arguments that name an evaluation of a trained run; `run`: further ones of `RUN`."""
+    """Add the arguments that name an evaluation; `run`: keyword arguments of argument `RUN`."""
     parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning", **run)
     parser.add_argument("--seed", type=int, help="default: the run's first")
     parser.add_argument("--decode", choices=get_args(Decode), help="default: the run's first")
 
 
 def _chosen(options: argparse.Namespace) -> tuple[Plan, str, int, Decode]:
-    """The plan, and the run, seed and decoding that the options name in it.
+    """Return the plan, and the run id, seed and decoding that the options name.
 
     Raises:
-        ConfigError: the plan has no such run, or the run no such seed or decoding.
+        ConfigError: the plan does not have the run, or the run does not have the seed or decoding.
     """
     from obc.operations.why import find_run
 

@@ -1,4 +1,4 @@
-"""`obc status`: the state of every run once, or watched until all are done or failed."""
+"""`obc status`: show the state of every run once, or until all are done or failed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """How far every run is, and when all are done."""
+    """Show the progress of every run, and the time left until all are done."""
     plan = read_plan(options)
     if options.watch:
         watch(plan, sys.stdout)

@@ -1,8 +1,9 @@
 """The paper's checkable statements as inequalities between rows of its tables (config/claims.yaml).
 
-A statement is one or more *contrasts*, weighted sums of table cells, and a rule for what the
-confidence interval of a contrast says of the statement. The paper's own size of a contrast is
-computed from the `paper:` columns of the same rows, so that no number of the paper is typed twice.
+A claim has one or more *contrasts*, which are weighted sums of table cells, and a rule that decides
+from the confidence interval of a contrast whether the contrast agrees with the claim. The paper's
+value of a contrast is computed from the `paper:` columns of the same rows, so that no number of the
+paper is typed twice.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Contrast:
     """The sum of `rows[r] * metrics[m] * cell(r, m)` over row keys r and metrics m, in AP points.
 
     Attributes:
-        first, second: weight of each row key of a side, which add up to 1; the second is the
-            reference, subtracted from the first.
+        first, second: weight of each row key of a side; the weights of a side add up to 1. The
+            second side is the reference, which is subtracted from the first.
         metrics: weight of each metric; the same for every row.
-        label: what is subtracted from what, in names of rows and metrics.
+        label: the difference in words, with the names of rows and metrics.
     """
 
     first: dict[str, float]
@@ -53,19 +54,19 @@ class Contrast:
 
     @property
     def rows(self) -> dict[str, float]:
-        """Weight of each row key of one table; a row of both sides has the sum of its two."""
+        """Weight of each row key, negative for the second side; a row on both sides has the sum."""
         keys = dict.fromkeys((*self.first, *self.second))
         return {key: self.first.get(key, 0.0) - self.second.get(key, 0.0) for key in keys}
 
     def published(self, table: TableSpec) -> float | None:
-        """The paper's own value of the contrast; None unless it prints every number of it."""
+        """The paper's value of the contrast; None unless the paper prints all of its numbers."""
         return published_sum(table, self.rows, self.metrics)
 
 
 def published_sum(
     table: TableSpec, rows: dict[str, float], metrics: dict[str, float]
 ) -> float | None:
-    """The weighted sum of published cells, 0 of none; None unless every one is published.
+    """The weighted sum of the paper's cells (0 for no cells); None unless all are published.
 
     Args:
         rows: weight of each row key.
@@ -79,12 +80,12 @@ def published_sum(
     printed = [weight * number for weight, number in terms if number is not None]
     if len(printed) < len(terms):
         return None
-    # Printed numbers have one decimal; what is left behind the sixth is binary rounding.
+    # Printed numbers have one decimal; digits beyond the sixth are binary rounding.
     return round(sum(printed), 6)
 
 
 class _Claim(Strict):
-    """A statement about pairs of rows; every pair means the first minus the second."""
+    """A statement about differences between rows: in each pair, the first minus the second."""
 
     id: str = Field(pattern=r"^[a-z]\w*$", description="its name")
     section: str = Field(description="where the paper says it, e.g. 4.1 or abstract")
@@ -130,18 +131,18 @@ class _Claim(Strict):
 
     @property
     def row_keys(self) -> tuple[str, ...]:
-        """The rows that the claim needs."""
+        """Keys of the rows that the claim needs."""
         return tuple(dict.fromkeys(key for pair in self.pairs for side in pair for key in side))
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
-        """The metrics of each contrast of a pair, with their weights."""
+        """For each contrast of a pair, the weight of each metric."""
         raise NotImplementedError
 
     def contrasts(self, names: Mapping[str, str] | None = None) -> tuple[Contrast, ...]:
-        """What is measured: for each pair, one contrast for each entry of `metric_weights`.
+        """Return the contrasts: for each pair, one for each entry of `metric_weights`.
 
         Args:
-            names: what the labels call each row key; a key that is not there is its own name.
+            names: name of each row key in the labels; a key without a name is its own name.
         """
         compared = self.compared or tuple(_compared(pair, names or {}) for pair in self.pairs)
         return tuple(
@@ -155,18 +156,18 @@ class _Claim(Strict):
             for weights in self.metric_weights()
         )
 
-    # --- what an interval says; bounds are numbers or arrays, in AP points ---------------------
+    # --- rules for intervals; bounds are numbers or arrays, in AP points -----------------------
 
     def agrees(self, low: Any, high: Any) -> Any:
-        """Whether every difference in [low, high] is as the claim has it: above zero."""
+        """Whether every difference in [low, high] agrees with the claim: is above 0."""
         return low > 0
 
     def contradicts(self, low: Any, high: Any) -> Any:
-        """Whether no difference in [low, high] is as the claim has it."""
+        """Whether every difference in [low, high] contradicts the claim: is below 0."""
         return high < 0
 
     def finding(self, low: float, high: float) -> Finding:
-        """What the interval [low, high] of one contrast says of the claim."""
+        """Compare the interval [low, high] of one contrast with the claim."""
         if self.agrees(low, high):
             return "agrees"
         return "contradicts" if self.contradicts(low, high) else "undecided"
@@ -178,11 +179,11 @@ class _Claim(Strict):
         ]
 
     def expected(self, paper: float | None, smallest_effect: float) -> float:
-        """The difference to be expected if the claim is true, in AP points.
+        """The difference to expect if the claim is true, in AP points.
 
         Args:
-            paper: the paper's own; None where it prints none.
-            smallest_effect: the size looked for where a claimed gain has none.
+            paper: the paper's difference; None where the paper prints none.
+            smallest_effect: the difference to look for where the paper prints none.
         """
         return smallest_effect if paper is None else paper
 
@@ -190,7 +191,7 @@ class _Claim(Strict):
         """Confidence level of the interval that decides about one contrast.
 
         Args:
-            confidence: of `Claims`.
+            confidence: `Claims.confidence`.
             comparisons: the number of contrasts that the level is corrected for (Bonferroni).
         """
         return 1 - (1 - confidence) / comparisons
@@ -202,7 +203,7 @@ class _PerMetric(_Claim):
     )
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
-        """Each metric by itself."""
+        """Each metric alone, with weight 1."""
         return tuple({metric: 1.0} for metric in self.metrics)
 
 
@@ -217,7 +218,7 @@ class _WithMargin(_PerMetric):
     margin_reason: str = Field(description="why the margin is of this size, in a sentence")
 
     def expected(self, paper: float | None, smallest_effect: float) -> float:
-        """The paper's difference; none where it prints none."""
+        """The paper's difference; 0 where the paper prints none."""
         return 0.0 if paper is None else paper
 
 
@@ -227,15 +228,15 @@ class NotHigher(_WithMargin):
     kind: Literal["not_higher"]
 
     def agrees(self, low: Any, high: Any) -> Any:
-        """Wholly up to the margin."""
+        """Whether the whole interval is at or below the margin."""
         return high <= self.margin
 
     def contradicts(self, low: Any, high: Any) -> Any:
-        """Wholly beyond the margin."""
+        """Whether the whole interval is above the margin."""
         return low > self.margin
 
     def words(self, finding: Finding, high: float) -> str:
-        """A claim that is true because the first is worse says so."""
+        """As `_Claim.words`, relative to the margin; `below 0` if the whole interval is."""
         if high < 0:
             return "below 0"
         return {
@@ -251,15 +252,15 @@ class Close(_WithMargin):
     kind: Literal["close"]
 
     def agrees(self, low: Any, high: Any) -> Any:
-        """Wholly within the margins."""
+        """Whether the whole interval is within the margins."""
         return (-self.margin <= low) & (high <= self.margin)
 
     def contradicts(self, low: Any, high: Any) -> Any:
-        """Wholly outside of them."""
+        """Whether the whole interval is beyond one of the margins."""
         return (low > self.margin) | (high < -self.margin)
 
     def words(self, finding: Finding, high: float) -> str:
-        """The side does not matter."""
+        """As `_Claim.words`, relative to the margins; the sign does not matter."""
         return {
             "agrees": f"within ±{self.margin:g}",
             "contradicts": f"beyond ±{self.margin:g}",
@@ -267,7 +268,10 @@ class Close(_WithMargin):
         }[finding]
 
     def level(self, confidence: float, comparisons: int = 1) -> float:
-        """Each bound is a one-sided test at 1 - confidence, so 95 % makes an interval of 90 %."""
+        """As `_Claim.level`, but each bound is a one-sided test at 1 - confidence.
+
+        A confidence of 95 % therefore gives an interval of 90 %.
+        """
         return 1 - 2 * (1 - confidence) / comparisons
 
 
@@ -289,9 +293,9 @@ class Peak(_Claim):
         return self
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
-        """The metric of the peak, then the same less each of the others.
+        """The metric of the peak alone, then the metric of the peak minus each other metric.
 
-        The first keeps a claim from being true because the others get worse.
+        The first contrast requires a gain at the peak: losses at the other metrics do not suffice.
         """
         less: list[dict[str, float]] = [{self.at: 1.0, metric: -1.0} for metric in self.over]
         return ({self.at: 1.0}, *less)
@@ -312,7 +316,7 @@ class Topic(Strict):
 
 
 class Claims(Strict):
-    """config/claims.yaml: what the paper claims, and how sure a verdict must be."""
+    """config/claims.yaml: the paper's claims, and the confidence that a verdict needs."""
 
     resamples: int = Field(2000, ge=100, le=100_000, strict=True, description="of the test images")
     seed: int = Field(2020, ge=0, strict=True, description="of the resampling")
@@ -338,7 +342,7 @@ class Claims(Strict):
         return self
 
     def about(self, tables: Iterable[str]) -> Claims | None:
-        """The claims about some tables only; None when there are none."""
+        """The claims about the given tables; None when there are none."""
         topics = tuple(topic for topic in self.topics if topic.table in set(tables))
         return self.model_copy(update={"topics": topics}) if topics else None
 
@@ -347,8 +351,8 @@ def read_claims(path: Path, tables: dict[str, FigureSpec | TableSpec]) -> Claims
     """Read config/claims.yaml and check every name in it against the tables.
 
     Raises:
-        ConfigError: anything in the file is wrong, or it names a table, row or metric that is not
-            there.
+        ConfigError: anything in the file is wrong, or it names a table, row or metric that does not
+            exist.
     """
     claims = validate(Claims, read_yaml(path), path)
     for topic in claims.topics:
@@ -379,7 +383,7 @@ def _check_names(place: str, what: str, used: Iterable[str], known: Iterable[str
 
 
 def _compared(pair: tuple[Side, Side], names: Mapping[str, str]) -> str:
-    """What is subtracted from what, e.g. `two stages less one stage`."""
+    """The difference in words, e.g. `two stages less one stage`."""
     first, second = (
         named[0] if len(named) == 1 else f"mean({'; '.join(named)})"
         for named in ([names.get(key, key) for key in side] for side in pair)

@@ -1,4 +1,4 @@
-"""Whether a table's numbers may be set against the paper's, and how its trainings deviate."""
+"""Comparability of a table with the paper, and deviations of its trainings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ NOT_COMPARABLE = "Not comparable with the paper's numbers."
 
 
 def is_comparable(plan: Plan, table: TableSpec) -> bool:
-    """Whether the numbers may be set against the paper's: its setting, on published data."""
+    """Whether the numbers are comparable: the paper's setting, unchanged, on published data."""
     data = plan.scale.data[table.dataset]
     published = not isinstance(data, ShapesData) and data.expected_train_images is not None
     return plan.scale.papers_setting and published and not plan.config.change
 
 
 def deviation_notes(plan: Plan, table: TableSpec) -> tuple[str, ...]:
-    """How a table's trainings leave the paper's setting, a clause for each deviation.
+    """Deviations of a table's trainings from the paper's setting, one clause each.
 
-    Only at a scale with `papers_setting`: other scales are nothing like it and say so everywhere.
+    Empty unless the scale has `papers_setting`: other scales are marked as not comparable instead.
     """
     if not plan.scale.papers_setting:
         return ()

@@ -1,4 +1,4 @@
-"""Which published data and weights the runs of a plan need."""
+"""The published data and weights that the runs of a plan need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from obc.datasets.settings import CocoData, DatasetName, ShapesData, VocData
 
 
 def of_run(run: ResolvedRun, datasets: dict[str, Published]) -> Published | None:
-    """The weights that a run's network starts from; None: none are fetched for it."""
+    """The published weights that a run's network starts from; None where none are fetched."""
     checkpoint = run.network.checkpoint(run.spec.detector)
     found = (one for one in datasets.values() if one.checkpoint == checkpoint)
     return next(found, None) if checkpoint else None
@@ -22,7 +22,7 @@ def needed(
     data: dict[DatasetName, ShapesData | VocData | CocoData],
     datasets: dict[str, Published],
 ) -> list[Published]:
-    """What of `datasets` runs on `data` need, data and weights, in the file's order."""
+    """The entries of `datasets` (data and weights) that runs need, in the file's order."""
     wanted = set()
     for run in runs:
         wanted |= {one.name for one in of_data(data[run.spec.dataset], datasets)}
@@ -32,9 +32,9 @@ def needed(
 
 
 def with_fetched_weights(run: ResolvedRun, datasets: dict[str, Published]) -> ResolvedRun:
-    """The run with its network's `pretrained` as the fetched and checked file, where there is one.
+    """Set `pretrained` of a run's network to the fetched and checked file, where it exists.
 
-    For building a config only: by the file's name it would have another run id.
+    The result is for building a config only, because the file's path changes the run id.
     """
     weights = of_run(run, datasets)
     if weights is None or weights.missing(Path()) or not weights.stamp.exists():

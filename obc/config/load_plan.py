@@ -24,12 +24,12 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
 
     Args:
         raw_config: the merged content of config.yaml and the command line.
-        config_folder: holds scales/*.yaml, experiments/*.yaml and, if claims are to be judged,
-            claims.yaml, and, if anything is to be fetched, datasets.yaml.
+        config_folder: folder with scales/*.yaml and experiments/*.yaml. claims.yaml is needed only
+            to judge claims, datasets.yaml only to fetch data or weights.
 
     Raises:
         ConfigError: any file or key is wrong; the message says which and what is allowed.
-        DatasetError: a folder of one's own is not in VOC or COCO layout.
+        DatasetError: a user's folder is not in VOC or COCO layout.
     """
     config = validate(SuiteConfig, raw_config, config_folder / "config.yaml")
     chosen = choose_data(config, config_folder / "scales")
@@ -75,7 +75,10 @@ def load_plan(raw_config: dict[str, Any], config_folder: Path = Path("config")) 
 def _shipped(
     config: SuiteConfig, scale: Scale, initial_runs: dict[str, PlannedRun], config_folder: Path
 ) -> dict[str, ShippedWeights]:
-    """Starting weights that need no training: those of exactly these settings, and one set."""
+    """Shipped starting weights of exactly the plan's settings, by run id.
+
+    Empty where they are to be trained, or differ by seed: only one set is shipped.
+    """
     if config.starting_weights == "train" or scale.starting_weights_per_seed:
         return {}
     found = read_cards(config_folder / "starting_weights")
@@ -87,7 +90,7 @@ def _tables(folder: Path) -> dict[str, FigureSpec | TableSpec]:
     if not paths:
         raise ConfigError(f"{folder}: no experiment files (*.yaml) there")
     tables = [read_table(path) for path in paths]
-    # The paper's first, so that they come first wherever tables and runs are listed.
+    # The paper's tables come first wherever tables and runs are listed.
     return {table.name: table for table in sorted(tables, key=lambda table: table.beyond)}
 
 
@@ -107,7 +110,7 @@ def _check_seeds_name_tables(
 def _check_examples_name_rows(
     config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
 ) -> None:
-    """Rows that were asked for; without the default's there is only no Figure 6."""
+    """Check rows that the user named; without the default rows, Figure 6 is left out."""
     if "examples" not in config.model_fields_set:
         return
     examples = config.examples
@@ -124,7 +127,7 @@ def _check_examples_name_rows(
 def _check_detail_names_rows(
     config: SuiteConfig, tables: dict[str, FigureSpec | TableSpec]
 ) -> None:
-    """A table and rows that were asked for; a plan without the defaults' lacks these figures."""
+    """Check a table and rows that the user named; without the defaults, figures are left out."""
     if config.model_fields_set & {"detail_table", "detail_rows"}:
         _require_table("detail_table", config.detail_table, tables)
     if "detail_rows" not in config.model_fields_set:
@@ -153,7 +156,7 @@ def _require_table(place: str, name: str, tables: dict[str, FigureSpec | TableSp
 
 
 def _check_batches_split(config: SuiteConfig, scale: Scale) -> None:
-    """The processes of a run share its batch, so that the run is the same however many they are."""
+    """Check that the GPUs of a run can share its batch, whose size does not depend on them."""
     asked = config.gpus_per_run
     count, place = (scale.runtime.gpus, f"scale {scale.name}: runtime.gpus")
     if asked is not None:
@@ -174,7 +177,7 @@ def _runs(
     scale: Scale,
     identities: dict[DatasetName, dict[str, Any]],
 ) -> tuple[dict[str, PlannedRun], dict[str, PlannedRun]]:
-    """Every distinct training, rows with the same spec sharing one, and what those start from."""
+    """Distinct trainings (rows with the same spec share one), and those of starting weights."""
     wanted: dict[RunSpec, tuple[list[str], list[str]]] = {}
     for name, table in tables.items():
         for row in table.rows:

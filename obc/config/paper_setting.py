@@ -1,9 +1,10 @@
-"""Deviations of a plan from the paper's setting, which every table that they touch reports.
+"""Deviations of a plan from the paper's setting; every table that they affect reports them.
 
-The setting is what section 4 states in its implementation details, once for both data sets but for
-the image scale; the networks that its tables name; and MMDetection's defaults of that time, to
-which it refers for all the rest. Its learning rate is MMDetection's 0.02 for 8 GPUs x 2 images by
-the linear rule, so MMDetection's schedule for COCO says the same.
+The setting has three sources: the implementation details of section 4, which are the same for both
+data sets except for the image scale; the networks that the paper's tables name; and MMDetection's
+defaults of that time, to which section 4 refers for everything else. The learning rate follows by
+the linear rule from MMDetection's 0.02 for 8 GPUs x 2 images, so it agrees with MMDetection's
+schedule for COCO.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from obc.datasets.settings import DatasetName
 
 @dataclass(frozen=True)
 class Setting:
-    """What decides a result besides the method and the data.
+    """The settings that decide a result, besides the method and the data.
 
     Attributes:
-        gpus: that train one run together; 0 is the CPU.
+        gpus: number of GPUs that train one run together; 0 is the CPU.
         amp: the type of mixed precision; None: float32.
-        tf32: whether it was asked for; torch's own default counts as not.
+        tf32: whether the scale switches TF32 on; torch's default counts as off.
         networks: the ResNet behind each backbone, and the weights that it starts from.
     """
 
@@ -48,7 +49,7 @@ PAPER = Setting(
         "r101": Network(depth=101, pretrained="torchvision://resnet101"),
         "x101": Network(
             depth=101,
-            # Section 4 does not say which; the AP of its baselines is that of these.
+            # Section 4 does not say which ResNeXt-101; these have the AP of its baselines.
             groups={"faster_rcnn": 64, "cascade_rcnn": 32},
             base_width=4,
             pretrained="open-mmlab://resnext101_{groups}x4d",
@@ -69,7 +70,7 @@ PAPER = Setting(
         sampling_ratio=_PAPER_EDITS["roi_head.bbox_roi_extractor.roi_layer.sampling_ratio"],
     ),
 )
-# Sizes that a scale may leave to its protocol, which is itself compared.
+# Sizes that a scale may leave to its protocol; the protocol is compared as a key of its own.
 PROTOCOL_S = ("train_proposals", "test_proposals", "sampling_ratio")
 STATED = ("gpus", "epochs", "steps", "lr", "batch_size", "image_scale", "depth")
 STATED_SOURCE = "section 4"
@@ -89,8 +90,8 @@ class Deviation:
     """A value that is not the paper's.
 
     Attributes:
-        name: of the key, e.g. `lr`.
-        remark: a clause that follows, or nothing.
+        name: name of the key, e.g. `lr`.
+        remark: a clause to append; may be empty.
     """
 
     name: str
@@ -118,10 +119,10 @@ def deviations(
     """Every value in which the trainings on a data set differ from the paper's.
 
     Args:
-        scale: as it is trained with, changes and all.
-        backbones: that are trained.
-        gpus: that train one run together.
-        scale_lr: whether its learning rate was scaled with the batch.
+        scale: the scale, changes included.
+        backbones: the backbones that are trained.
+        gpus: number of GPUs that train one run together.
+        scale_lr: whether the learning rate of the scale was scaled with the batch.
     """
     runtime = scale.runtime
     ours = Setting(
@@ -142,14 +143,14 @@ def deviations(
 
 
 def scaled_lr(schedule: Schedule) -> float:
-    """The learning rate times the images a step over the paper's: the linear rule."""
+    """The learning rate by the linear rule: times batch size, divided by the paper's batch size."""
     return schedule.lr * (schedule.batch_size / PAPER.schedule.batch_size)
 
 
 def _values(
     setting: Setting, dataset: DatasetName, backbones: Sequence[BackboneName]
 ) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Name, of what (a remark, or nothing) and value of everything that is compared."""
+    """Yield ((name, remark or empty text), value) of everything that is compared."""
     for name in ("gpus", "amp", "tf32", "protocol"):
         yield (name, ""), getattr(setting, name)
     for name, value in setting.schedule:

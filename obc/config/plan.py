@@ -1,9 +1,9 @@
-"""From the files in config/ to a plan: which runs, at which scale, for which tables.
+"""The plan of a call: its runs, scale and tables, resolved from the files in config/.
 
-`load_plan` reads and validates everything before any job starts; whatever is wrong becomes one
-`ConfigError` that names the file, the key and what is allowed. The workflow freezes the plan into
-`results/<scale>/plan.json` when it starts, and every job reads that, so that editing a YAML file
-while the DAG runs changes nothing under its feet.
+`load_plan` reads and validates everything before any job starts. A mistake raises a `ConfigError`
+that names the file, the key and what is allowed. The workflow writes the plan to
+`results/<scale>/plan.json` when it starts, and every job reads that file. Editing a YAML file while
+the DAG runs therefore does not affect its jobs.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from obc.datasets.settings import DatasetName, Difficult, ShapesData
 from obc.io.files import write_text
 from obc.io.typed_yaml import ConfigError, Strict, explain
 
-# Of shared starting weights: they stand in for ImageNet's, of which there is one set too.
+# Seed of shared starting weights: like the ImageNet weights that they replace, there is one set.
 INITIAL_SEED = 0
 
 
 class PlannedRun(Strict):
-    """A distinct training of the plan and the decodings that its tables ask for."""
+    """A distinct training of the plan and the decodings that its tables need."""
 
     run_id: str
     resolved: ResolvedRun
@@ -44,12 +44,12 @@ class PlannedRun(Strict):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a plan: a planned run with one seed, and where its files lie.
+    """One training of a plan: a planned run with one seed, and its files.
 
     Attributes:
-        resolved: what decides the weights besides the seed.
-        folder: of the run.
-        index: of the data set that it is trained and evaluated on.
+        resolved: everything besides the seed that decides the weights.
+        folder: folder of the run.
+        index: index of the data set that the run is trained and evaluated on.
         starts_from: the weights that backbone, neck and RPN start from; None: the network's
             `pretrained`.
     """
@@ -62,7 +62,7 @@ class Run:
     starts_from: Path | None
 
     def __str__(self) -> str:
-        """What messages call it."""
+        """The name of the training in messages."""
         return f"{self.run_id} seed {self.seed}"
 
 
@@ -71,7 +71,7 @@ class RowEvaluation:
     """One evaluation that a table reads: a row that is not cited, with one seed.
 
     Attributes:
-        index: of the row within its table, from 0.
+        index: position of the row in its table, from 0.
     """
 
     index: int
@@ -81,11 +81,11 @@ class RowEvaluation:
     @property
     def decode(self) -> Decode:
         """The row's decoding."""
-        return self.row.decode  # type: ignore[return-value]  # None is of cited rows
+        return self.row.decode  # type: ignore[return-value]  # only cited rows have None
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What tells it from all others, as tables and metrics files have it."""
+        """The keys that identify the evaluation, named as in tables and metrics files."""
         return {"run_id": self.run.run_id, "decode": self.decode, "seed": self.run.seed}
 
     @property
@@ -95,7 +95,7 @@ class RowEvaluation:
 
     @property
     def detections(self) -> Path:
-        """The file with what it found."""
+        """The file with its detections."""
         return self.run.folder.detections(self.decode)
 
 
@@ -127,24 +127,24 @@ class Plan(Strict):
 
     @cached_property
     def row_run_ids(self) -> dict[RunSpec | None, str]:
-        """Run id by spec: one scale and one data set a plan, so the spec decides."""
+        """Run id by spec. A plan has one scale and one data set per name, so the spec suffices."""
         return {run.resolved.spec: run_id for run_id, run in self.runs.items()}
 
     @property
     def trainings(self) -> dict[str, PlannedRun]:
-        """Every training: those behind rows, and those whose weights they start from."""
+        """All trainings: the runs of table rows, and the trainings of their starting weights."""
         return {**self.initial_runs, **self.runs}
 
     @property
     def paper_tables(self) -> tuple[str, ...]:
-        """Names of the tables and figures that are the paper's: what `all` makes."""
+        """Names of the paper's tables and figures, which `all` makes."""
         return tuple(name for name, table in self.tables.items() if not table.beyond)
 
     @cached_property
     def reading_order(self) -> tuple[str, ...]:
-        """Names of the tables in the order in which a reader wants them and `all` trains them.
+        """Names of the tables in reading order, in which `all` also trains them.
 
-        The paper's come first, by their sections, and in each section tables before figures.
+        The paper's tables come first, by section; within a section, tables come before figures.
         """
 
         def place(name: str) -> tuple[bool, str, bool]:
@@ -174,10 +174,10 @@ class Plan(Strict):
         return bool(tables) and all(self.tables[table].beyond for table in tables)
 
     def seeds_of(self, run_id: str) -> tuple[int, ...]:
-        """The seeds that a run is trained with: those of every table of the paper that it is in.
+        """The seeds that a run is trained with: all seeds of the paper's tables that need the run.
 
-        Those of tables beyond the paper count where no other has the run, so that none of them
-        changes how much `all` trains.
+        Tables beyond the paper count only for a run that no table of the paper needs, so that they
+        do not change what `all` trains.
         """
         if run_id in self.initial_runs:
             return self._initial_seeds(run_id)
@@ -187,7 +187,7 @@ class Plan(Strict):
         return tuple(sorted({seed for table in tables for seed in self.seeds_of_table(table)}))
 
     def _initial_seeds(self, initial_run: str) -> tuple[int, ...]:
-        """The seeds that starting weights are trained with: what the runs of `seeds_of` need."""
+        """The seeds that starting weights are trained with: those that their runs need."""
         users = [run for run, one in self.runs.items() if one.resolved.initial_run == initial_run]
         of_paper = [run_id for run_id in users if not self.is_beyond(run_id)]
         needed = {
@@ -203,7 +203,7 @@ class Plan(Strict):
         return seed if per_seed else INITIAL_SEED
 
     def seeds_of_table(self, table: str) -> tuple[int, ...]:
-        """The seeds that a table asks for; its runs have more where they are in others too."""
+        """The seeds of a table; its runs may have more seeds, from other tables that need them."""
         chosen = self.config.seeds or self.scale.seeds
         by_table = chosen if isinstance(chosen, dict) else {"default": chosen}
         return by_table.get(table, by_table["default"])
@@ -213,7 +213,7 @@ class Plan(Strict):
         return self.trainings[run_id].resolved.spec.dataset
 
     def difficult(self, dataset: DatasetName) -> Difficult:
-        """How objects marked difficult are read in a data set; published COCO marks none."""
+        """The treatment of objects marked difficult; `gt` if not set (published COCO has none)."""
         return self.scale.data[dataset].difficult or "gt"
 
     def run(self, run_id: str, seed: int) -> Run:
@@ -228,11 +228,11 @@ class Plan(Strict):
         )
 
     def seeded(self, run_id: str) -> tuple[Run, ...]:
-        """The trainings of a run, one a seed."""
+        """The trainings of a run, one for each seed."""
         return tuple(self.run(run_id, seed) for seed in self.seeds_of(run_id))
 
     def evaluations(self, table: str) -> tuple[RowEvaluation, ...]:
-        """Every evaluation that a table reads, row by row; those of cited rows there are none."""
+        """Every evaluation that a table reads, row by row; cited rows have none."""
         return tuple(
             evaluation
             for index, row in enumerate(self.tables[table].rows)
@@ -241,7 +241,7 @@ class Plan(Strict):
         )
 
     def of_row(self, index: int, row: Row) -> tuple[RowEvaluation, ...]:
-        """The evaluations of a row that is not cited, one a seed."""
+        """The evaluations of a row that is not cited, one for each seed."""
         runs = self.seeded(self.run_of(row).run_id)
         return tuple(RowEvaluation(index, row, run) for run in runs)
 
@@ -251,12 +251,12 @@ class Plan(Strict):
         return self.run(initial, self.initial_seed(run_id, seed)) if initial else None
 
     def initial_weights(self, run_id: str, seed: int) -> Path | None:
-        """What backbone, neck and RPN of a training start from; None: `pretrained` weights."""
+        """The file that backbone, neck and RPN start from; None: `pretrained` weights."""
         initial = self.initial_training(run_id, seed)
         return initial.folder.weights if initial else None
 
     def run_folder(self, run_id: str, seed: int) -> RunFolder:
-        """Where a run's files lie."""
+        """The folder with a run's files."""
         results = self.shared if run_id in self.initial_runs else self.results
         return RunFolder.of(results, run_id, seed)
 
@@ -268,18 +268,18 @@ class Plan(Strict):
 
     @property
     def shared(self) -> Path:
-        """Where starting weights lie: results/<scale>, whatever the label or one's own data."""
+        """The folder of starting weights: results/<scale>, independent of label and own data."""
         return Path(self.config.results) / self.scale.name
 
     def data_folder(self, name: DatasetName) -> Path:
-        """Where the images of a data set lie; the embedded ones are cached by their settings."""
+        """The folder with a data set's images; drawn data sets are cached by their settings."""
         data = self.scale.data[name]
         if not isinstance(data, ShapesData):
             return data.root
         return Path("data/shapes") / f"{data.layout}-{digest(data.drawing)}"
 
     def index_folder(self, name: DatasetName) -> IndexFolder:
-        """Where `obc index` puts annotations and manifest: one folder per identity and location."""
+        """The folder that `obc index` writes: one for each identity and location."""
         results = self.shared if name == "init" else self.results
         found: Any = self.identities[name]
         if name in self.locations:
@@ -293,7 +293,7 @@ class Plan(Strict):
 
     @property
     def claimed_rows(self) -> dict[tuple[str, int], Row]:
-        """Every row that a claim names, by its table and its index there."""
+        """Every row that a claim names, by its table and its position there."""
         return {
             (topic.table, index): row
             for topic in (self.claims.topics if self.claims else ())
@@ -310,7 +310,7 @@ class Plan(Strict):
     def example_rows(self) -> dict[int, Row]:
         """The two rows that Figure 6 compares, the baseline first, by their index in its table.
 
-        Empty where the plan lacks the table, or the table such rows: then there is no Figure 6.
+        Empty where the plan lacks the table, or the table a row: Figure 6 is left out then.
         """
         chosen = self.config.examples
         rows = self.tables[chosen.table].rows if chosen.table in self.tables else ()
@@ -320,11 +320,11 @@ class Plan(Strict):
 
     @cached_property
     def content_digest(self) -> str:
-        """8 hex digits that change when anything of the plan does that a number can depend on."""
+        """8 hex digits of a hash of the parts of the plan that a number can depend on."""
         return digest(self.model_dump(mode="json", exclude={"published", "locations", "shipped"}))
 
     def table_digest(self, name: str) -> str:
-        """8 hex digits of a table's spec and of what its caption is made from beside it."""
+        """8 hex digits of a hash of a table's spec, and of the config and scale for its caption."""
         models = (self.tables[name], self.config, self.scale)
         return digest([model.model_dump(mode="json") for model in models])
 
@@ -334,7 +334,7 @@ class Plan(Strict):
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read a plan written by `save`; ConfigError when it is missing or of other code."""
+        """Read a plan written by `save`; ConfigError if it is missing or written by other code."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Modules of a user that add to the suite when they are imported, e.g. box losses."""
+"""Import of a user's modules that extend the suite, e.g. by box losses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def import_plugins(names: Iterable[str]) -> None:
-    """Import modules from the project's folder (the current one) or any other place on the path.
+    """Import modules from the project's folder (the current one) or from elsewhere on the path.
 
     Raises:
-        ValueError: a module is not there, or fails; the message names it.
+        ValueError: a module is missing or raises an exception; the message names it.
     """
     project = str(Path.cwd())
     for name in names:
@@ -20,7 +20,7 @@ def import_plugins(names: Iterable[str]) -> None:
             sys.path.append(project)
         try:
             import_module(name)
-        except Exception as error:  # what a module of the user raises can be anything
+        except Exception as error:  # a user's module can raise any exception
             raise ValueError(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error}), "
                 f"allowed: a module in {project} or elsewhere on Python's path"

@@ -1,4 +1,4 @@
-"""A folder of committed results: its file names, and `run.yaml`, which says what made it."""
+"""A folder of committed results: its file names, and `run.yaml`, which records its origin."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SCHEMA = "# yaml-language-server: $schema=../../../config/schemas/{}.json\n"
 
 
 class ReferenceFolder(Folder):
-    """`results/reference/<name>`: small files of a results folder, which are committed."""
+    """`results/reference/<name>`: the small files of a results folder that are committed."""
 
     @property
     def card(self) -> Path:
-        """What made the results, see `ReferenceCard`."""
+        """The origin of the results; see `ReferenceCard`."""
         return self.path / "run.yaml"
 
     @property
@@ -35,7 +35,7 @@ class ReferenceFolder(Folder):
 
     @property
     def page(self) -> Path:
-        """The page of the results, where it is committed."""
+        """The page of the results; not every folder has one."""
         return self.path / "report.html"
 
     @property
@@ -49,11 +49,15 @@ class ReferenceFolder(Folder):
         return self.path / "head.npz"
 
     def archive(self, number: int) -> Path:
-        """Stored run folders of one sitting, counted from 1; see `obc.operations.stored_runs`."""
+        """An archive of run folders that no earlier one has; see `obc.operations.stored_runs`.
+
+        Args:
+            number: number of the archive, from 1.
+        """
         return self.path / f"runs-{number}.tar.xz"
 
     def archives(self) -> list[Path]:
-        """Every archive that is there, oldest first."""
+        """All existing archives, oldest first."""
         found = self.path.glob(self.archive(0).name.replace("0", "*"))
         return sorted(found, key=lambda path: int(path.name.split("-")[1].split(".")[0]))
 
@@ -87,26 +91,26 @@ class ReferenceCard(Strict):
 
 
 def read_card(folder: ReferenceFolder) -> ReferenceCard:
-    """The card of a folder of committed results.
+    """Read the card of a folder of committed results.
 
     Raises:
-        ConfigError: there is none, or a key is wrong.
+        ConfigError: the card is missing, or a key is wrong.
     """
     return validate(ReferenceCard, read_yaml(folder.card), folder.card)
 
 
 def write_card(folder: ReferenceFolder, card: ReferenceCard) -> None:
-    """Write the card; `read_card` reads the same."""
+    """Write the card, which `read_card` reads back."""
     write_text(folder.card, _SCHEMA.format("reference") + _yaml(card.model_dump(mode="json")))
 
 
 def write_choices(folder: ReferenceFolder, choices: dict[str, object]) -> None:
-    """Write the options of the call, as config/config.yaml has them."""
+    """Write the options of the call in the form of config/config.yaml."""
     write_text(folder.choices, _SCHEMA.format("config") + _yaml(choices))
 
 
 def reference_folders(root: Path) -> list[ReferenceFolder]:
-    """The folders in `results/reference` that have a card, by name."""
+    """The folders in `results/reference` that have a card, sorted by name."""
     return [ReferenceFolder(path.parent) for path in sorted(root.glob("*/run.yaml"))]
 
 

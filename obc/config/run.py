@@ -1,8 +1,8 @@
 """One training: its spec in the paper's words, the spec resolved at a scale, and the run id.
 
-A table row says what the paper says (`RunSpec`); a scale says with how much (`obc.config.scale`);
-`resolve` joins the two into a `ResolvedRun`, and the hash of that is the run id. Nothing else
-decides a run. Every model forbids unknown keys and is immutable.
+A table row gives the settings that the paper states (`RunSpec`). A scale gives data, networks,
+schedule and sizes (`obc.config.scale`). `resolve` joins the two into a `ResolvedRun`, whose hash is
+part of the run id. Nothing else decides a run. Every model forbids unknown keys and is immutable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Stds = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
 DEFAULT_STDS = (0.1, 0.1, 0.2, 0.2)
 
 
-# --- what one training is -----------------------------------------------------------------------
+# --- the spec of a training ---------------------------------------------------------------------
 
 
 class Cascade(Strict):
@@ -47,7 +47,7 @@ class Cascade(Strict):
 
 
 class RunSpec(Strict):
-    """What one training *is*, in the paper's words; independent of scale and seed."""
+    """The settings of one training in the paper's words; independent of scale and seed."""
 
     dataset: DatasetName = Field(description="of the table")
     detector: DetectorName = Field(description="what is around the box head")
@@ -93,7 +93,7 @@ RUN_ID_VERSION = 2
 
 
 class ResolvedRun(Strict):
-    """Everything that decides the weights of a run but its seed; the run id hashes this."""
+    """Everything except the seed that decides the weights of a run; the run id hashes it."""
 
     spec: RunSpec
     protocol: Protocol
@@ -110,10 +110,10 @@ class ResolvedRun(Strict):
 
     @property
     def run_id(self) -> str:
-        """Readable slug plus 8 hex digits of the hash of every setting that is not a default.
+        """Readable slug plus 8 hex digits of a hash of the settings that are not at their default.
 
-        Defaults are left out so that a switch added later renames no run of before. So is the name
-        of the package that has a network's weights, which only messages need.
+        Defaults are left out, so that a switch added later does not change existing run ids. The
+        package that has a network's weights is left out too, because only messages need it.
         """
         settings = self.model_dump(
             mode="json", exclude={"network": {"package"}}, exclude_defaults=True
@@ -122,7 +122,7 @@ class ResolvedRun(Strict):
 
 
 def digest(content: Any) -> str:
-    """8 hex digits that depend on JSON content, not on the order of its keys."""
+    """8 hex digits of a hash of JSON content, independent of the order of keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -130,7 +130,7 @@ def digest(content: Any) -> str:
 def resolve(
     spec: RunSpec, scale: Scale, identity: dict[str, Any], initial_run: str | None = None
 ) -> ResolvedRun:
-    """Join a spec with the parts of a scale that concern it (and no others: see run_id).
+    """Join a spec with the parts of a scale that it uses; other parts must not change its run id.
 
     Raises:
         KeyError: the scale has no such network, data set or ResNeXt group count.
@@ -156,14 +156,15 @@ def resolve(
 
 
 def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> ResolvedRun:
-    """The training whose backbone, neck and RPN the runs of `spec` start from at a scale.
+    """Resolve the training whose backbone, neck and RPN the runs of `spec` start from at a scale.
 
-    One for each backbone, shared by all box losses, and itself without one (only the RPN, whose
-    loss no row varies, regresses). A network without `pretrained` weights is trained whole.
+    There is one such training for each backbone. All box losses share it, and it has no box loss
+    itself: only the RPN regresses, with a loss that no row varies. A network without `pretrained`
+    weights is trained as a whole.
 
     Args:
-        scale: one with an `initialisation`.
-        identity: of `data.init`.
+        scale: a scale with an `initialisation`.
+        identity: identity of `data.init`.
 
     Raises:
         KeyError: as `resolve`.
@@ -173,7 +174,7 @@ def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> Re
         groups = {"faster_rcnn": network.groups[spec.detector]}
         network = network.model_copy(update={"groups": groups})
     sizes = scale.sizes
-    if network.pretrained is None:  # nothing there that could stay as it is
+    if network.pretrained is None:  # nothing is pretrained, so nothing is frozen
         sizes = sizes.model_copy(update={"frozen_stages": -1, "norm_eval": False})
     initial = scale.model_copy(
         update={
@@ -189,10 +190,10 @@ def resolve_initial(spec: RunSpec, scale: Scale, identity: dict[str, Any]) -> Re
 
 
 def method_of(run_id: str) -> str:
-    """The part of a run id that names the box loss, e.g. `obc-a3-n20-k2`; for ids without a plan.
+    """The part of a run id that names the box loss, e.g. `obc-a3-n20-k2`; needs no plan.
 
     Raises:
-        ValueError: not of the form `<data>-<detector>-<backbone>-<method>-<hash>`.
+        ValueError: the id is not of the form `<data>-<detector>-<backbone>-<method>-<hash>`.
     """
     parts = run_id.split("-")
     if len(parts) < 5:
@@ -201,11 +202,11 @@ def method_of(run_id: str) -> str:
 
 
 def slug_of(run_id: str) -> str:
-    """A run id without its hash, as of `slug`; for ids without a plan."""
+    """A run id without its hash, equal to the `slug` of its spec; needs no plan."""
     return run_id.rpartition("-")[0]
 
 
 def slug(spec: RunSpec) -> str:
-    """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique by itself."""
+    """Readable name of a spec, e.g. `voc-faster-r50-obc-a3-n20-k2`; not unique."""
     detector = spec.detector.removesuffix("_rcnn")
     return f"{spec.dataset}-{detector}-{spec.backbone}-{spec.box.slug}"

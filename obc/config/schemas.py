@@ -1,7 +1,7 @@
 """JSON schemas of the files in config/, with which editors check and complete them.
 
-They are made from the typed models and say a little less: rules that look at several keys at once
-are the models' own. Nothing here is required that a row can get from its table's `common`.
+They are generated from the typed models and check less: only the models have rules that involve
+several keys. Keys that a row can get from its table's `common` are not required.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schemas() -> dict[str, Schema]:
-    """By file name in config/schemas the schema of config.yaml, and of the other kinds of files."""
+    """Return the schema of each kind of file, by its file name in config/schemas."""
     return {
         "config.json": _config(),
         "scale.json": _scale(),
@@ -39,7 +39,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def as_text(schema: Schema) -> str:
-    """The content of the file."""
+    """Return a schema as the text of its file."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -55,7 +55,7 @@ def _config() -> Schema:
 
 def _scale() -> Schema:
     schema = _named_by_its_file(Scale)
-    schema["$defs"]["Schedule"]["required"].remove("warmup_ratio")  # else the protocol's
+    schema["$defs"]["Schedule"]["required"].remove("warmup_ratio")  # default: the protocol's
     return _finished(schema)
 
 
@@ -67,13 +67,13 @@ def _named_by_its_file(model: type[BaseModel]) -> Schema:
 
 
 def _table() -> Schema:
-    """A table or figure as it is written: flat rows, `common` and `grid`."""
+    """Schema of a table or figure as its file writes it: flat rows, `common` and `grid`."""
     schema = _schema(FigureSpec)
     del schema["properties"]["name"]
     schema["required"] = ["title", "dataset", "metrics", "rows"]
     schema["properties"]["kind"] = {"enum": ["table", "figure"], "default": "table"}
     row, spec = _schema(Row), _schema(RunSpec)
-    row["properties"]["key"]["anyOf"][0]["pattern"] = r"^[a-z][\w{}]*$"  # of a grid, with its keys
+    row["properties"]["key"]["anyOf"][0]["pattern"] = r"^[a-z][\w{}]*$"  # a grid fills in {...}
     del row["properties"]["run"], spec["properties"]["dataset"]
     properties = {**row["properties"], **spec["properties"], "box": _box()}
     for model in (row, spec):
@@ -134,7 +134,7 @@ def _schema(model: type[BaseModel]) -> Schema:
 
 
 def _finished(schema: Schema) -> Schema:
-    """With the dialect, and without definitions that nothing refers to."""
+    """Add the dialect, and remove definitions that nothing refers to."""
     definitions = schema.get("$defs", {})
     while True:
         text = str({**schema, "$defs": definitions})

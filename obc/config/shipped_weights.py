@@ -1,4 +1,4 @@
-"""Starting weights that come with the suite: which training each file stands for, and its card."""
+"""Starting weights that come with the suite: the training that each file replaces, and its card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CARDS = "cards.yaml"
 
 
 class Card(Strict):
-    """Where one file of starting weights comes from."""
+    """The origin of one file of starting weights."""
 
     file: str = Field(description="beside the cards, in safetensors format, half precision")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file")
@@ -30,13 +30,13 @@ class Card(Strict):
 
 
 class ShippedWeights(Card):
-    """A card, and where its file lies."""
+    """A card with the path of its file."""
 
     path: Path
 
     @property
     def remedy(self) -> str:
-        """What to do where the file is missing or another one."""
+        """Advice for a file that is missing or does not match its card."""
         return (
             f"get it back (`git checkout {self.path}`), or train the starting weights: "
             "--config starting_weights=train"
@@ -44,16 +44,16 @@ class ShippedWeights(Card):
 
 
 class Cards(Strict):
-    """The file of cards: one for each training, by its run id."""
+    """The file of cards: one card for each training, by its run id."""
 
     cards: dict[str, Card]
 
 
 def read_cards(folder: Path) -> dict[str, ShippedWeights]:
-    """The starting weights in a folder by the run id of the training that they stand for.
+    """Read the starting weights in a folder, by the run id of the training that they replace.
 
     Raises:
-        ConfigError: the cards are wrong, or one names a file that is not there.
+        ConfigError: the cards are wrong, or a card names a file that does not exist.
     """
     path = folder / CARDS
     if not path.exists():

@@ -1,7 +1,7 @@
-"""What a table and a figure are, and how one file of config/experiments is read.
+"""Models of tables and figures, and the reader of their files in config/experiments.
 
-In a file `common` holds what all rows share, a row's spec stands flat beside its label, and a
-`grid` stands for one row per combination of its values.
+In a file, `common` holds the keys that all rows share. The keys of a row's spec are on the same
+level as its label. A `grid` expands to one row for each combination of its values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Row(Strict):
 
 
 class Plot(Strict):
-    """How a figure draws its rows: one line per series value, one point per x value."""
+    """The drawing of a figure: one line per series value, one point per x value."""
 
     x: str = Field(description="dotted key of the spec on the horizontal axis")
     x_label: str = Field(description="at the horizontal axis")
@@ -88,7 +88,7 @@ class Plot(Strict):
 
 
 class Resembles(Strict):
-    """Which row of a table of the paper each row here resembles, in its difference to one row."""
+    """Search for the paper's row that each row resembles, by differences to a reference row."""
 
     table: str = Field(description="a table of the paper")
     less: str = Field(description="key of its row that its other rows are compared with")
@@ -168,16 +168,16 @@ class TableSpec(Strict):
 
     @property
     def keyed_rows(self) -> dict[str, Row]:
-        """The rows that claims can name."""
+        """The rows with a key, which claims can name."""
         return {row.key: row for row in self.rows if row.key is not None}
 
     @property
     def compared_rows(self) -> tuple[Row, ...]:
-        """The rows that name another one to be compared with."""
+        """The rows that name another row to be compared with (`against`)."""
         return tuple(row for row in self.rows if row.against is not None)
 
     def published(self, row: Row, metric: str) -> float | None:
-        """The paper's number of a cell, in percent; None where it prints none."""
+        """The paper's number of a cell, in percent; None where the paper prints none."""
         return None if row.paper is None else row.paper[self.metrics.index(metric)]
 
 
@@ -202,7 +202,7 @@ class FigureSpec(TableSpec):
         return self
 
 
-# Target names of the workflow; a table of that name would be a second rule of it.
+# Rules of the workflow; a table of the same name would be a second rule with that name.
 RESERVED_NAMES = {
     "all", "partial", "plan", "fetch", "draw", "index", "train", "evaluate", "table", "figure",
     "claims", "claims_report", "compared", "losses", "figure4", "figure6", "training_curves",
@@ -211,7 +211,7 @@ RESERVED_NAMES = {
 
 
 def read_table(path: Path) -> FigureSpec | TableSpec:
-    """Read one table or figure: merge `common` into each row, cross each row's `grid`.
+    """Read one table or figure: merge `common` into each row, expand each row's `grid`.
 
     Raises:
         ConfigError: anything in the file is wrong.
@@ -235,9 +235,9 @@ def read_table(path: Path) -> FigureSpec | TableSpec:
 def _row_models(
     row: dict[str, Any], common: dict[str, Any], table: dict[str, Any], path: Path
 ) -> list[dict[str, Any]]:
-    """What the row model takes, for each point of a row's grid."""
+    """Input of the row model, for each combination of a row's grid."""
     if row.get("cited"):
-        return [row]  # what rows share is about trainings; a citation has none
+        return [row]  # `common` is about trainings; a cited row has none
     return [_row(point, table.get("dataset")) for point in _crossed(_merged(common, row), path)]
 
 
@@ -269,7 +269,7 @@ def _crossed(row: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _point(row: dict[str, Any], values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The row with one value for each dotted key, named in label and key by the last part."""
+    """The row with one value per dotted key; label and key may have `{last part of the key}`."""
     point = row
     for key, value in values.items():
         nested: Any = value

@@ -27,12 +27,12 @@ from obc.datasets.settings import (
 from obc.io.typed_yaml import ConfigError, Strict, read_yaml, validate
 
 Tracking = Literal["tensorboard", "wandb", "mlflow"]
-# Lists for which one value may stand.
+# Keys whose list may be given as a single value.
 ONE_OR_LIST = ("plugins", "voc_train", "voc_val", "voc_init", "voc_classes")
 
 
 class Examples(Strict):
-    """What Figure 6 compares on single images: two rows of a table, by their keys."""
+    """The two rows of a table that Figure 6 compares on single images, by their keys."""
 
     table: str = Field("table1", description="where the rows stand")
     baseline: str = Field("regression", description="key of the row on the left")
@@ -44,14 +44,14 @@ class Examples(Strict):
 
 
 class DetailRows(Strict):
-    """The rows of `detail_table` whose heads are looked into, by their keys."""
+    """The rows of `detail_table` whose heads are inspected, by their keys."""
 
     one_stage: str = Field("bins", description="key of a row with one stage of bins")
     two_stages: str = Field("full", description="key of a row with two stages of bins")
 
 
 class SuiteConfig(Strict):
-    """config/config.yaml and `--config key=value`: what a user chooses for one call."""
+    """config/config.yaml and `--config key=value`: the options of one call."""
 
     scale: str = Field("quick", description="a file in config/scales")
     seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
@@ -160,7 +160,7 @@ class SuiteConfig(Strict):
     @field_validator("seeds", mode="before")
     @classmethod
     def _no_number_of_seeds(cls, value: Any) -> Any:
-        """A number alone could be a seed or, as in `make SEEDS=3`, how many there are."""
+        """Refuse a lone number: it could be a seed or, as in `make SEEDS=3`, a number of seeds."""
         if isinstance(value, int):
             several = ",".join(map(str, range(value))) if 0 < value <= 9 else "0,1,2"
             count = len(several.split(","))
@@ -174,20 +174,20 @@ class SuiteConfig(Strict):
     @field_validator("plugins")
     @classmethod
     def _imported(cls, plugins: tuple[str, ...]) -> tuple[str, ...]:
-        """Here, because a plan that is read back is validated without `load_plan`."""
+        """Import plugins here, because a stored plan is read and validated without `load_plan`."""
         import_plugins(plugins)
         return plugins
 
     @field_validator("change")
     @classmethod
     def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
-        """Snakemake hands every value of its command line over as text, `null` too."""
+        """Parse texts: Snakemake passes every value of its command line as text, even `null`."""
         return {key: _from_text(value) for key, value in change.items()}
 
     @field_validator("results")
     @classmethod
     def _of_plain_names(cls, results: str) -> str:
-        """The folder is a part of Snakemake's patterns and of commands on clusters."""
+        """Refuse special characters: Snakemake patterns and cluster commands contain the folder."""
         wrong = sorted(set(re.findall(r"[^\w./+@,=%-]", results)))
         if wrong or results.startswith("-") or not results:
             raise ValueError(
@@ -221,17 +221,17 @@ class SuiteConfig(Strict):
 
 @dataclass(frozen=True)
 class ChosenData:
-    """A scale whose data are the user's where the user gave some.
+    """A scale with the user's data in place of its own, where the user gave some.
 
     Attributes:
         scale: the scale with the data sets, and their image sizes, that this call uses.
-        own: names of the data sets that are the user's own and not the scale's.
-        identities: what run ids hash of each data set.
-        locations: where, and as of when, each data set that is not drawn lies; what belongs to it
-            besides its identity is indexed anew when this changes.
-        results: the folder of this call: its tables must not replace those of other runs of the
-            scale.
-        notes: sentences about own data that belong under every table.
+        own: names of the data sets that are the user's and not the scale's.
+        identities: settings and fingerprint of each data set, which run ids hash.
+        locations: digest of the folder of each data set that is not drawn, and for the user's data
+            of the images' names, sizes and times; when it changes, the data set is indexed again.
+        results: the results folder of this call. It differs for own data, changes and other
+            protocols, so that their tables do not replace those of the scale.
+        notes: sentences about the user's data to print under every table.
     """
 
     scale: Scale
@@ -243,14 +243,14 @@ class ChosenData:
 
 
 def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
-    """Read the chosen scale and put the user's own data in the place of its data.
+    """Read the chosen scale and replace its data sets by the user's.
 
     Raises:
-        ConfigError: no such scale, a file that is wrong, a split without its folder.
-        DatasetError: a folder of one's own is not in VOC or COCO layout.
+        ConfigError: the scale does not exist or is wrong, or a split is given without a folder.
+        DatasetError: a user's folder is not in VOC or COCO layout.
     """
     scale = _read_scale(config, scales)
-    # How difficult objects are read is a choice about any VOC data, not data of one's own.
+    # `difficult` applies to the scale's data too and does not make them the user's own.
     published = {name: _with_difficult(d, config.difficult) for name, d in scale.data.items()}
     data = {name: _with_choices(name, d, config, scale) for name, d in published.items()}
     data |= _initial_data(data, config, scale)
@@ -287,7 +287,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
 
 
 def _from_text(value: Any) -> Any:
-    """What a text, or the texts of a list or mapping, mean in YAML."""
+    """Parse a text, or the texts in a list or mapping, as YAML."""
     if isinstance(value, str):
         return yaml.safe_load(value)
     if isinstance(value, list):
@@ -325,7 +325,7 @@ def _with_scaled_lr(scale: Scale) -> Scale:
 
 
 def _change(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
-    """Put another value at a dotted key that a scale file has, or at a new one of a section."""
+    """Set a dotted key of a scale file; its sections must exist, the key may be new."""
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(raw.get(section), dict):
@@ -345,7 +345,7 @@ def _with_difficult(data: Data, difficult: Difficult | None) -> Data:
 
 
 def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: Scale) -> Data:
-    """The scale's data set, or the user's folder in its place."""
+    """The scale's data set, or the user's folder that replaces it."""
     chosen = {
         key.removeprefix(f"{name}_"): value
         for key, value in config.model_dump(exclude_none=True).items()
@@ -384,7 +384,7 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
 def _initial_data(
     data: dict[DatasetName, Data], config: SuiteConfig, scale: Scale
 ) -> dict[DatasetName, Data]:
-    """What the shared starting weights are trained on, where the user names splits for that."""
+    """Data of the shared starting weights, where the user names splits for them; else empty."""
     asked: dict[DatasetName, tuple[str, ...] | str | None] = {
         "voc": config.voc_init,
         "coco": config.coco_init,
@@ -404,19 +404,22 @@ def _initial_data(
 
 
 def _same(one: Data, other: Data) -> bool:
-    """Whether two are the same data set, perhaps in two places."""
+    """Whether two settings are of the same data set, even in different folders."""
     return data_identity(one, None) == data_identity(other, None)
 
 
 def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
-    """What run ids hash of a data set; only a user's own folder is looked into for that."""
+    """The identity of a data set, which run ids hash; only a user's own folder is read for it."""
     if isinstance(data, ShapesData) or not own:
         return data_identity(data, None)
     return data_identity(data, fingerprint(data, data.root, hashes))
 
 
 def _location(data: VocData | CocoData, own: bool) -> str:
-    """Where a data set lies; a published one need not be there yet, so its images do not count."""
+    """Digest of a data set's location; images count only in a user's folder.
+
+    Published images may not be downloaded yet.
+    """
     return location(data, data.root) if own else text_digest([place(data.root)])[:16]
 
 
@@ -428,7 +431,7 @@ def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoDat
 
 
 def _plain(name: str) -> str:
-    """A folder's name without what a shell or Snakemake takes for something else."""
+    """A folder's name without characters that are special to a shell or to Snakemake."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own"
 
 

@@ -1,6 +1,6 @@
 """Reading and checking a data set in COCO layout.
 
-That is `annotations/instances_<split>.json` beside the folder `<split>` of its images.
+The layout is `annotations/instances_<split>.json` and the folder `<split>` of its images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from obc.datasets.images import ImageCheck, check_image
 from obc.datasets.parallel import parallel_map
 from obc.datasets.settings import CocoData
 
-_MAX_OVERHANG = 2.0  # pixels a box may reach over its image: COCO's polygons do, clipped
+_MAX_OVERHANG = 2.0  # pixels a box may extend beyond its image, as some of COCO do; clipped
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -40,15 +40,15 @@ def annotation_file(root: Path, split: str) -> Path:
 def index(
     data: CocoData, root: Path, split: str, limit: int | None = None, workers: int = 1
 ) -> tuple[Entry, dict[str, int]]:
-    """Return (COCO-format dict, counts) of `split`, every annotation and image file checked.
+    """Check every annotation and image file of `split`; return (COCO-format dict, counts).
 
     Image entries carry `bytes`, the file's size, and `file_name` relative to `root`. Crowd boxes
-    are kept as they are, segmentations are left out. An area that no outline in its box can have
-    becomes the box's. Boxes without area, of which COCO has a few, are skipped and boxes up to two
-    pixels over the border clipped. Objects marked `ignore` carry `difficult`, and unless
-    `data.difficult == "gt"` also `ignore`, with which MMDetection does not load them. All of these
-    are counted. `limit` takes that many images, chosen by the hash of their ids, in file order.
-    Raises DatasetError with all problems of the data set.
+    are kept, segmentations are left out. An area that is not positive or exceeds the box is
+    replaced by the box's area. Boxes without area, of which COCO has a few, are skipped. Boxes that
+    extend up to two pixels beyond the image are clipped. Objects marked `ignore` get `difficult`.
+    Unless `data.difficult == "gt"` they also get `ignore`, so that MMDetection does not load them.
+    All of these are counted. `limit` selects that many images by the hash of their ids and keeps
+    the order of the file. Raises DatasetError with all problems of the data set.
     """
     path = annotation_file(root, split)
     content = _load(path)
@@ -84,7 +84,7 @@ def _load(path: Path) -> Any:
         raise DatasetError(f"{path}: annotation file is empty; restore it")
     try:
         return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # ValueError: also of bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError: also for bytes that are not UTF-8
         raise DatasetError(f"{path}: not readable as JSON ({error}); restore it") from error
 
 
@@ -131,7 +131,7 @@ def _has_area(annotation: Entry) -> bool:
 
 
 def _refuse_fractions(path: Path, boxes: list[Entry]) -> None:
-    """Raise DatasetError where most boxes lie within the first pixel: a unit is wrong."""
+    """Raise DatasetError where most boxes lie within the first pixel: the unit is wrong."""
     within = [one for one in boxes if min(_corners(one)) >= 0 and max(_corners(one)) <= 1]
     if 2 * len(within) > len(boxes):
         first = within[0]
@@ -173,9 +173,9 @@ def _reaches_over(box: list[float], image: Entry) -> bool:
 
 
 def _kept(annotation: Entry, image: Entry, leave_out: bool) -> Entry:
-    """The annotation as the index has it; `leave_out`: objects marked `ignore` are not loaded."""
+    """The annotation for the index; with `leave_out`, MMDetection does not load ignored objects."""
     box = annotation["bbox"]
-    # A box inside stays bit for bit as it is in the file.
+    # A box inside the image keeps the exact numbers of the file.
     box = _inside(box, image) if _reaches_over(box, image) else box
     kept = {key: annotation[key] for key in REQUIRED["annotations"]} | {
         "bbox": box,
@@ -188,7 +188,7 @@ def _kept(annotation: Entry, image: Entry, leave_out: bool) -> Entry:
 
 
 def _area(stated: float, box: list[float]) -> float:
-    """An object's area: what its outline covers, as stated, where that fits into its box.
+    """The stated area of an object's outline where it fits into the box; else the box's area.
 
     MMDetection drops objects without area, and the evaluator ignores them.
     """

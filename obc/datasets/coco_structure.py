@@ -1,7 +1,7 @@
 """Structural checks of a COCO annotation file.
 
-JSON may hold a value of any type anywhere. Everything that reads the file later relies on the types
-and references that are checked here.
+JSON may have a value of any type anywhere. Later readers of the file rely on the types and
+references that are checked here.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ REQUIRED = {
     "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
     "categories": ("id", "name"),
 }
-_LARGEST = 1e15  # pixels; beyond, sums of coordinates lose their digits
-_EXACT = 2**53  # whole numbers up to this are themselves when a program reads them as floats
+_LARGEST = 1e15  # pixels; sums of larger coordinates lose precision
+_EXACT = 2**53  # whole numbers up to this are exact when a program reads them as floats
 Entry = dict[str, Any]
 
 
 def structure_problems(content: Any) -> Iterator[str]:
-    """Yield what is wrong with tables, the types of values, and references between tables."""
+    """Yield the problems of tables, of the types of values, and of references between tables."""
     if not isinstance(content, dict):
         yield f"top level is {type(content).__name__}; it must be an object with {[*REQUIRED]}"
         return
-    # Values can be asked for where there are rows, references where values have their types.
+    # Values can be checked in valid tables only, references between valid values only.
     for stage in (_table_problems, _value_problems, _reference_problems):
         problems = list(stage(content))
         yield from problems
@@ -90,7 +90,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_encodable(text: str) -> bool:
-    """Whether a text is more than half of a pair of UTF-16 codes, and has no NUL."""
+    """Whether a text can be encoded as UTF-8 (has no lone surrogate) and has no NUL."""
     try:
         return "\0" not in text and bool(text.encode())
     except UnicodeEncodeError:
@@ -117,7 +117,7 @@ def _image_problems(where: str, image: Entry) -> Iterator[str]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number that pixels can be counted with."""
+    """Whether a JSON value is a finite number in the range of pixel coordinates."""
     return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
 
 

@@ -15,7 +15,7 @@ class DatasetError(SuiteError):
 
 
 def raise_problems(source: Path, problems: Sequence[str]) -> None:
-    """Raise one DatasetError that reports all `problems` found in `source`; none: return."""
+    """Raise one DatasetError that reports the `problems` found in `source`, if there are any."""
     if not problems:
         return
     shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])

@@ -1,6 +1,6 @@
 """Content hashes of annotation files, kept between calls so that a second look is quick.
 
-A file is read again when its size, its modification or change time, or its inode is another one.
+A file is read again when its size, modification time, change time or inode has changed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 from obc.datasets.errors import DatasetError
 from obc.io.files import write_text
 
-# A file written so short a time ago may be written again without a later modification time.
+# A file written this recently may be written again without a later modification time.
 _SETTLED_NS = 2_000_000_000
 
 
 class FileHashes:
-    """Hashes of whole files, backed by a JSON file: absolute path to what was seen and the hash.
+    """Hashes of whole files, backed by a JSON file: absolute path to size, times, inode and hash.
 
     A JSON file that is damaged, or cannot be read or written, is ignored: files are then hashed
-    again. Of two processes that save at once the later one counts; nothing is lost but time.
+    again. If two processes save at once, the later one wins; that only costs time.
 
     Args:
         path: the JSON file; None: nothing is kept.
@@ -60,12 +60,12 @@ class FileHashes:
         return found
 
     def save(self) -> None:
-        """Write what was hashed anew; only where the folder of the JSON file is there already."""
+        """Write new hashes, if there are any and the folder of the JSON file exists."""
         if self._path is None or not self._changed or not self._path.parent.is_dir():
             return
         try:
             write_text(self._path, json.dumps(_read(self._path) | self._kept) + "\n")
-        except OSError:  # a folder of somebody else, or a full disk: a later look is slower
+        except OSError:  # no permission, or a full disk: the next call is slower
             return
         self._changed = False
 

@@ -1,7 +1,7 @@
-"""The fingerprint of a user's folder: its annotations, and its images with size and time.
+"""Digests of a user's folder: of its annotations, and of its images with size and time.
 
-Annotations decide run ids, so that the same data set has the same run ids on every machine. Folder,
-image sizes and modification times decide only which index belongs to the data.
+Run ids depend on the annotations only, so that the same data set has the same run ids on every
+machine. Folder, image sizes and modification times decide only which index belongs to the data.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from obc.datasets import coco, voc
 from obc.datasets.hashes import FileHashes
 from obc.datasets.settings import CocoData, VocData
 
-_NO_IMAGES = {"thumbs.db", "desktop.ini"}  # file managers leave them; hidden files count no more
+_NO_IMAGES = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files do not count either
 
 
 def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None) -> str:
-    """Return 16 hex digits that change when an annotation or a split of the data set does.
+    """Return 16 hex digits that change when an annotation or a split of the data set changes.
 
-    Every annotation file is hashed whole; no image is opened. The digits are the same wherever the
-    data set lies.
+    Every annotation file is hashed whole; no image is opened. The digits do not depend on the
+    location of the data set.
 
     Args:
         hashes: the file that keeps hashes of annotation files; None: all are read.
 
     Raises:
-        DatasetError: `root` is no such folder, or a file is missing.
+        DatasetError: `root` is not in the layout of `data`, or a file is missing.
     """
     kept = FileHashes(hashes)
     parts = (
@@ -40,26 +40,26 @@ def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None
 
 
 def location(data: VocData | CocoData, root: Path) -> str:
-    """Return 16 hex digits that change when the folder or one of its images does.
+    """Return 16 hex digits that change when the folder or one of its images changes.
 
-    They depend on the resolved folder and on every image's name, size and modification time. A
-    folder within the current one counts by its path from there, so that a project with its data can
-    be moved.
+    They depend on the resolved folder and on every image's name, size and modification time. Of a
+    folder within the current folder only the relative path counts, so that a project with its data
+    can be moved.
 
     Raises:
-        DatasetError: `root` is no such folder.
+        DatasetError: `root` is not in the layout of `data`.
     """
     return text_digest([place(root), *_images(data, root)])[:16]
 
 
 def place(root: Path) -> str:
-    """The resolved path of a folder, from the current folder where it lies within that."""
+    """The resolved path of a folder; relative if it is within the current folder."""
     resolved, here = root.resolve(), Path.cwd().resolve()
     return str(resolved.relative_to(here)) if resolved.is_relative_to(here) else str(resolved)
 
 
 def text_digest(parts: Iterable[str]) -> str:
-    """64 hex digits of lines of text."""
+    """64 hex digits of a hash of lines of text."""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -100,6 +100,6 @@ def _seen(path: Path, root: Path) -> str:
     name = path.relative_to(root)
     try:
         status = path.stat()
-    except OSError:  # a broken link; that it is missing is said when the data set is indexed
+    except OSError:  # a broken link; indexing reports the missing file
         return f"{name} missing"
     return f"{name} {status.st_size} {status.st_mtime_ns}"

@@ -1,8 +1,7 @@
-"""Checks of image files: there, whole, and as large as the annotation says once they are loaded.
+"""Checks that image files exist, are whole, and have the size of the annotation when loaded.
 
 Trainings and evaluations load images with OpenCV (MMDetection's `LoadImageFromFile`). Other readers
-know other formats, and turn other files as their EXIF data say. So what is checked is what OpenCV
-makes of a file.
+support other formats, and rotate other files by EXIF data. The checks therefore use OpenCV.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-_NEVER_DEEP = ("JPEG", "MPO", "WEBP", "BMP")  # formats of 8 bits a channel, as OpenCV reads them
+_NEVER_DEEP = ("JPEG", "MPO", "WEBP", "BMP")  # formats that OpenCV reads with 8 bits a channel
 _PNG_BIT_DEPTH = 24  # offset in the file
-_DARK = 64  # of 255: no pixel of an image with 14 bits in 16 is as bright
+_DARK = 64  # of 255; 14-bit values stored in 16 bits are all darker
 
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What was found of one image file: its size in bytes, and what is wrong, if anything."""
+    """The result for one image file: its size in bytes, and its problem, if any."""
 
     bytes: int
     problem: str | None = None
@@ -59,10 +58,11 @@ def check_image(path: Path, width: int, height: int) -> ImageCheck:
 
 
 def _loaded_size(content: bytes) -> tuple[int, int]:
-    """Width and height of an image as OpenCV loads it, after all of the file was decoded.
+    """Width and height of an image as OpenCV loads it, after decoding the whole file.
 
-    A JPEG without EXIF data cannot be turned. It is decoded at an eighth of its size, which takes
-    half the time, and by PIL too: OpenCV fills a truncated JPEG up with grey and says nothing.
+    A JPEG without EXIF data is never rotated, so it is decoded at an eighth of its size, which
+    takes half the time. PIL decodes JPEGs too, because OpenCV silently fills a truncated JPEG with
+    grey.
     """
     cv2 = _opencv()
     image = _opened(content)
@@ -83,7 +83,7 @@ def _loaded_size(content: bytes) -> tuple[int, int]:
 
 @cache
 def _opencv() -> ModuleType:
-    """OpenCV, imported where images are read alone, and without threads: processes are forked."""
+    """Import OpenCV, only when images are read; without threads, because processes are forked."""
     import cv2
 
     cv2.setNumThreads(0)
@@ -136,7 +136,7 @@ def _decoded(content: bytes, flag: int) -> Any:
 
 
 def _require_full_range(content: bytes, loaded: Any) -> None:
-    """Refuse 16-bit images of which little is left when OpenCV keeps the upper 8 bits."""
+    """Refuse 16-bit images that are nearly black once OpenCV keeps only the upper 8 bits."""
     stored = _decoded(content, _opencv().IMREAD_UNCHANGED)
     if stored is None or stored.dtype.itemsize < 2:
         return

@@ -1,6 +1,6 @@
-"""One pair of COCO-format index files, and an identity, for any of the data sets.
+"""Check a data set and write its index: a pair of COCO-format files and a manifest.
 
-Everything after this module reads them through `IndexFolder`, whatever layout the images came in.
+All later steps read the index through `IndexFolder` and do not depend on the data set's layout.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ def index_dataset(
 ) -> dict[str, Any]:
     """Check the data set in folder `root` and write the index into folder `out`.
 
-    The index files are COCO detection files whose `file_name`s are relative to `root`; the manifest
-    comes last, so that where it is, all are. Returns the manifest: `kind`, `root`, `classes`,
-    `splits` (of each: counts and its index's `sha256`) and `sha256`, which depends on content and
-    not on where it lies: index files, and through them every image's size in bytes; of a user's own
-    folder also every image's content. Published data sets are known by their counts.
+    The index files are COCO detection files whose `file_name`s are relative to `root`. The manifest
+    is written last: if it exists, all files do. Returns the manifest: `kind`, `root`, `classes`,
+    `splits` (for each split counts and the `sha256` of its index) and `sha256`. The last one
+    depends on the content and not on its location: on the index files, which have every image's
+    size in bytes, and for a user's own folder also on every image's content. Published data sets
+    are identified by their counts.
 
     Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
-    off their image, unknown classes, a number of images other than the published one, an image in
-    both splits, splits with different categories, an image of which resizing leaves nothing.
+    outside their image, unknown classes, a number of images other than the published one, an image
+    in both splits, splits with different categories, an image that has no pixel left when resized.
     """
     layout, folder = on_disk(data, root), IndexFolder(Path(out))
     indexes, splits = {}, {}
     for split in ("train", "val"):
         indexes[split], splits[split] = _index_split(layout, root, split, workers)
-        if not isinstance(data, ShapesData):  # drawn ones are good as they are
+        if not isinstance(data, ShapesData):  # ids of drawn data are valid already
             indexes[split] = renumbered(indexes[split])
         if image_scale is not None:
             _check_nothing_vanishes(root, indexes[split], split, image_scale)
@@ -86,7 +87,7 @@ def index_dataset(
 
 
 def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | CocoData:
-    """Return how `data` is read from `root`: the embedded set in the layout it is drawn in."""
+    """Return the settings to read `data` from `root`; drawn data get those of their layout."""
     if not isinstance(data, ShapesData):
         return data
     if data.layout == "coco":
@@ -113,7 +114,7 @@ def _index_split(
     limit = getattr(data, f"max_{split}_images")
     expected = getattr(data, f"expected_{split}_images")
     if split == "val" and isinstance(data, VocData) and data.difficult == "train_without":
-        # To be found, so neither MMDetection nor COCO's metric may see a mark on them.
+        # Difficult objects are to be found, so they must not be marked `ignore` in the index.
         data = data.model_copy(update={"difficult": "gt"})
     read = voc.index if isinstance(data, VocData) else coco.index
     content, counts = read(data, root, getattr(data, split), limit, workers)

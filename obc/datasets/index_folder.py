@@ -1,4 +1,4 @@
-"""The folder that `obc index` writes of a data set: the only place that names and reads its files.
+"""The folder that `obc index` writes of a data set; only this module names and reads its files.
 
 train.json, val.json   COCO detection files whose `file_name`s are relative to the image folder
 manifest.json          image folder, classes, counts, checksums; written last
@@ -17,7 +17,7 @@ from obc.io.folder import Folder
 
 
 class NotIndexed(SuiteError):
-    """A training or an evaluation was started before its data set was checked."""
+    """A training or an evaluation was started before its data set was indexed."""
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DataFiles:
-    """Where an indexed data set lies: image folder, COCO-format files, class names."""
+    """The paths of an indexed data set (image folder, COCO-format files) and its class names."""
 
     root: Path
     train: Path
@@ -40,11 +40,11 @@ class DataFiles:
 
 
 class IndexFolder(Folder):
-    """The index of a data set, see the module."""
+    """The index of a data set; see the module's docstring."""
 
     @property
     def manifest(self) -> Path:
-        """Where it is, the other files are."""
+        """The manifest. It is written last: if it exists, the other files do."""
         return self.path / "manifest.json"
 
     @property
@@ -62,22 +62,22 @@ class IndexFolder(Folder):
         return self.path / f"{name}.json"
 
     def read_manifest(self) -> dict[str, Any]:
-        """What `obc index` found in the data set.
+        """Read the manifest: what `obc index` found in the data set.
 
         Raises:
             NotIndexed: the folder has no manifest.
-            DamagedRecord: the manifest is not whole.
+            DamagedRecord: the manifest is damaged.
         """
         if not self.manifest.exists():
             raise NotIndexed(f"{self.manifest}: not there; run `obc index` on this data set first")
         return require_record(self.manifest)
 
     def find_manifest(self) -> dict[str, Any] | None:
-        """The manifest; None where there is no whole one."""
+        """The manifest; None where it is missing or damaged."""
         return read_record(self.manifest)
 
     def files(self) -> DataFiles:
-        """Where the indexed data set lies.
+        """The paths and classes of the indexed data set.
 
         Raises:
             NotIndexed, DamagedRecord: as `read_manifest`.

@@ -1,7 +1,7 @@
-"""Ids of an index: numbers from 1, whatever a data set's own ids are.
+"""Ids of an index: numbers from 1, independent of the data set's own ids.
 
-For COCO's evaluators an annotation id of 0 means "no match", and ids beyond 64 bits, floats and
-texts stop them or match nothing.
+For COCO's evaluators an annotation id of 0 means "no match". Ids beyond 64 bits, floats and texts
+make them fail or match nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ ORIGINAL = "original_id"
 def renumbered(content: Entry) -> Entry:
     """Return a COCO-format dict whose ids are 1, 2, 3 ...; the old ids stay as `original_id`.
 
-    Categories and annotations are numbered as they come. Images are numbered in the order of their
-    ids where all are numbers: evaluators go through images in that order, which decides between
-    detections of equal score. An id that is the same number already has no `original_id`.
+    Categories and annotations are numbered in their order in the file. Images are numbered in the
+    order of their ids if all ids are numbers: evaluators go through images in that order, which
+    decides between detections of equal score. An id that does not change gets no `original_id`.
 
     Args:
-        content: images, annotations and categories with distinct ids and whole references.
+        content: images, annotations and categories with distinct ids and valid references.
     """
     ids = [image["id"] for image in content["images"]]
     in_order = sorted(ids) if not any(isinstance(one, str) for one in ids) else ids

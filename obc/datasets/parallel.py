@@ -19,8 +19,8 @@ def parallel_map(
 ) -> list[Result]:
     """Return `[function(item) for item in items]`, computed by `workers` processes.
 
-    `label` says in the progress lines (standard error, every five seconds) what is being done.
-    With one worker, or too few items to share out, everything stays in this process.
+    Progress lines (standard error, every five seconds) start with `label`. With one worker, or too
+    few items to divide, everything runs in this process.
     """
     if workers <= 1 or len(items) <= _CHUNK:
         return list(_with_progress(map(function, items), len(items), label))

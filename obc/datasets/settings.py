@@ -18,10 +18,10 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 Layout = Literal["voc", "coco"]
-# `init`: what the shared starting weights are trained on; no table is about it.
+# `init`: the data of the shared starting weights; no table is about it.
 DatasetName = Literal["voc", "coco", "init"]
-# How objects marked difficult are read: as objects like others; not trained on, but to be found; or
-# neither trained on nor to be found.
+# Treatment of objects marked difficult. gt: like other objects; train_without: not trained on, but
+# to be found in evaluation; ignore: neither trained on nor to be found.
 Difficult = Literal["gt", "train_without", "ignore"]
 Contrast = Annotated[float, Field(gt=0, le=255)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -30,7 +30,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class ShapesData(Strict):
     """The embedded data set: scenes that the project draws itself.
 
-    Raise `version` when other scenes are drawn for the same settings: it is part of run ids.
+    Raise `version`, which is part of run ids, when the same settings draw other scenes.
     """
 
     kind: Literal["shapes"]
@@ -62,12 +62,12 @@ class ShapesData(Strict):
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """The settings that decide the scenes: how difficult objects are read is none of them."""
+        """The settings that decide the scenes; the treatment of difficult objects does not."""
         return self.model_dump(mode="json", exclude={"difficult"})
 
 
 class _Folder(Strict):
-    """What a folder of real images has in common, whatever its layout."""
+    """The settings of a folder of real images that both layouts have."""
 
     root: Path = Field(description="the folder; read in place, never changed")
     max_train_images: PositiveInt | None = Field(None, description="take the first; null: all")
@@ -113,10 +113,10 @@ Data = Annotated[ShapesData | VocData | CocoData, Field(discriminator="kind")]
 
 
 def data_identity(data: Data, fingerprint: str | None) -> dict[str, Any]:
-    """What makes a data set this data set, wherever it lies: its settings without the folder.
+    """The identity of a data set, independent of its location: its settings without the folder.
 
-    Settings at their defaults are left out, so that a setting added later, whose default is what
-    was done before, changes no identity.
+    Settings at their defaults are left out, so that a setting added later changes no identity if
+    its default keeps the old behaviour.
 
     Args:
         fingerprint: quick digest of a user's own folder; None for the embedded data and for

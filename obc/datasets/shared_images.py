@@ -30,7 +30,7 @@ def shared_images(train: Mapping[str, str], val: Mapping[str, str]) -> list[tupl
 
     Args:
         train: hash of each training image's content by its name.
-        val: the same of the validation images.
+        val: hash of each validation image's content by its name.
     """
     by_hash = defaultdict(list)
     for name, digest in train.items():

@@ -1,8 +1,8 @@
 """Count the images and objects that MMDetection leaves out of a training.
 
-Its data set (`CocoDataset` with this suite's `filter_cfg`) drops images with a side below 32 pixels
-and images without any annotation; of the rest it drops objects that are marked `ignore`, that are
-less than a pixel wide or high, or that have no area. Crowds are loaded and not learned.
+MMDetection's `CocoDataset` with this suite's `filter_cfg` drops images with a side below 32 pixels
+and images without any annotation. In the other images it drops objects that are marked `ignore`,
+that are less than a pixel wide or high, or that have no area. Crowds are loaded but not learned.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
 _IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".bmp", ".BMP")
 _DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
 _FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
-_MAX_OVERHANG = 1.0  # pixels a box may reach over its image: VOC has such rounding, clipped
+_MAX_OVERHANG = 1.0  # pixels a box may extend beyond its image, as rounded ones of VOC do; clipped
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ListedImage:
 
     @property
     def images(self) -> list[Path]:
-        """The files that are there under the image's id, with any suffix; VOC's own comes alone."""
+        """The existing files of the image's id, with any suffix; only `<id>.jpg` if that exists."""
         if self.image.is_file():
             return [self.image]
         named = (self.image.with_name(self.image.name[:-4] + suffix) for suffix in _IMAGE_SUFFIXES)
@@ -56,7 +56,7 @@ class ListedImage:
 
 @dataclass
 class _Record:
-    """What one image's annotation and image file say, and what is wrong with them."""
+    """The content of one image's annotation and image file, and their problems."""
 
     image: dict[str, Any] = field(default_factory=dict)
     objects: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +84,7 @@ def _read_split(root: Path, name: str) -> list[ListedImage]:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise DatasetError(f"{path}: split file is missing; splits of {folder}: {known}")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no part of an id
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is not part of an id
     except (UnicodeDecodeError, OSError) as error:
         raise DatasetError(
             f"{path}: not UTF-8 text ({error}); allowed: one image id a line"
@@ -163,14 +163,14 @@ def index(
     limit: int | None = None,
     workers: int = 1,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return (COCO-format dict, counts) of the splits `split_names`, every file checked.
+    """Check every file of the splits `split_names`; return (COCO-format dict, counts).
 
-    Image entries carry `bytes`, the file's size, and `file_name` relative to `root`; annotations
-    carry `difficult`, and unless `data.difficult == "gt"` difficult ones `ignore: 1`, with which
-    MMDetection does not load them. Objects of VOC's own classes that are not in `data.classes` are
-    left out and counted (`other_classes`); images without any object are kept and counted. `limit`
-    takes that many images, chosen by the hash of their ids, in file order. Raises DatasetError with
-    all problems of the data set.
+    Image entries carry `bytes`, the file's size, and `file_name` relative to `root`. Annotations
+    carry `difficult`. Unless `data.difficult == "gt"`, difficult objects also carry `ignore: 1`, so
+    that MMDetection does not load them. Objects of VOC's classes that are not in `data.classes` are
+    left out and counted (`other_classes`). Images without any object are kept and counted. `limit`
+    selects that many images by the hash of their ids and keeps the order of the file. Raises
+    DatasetError with all problems of the data set.
     """
     listed = read_splits(root, split_names)
     chosen = _subset(listed, limit)
@@ -226,7 +226,7 @@ def _count(records: list[_Record], listed: int) -> dict[str, int]:
 
 
 class _Malformed(ValueError):
-    """Something in an annotation file is missing or no number; the message says what."""
+    """An annotation file is missing, unreadable or has an invalid value; the message says why."""
 
 
 def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
@@ -251,7 +251,7 @@ def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
 
 
 def _image_file(listed: ListedImage, tree: ElementTree.Element) -> Path:
-    """The image of an annotation: <id>.jpg, else what <filename> says, else the id's only file."""
+    """The image of an annotation: <id>.jpg, else the <filename> file, else the id's only file."""
     if listed.image.is_file():
         return listed.image
     name = (tree.findtext("filename") or "").strip()
@@ -297,7 +297,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _decoded(content: bytes) -> bytes | str:
-    """XML in an encoding that the parser lacks, such as GBK or Shift_JIS, as text."""
+    """Decode XML to text if the parser lacks its encoding, such as GBK or Shift_JIS."""
     declared = _DECLARED_ENCODING.match(content[:200])
     name = declared.group(1).decode("latin-1") if declared else "utf-8"
     if name.lower() in ("utf-8", "utf-16", "iso-8859-1", "us-ascii"):

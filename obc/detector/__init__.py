@@ -1,1 +1,1 @@
-"""What is around the head: the MMDetection model of a run, other box heads, precision."""
+"""The detector around the head: the MMDetection model of a run, other box heads, precision."""

@@ -1,6 +1,6 @@
-"""Small images on a CPU: what MMDetection does image by image, done once for a batch.
+"""Batched forms of what MMDetection computes image by image, for small images on a CPU.
 
-The results are the stock classes' to the last bit; a test compares them.
+The results equal the stock classes' to the last bit; a test compares them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 import obc.detector.batched_rpn  # noqa: F401
 from obc.detector.frozen_stages import KeptMaps
 
-# Classes of MMDetection by the class that does the same for a whole batch.
+# For each class of MMDetection the class that computes the same for a whole batch.
 BATCHED = {
     "FasterRCNN": "BatchedFasterRCNN",
     "CascadeRCNN": "BatchedCascadeRCNN",
@@ -29,11 +29,11 @@ BATCHED = {
 
 
 def compute_in_batches(model: ConfigDict, keep_frozen: bool = False) -> None:
-    """Let a detector's config name the classes of this package where there are such.
+    """Replace MMDetection's classes in a detector's config by the batched classes, in place.
 
     Args:
         model: config of the detector.
-        keep_frozen: let the detector keep what its frozen stages make of the training images.
+        keep_frozen: let the detector keep its frozen stages' feature maps of training images.
     """
     _rename(model, BATCHED)
     if keep_frozen:
@@ -41,7 +41,7 @@ def compute_in_batches(model: ConfigDict, keep_frozen: bool = False) -> None:
 
 
 def compute_image_by_image(model: ConfigDict) -> None:
-    """Let a detector's config name MMDetection's classes again: the same weights and results."""
+    """Undo `compute_in_batches`: MMDetection's classes, with the same weights and results."""
     _rename(model, {batched: stock for stock, batched in BATCHED.items()})
     model.pop("keep_frozen", None)
 
@@ -56,7 +56,7 @@ class BatchedDataPreprocessor(DetDataPreprocessor):
     """``DetDataPreprocessor`` that normalises images of one size together."""
 
     def cast_data(self, data: Any) -> Any:
-        """Move a batch to the device; on a CPU it is there."""
+        """Move a batch to the device; on a CPU return it unchanged."""
         return data if self.device.type == "cpu" else super().cast_data(data)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class _TwoStages:
     """MMDetection's two-stage loss without a deep copy of every object of a batch.
 
     Args:
-        keep_frozen: keep what the frozen stages of the backbone make of each training image.
+        keep_frozen: keep the feature maps of the backbone's frozen stages for each training image.
     """
 
     def __init__(self, *args: Any, keep_frozen: bool = False, **options: Any) -> None:
@@ -106,7 +106,7 @@ class BatchedCascadeRCNN(_TwoStages, CascadeRCNN):
 
 
 def _without_classes(sample: DetDataSample) -> DetDataSample:
-    """Boxes of an image's objects, each of class 0, for the RPN."""
+    """The sample with every object in class 0, for the RPN."""
     changed = DetDataSample(metainfo=sample.metainfo)
     objects = sample.gt_instances
     changed.gt_instances = InstanceData(

@@ -1,11 +1,11 @@
 """MMDetection's RPN for batches of images of one size: targets and proposals of all images at once.
 
-``RPNHead`` goes image by image. On small images its many small operations are a third of a training
-step on a CPU. Losses, sampling and results are the stock head's: what is drawn at random is drawn
-in the same order. A batch of images of several sizes takes the stock head's own path.
+``RPNHead`` works image by image. On small images its many small operations take a third of a
+training step on a CPU. Losses, sampling and results equal the stock head's, because random numbers
+are drawn in the same order. A batch of images of several sizes takes the stock head's code path.
 
-Shape shorthand: B images, A anchors of an image on all levels, G the most objects of an image, K
-proposals of an image before NMS.
+Shape shorthand: B images, A anchors of an image on all levels, G the largest number of objects in
+an image, K proposals of an image before NMS.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch import Tensor
 
 
 def assign_anchors(assigner: MaxIoUAssigner, anchors: Tensor, objects: list[Tensor]) -> Tensor:
-    """Which object each anchor of each image is assigned to, as ``MaxIoUAssigner`` does it.
+    """Assign each anchor of each image to an object, as ``MaxIoUAssigner`` does.
 
     Args:
-        assigner: its thresholds.
-        anchors: (A, 4), of every image.
+        assigner: gives the thresholds.
+        anchors: (A, 4), the same for every image.
         objects: boxes (G_i, 4) of each image's objects.
 
     Returns:
@@ -50,7 +50,7 @@ def assign_anchors(assigner: MaxIoUAssigner, anchors: Tensor, objects: list[Tens
     if assigner.match_low_quality:
         closest = overlaps.amax(dim=2, keepdim=True)
         low_quality = (overlaps == closest) & (closest >= assigner.min_pos_iou)
-        for index in range(most):  # of several objects the last one takes an anchor
+        for index in range(most):  # the last of several objects gets the anchor
             assigned = torch.where(low_quality[:, index], index + 1, assigned)
     return assigned
 
@@ -59,7 +59,7 @@ def sample_anchors(sampler: RandomSampler, assigned: Tensor) -> tuple[Tensor, Te
     """Anchors of one image that the loss uses, as ``RandomSampler`` draws them.
 
     Args:
-        sampler: how many, and what part of them positive.
+        sampler: gives the number of anchors and the fraction of positive anchors.
         assigned: (A,), as ``assign_anchors`` returns it.
 
     Returns:
@@ -81,9 +81,11 @@ def _choose(mask: Tensor, most: int) -> Tensor:
 class BatchedRPNHead(RPNHead):
     """``RPNHead`` with the same weights, losses and proposals, in fewer and larger operations.
 
+    NMS of any type but hard NMS within each level takes the stock head's code path.
+
     Raises:
-        ValueError: its assigner, sampler or NMS is not the base configs' (``MaxIoUAssigner``,
-            ``RandomSampler``, hard NMS by level).
+        ValueError: assigner, sampler or their options are not those of the base configs
+            (``MaxIoUAssigner``, ``RandomSampler``).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -115,7 +117,7 @@ class BatchedRPNHead(RPNHead):
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: list[InstanceData] | None = None,
     ) -> dict[str, list[Tensor]]:
-        """The stock head's losses, one for each level."""
+        """The same losses as the stock head's, one for each level."""
         if not _fills_its_batch(batch_img_metas):
             return super().loss_by_feat(
                 cls_scores,
@@ -146,7 +148,7 @@ class BatchedRPNHead(RPNHead):
     def _targets(
         self, anchors: Tensor, objects: list[Tensor], image_shape: tuple[int, int]
     ) -> tuple[list[Tensor], int]:
-        """Labels and their weights (B, A), deltas and their weights (B, A, 4); what they count.
+        """Labels and their weights (B, A), deltas and their weights (B, A, 4); average factor.
 
         Anchors that cross the image's border by more than ``allowed_border`` are not used.
         """
@@ -192,7 +194,7 @@ class BatchedRPNHead(RPNHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> list[InstanceData]:
-        """The stock head's proposals of each image, best first."""
+        """The same proposals of each image as the stock head's, best first."""
         metas = batch_img_metas or []
         chosen = self.test_cfg if cfg is None else cfg
         if rescale or chosen.nms.type != "nms" or not _fills_its_batch(metas):
@@ -220,9 +222,10 @@ class BatchedRPNHead(RPNHead):
         return _suppressed(boxes, torch.cat(scores, 1), counts, chosen)
 
     def _ranked(self, logits: Tensor, best: int) -> tuple[Tensor, Tensor | None]:
-        """Scores (B, K) of a level's best anchors and their indices; None: all, as they are."""
+        """Scores (B, K) of a level's best anchors and their indices; None: all, not sorted."""
         rows = logits.permute(0, 2, 3, 1).reshape(len(logits), -1)
-        # Image by image: where a row ends decides which of its last bits the vector unit rounds.
+        # Image by image, as the stock head: where a row ends decides which values the vector unit
+        # computes, and so how their last bits are rounded.
         scores = torch.stack([of_image.sigmoid() for of_image in rows])
         if not 0 < best < scores.shape[1]:
             return scores, None
@@ -230,7 +233,7 @@ class BatchedRPNHead(RPNHead):
         return ranked[:, :best], order[:, :best]
 
     def _anchors(self, cls_scores: list[Tensor]) -> list[Tensor]:
-        """Anchors of each level; the same for all images, and kept for the next batch."""
+        """Anchors of each level, the same for all images; cached for the next batch."""
         sizes = [scores.shape[-2:] for scores in cls_scores]
         kind = (tuple(sizes), cls_scores[0].dtype, cls_scores[0].device)
         if self._kept_anchors[0] != kind:
@@ -248,13 +251,13 @@ def _fills_its_batch(metas: list[dict[str, Any]]) -> bool:
 def _suppressed(
     boxes: Tensor, scores: Tensor, counts: list[int], cfg: ConfigDict
 ) -> list[InstanceData]:
-    """The proposals that NMS, level by level, leaves of each image, best first.
+    """The proposals of each image after NMS within each level, best first.
 
     Args:
         boxes: (B, K, 4), level by level.
         scores: (B, K).
-        counts: how many of each level.
-        cfg: threshold of NMS, smallest box, most proposals.
+        counts: number of boxes on each level.
+        cfg: NMS threshold, smallest box size, largest number of proposals.
     """
     smallest = cfg.get("min_bbox_size", -1)
     large = (boxes[..., 2:] - boxes[..., :2] > smallest).all(-1)

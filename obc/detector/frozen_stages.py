@@ -1,7 +1,7 @@
-"""What the frozen stages of a backbone make of a training image, computed once and kept.
+"""Feature maps of a backbone's frozen stages, computed once for each training image and kept.
 
-The stages that a training leaves as they are give the same maps of an image at every epoch. On a
-CPU, with few small images, the maps fit into memory.
+Frozen stages give the same maps of an image in every epoch. On a CPU, with few small images, the
+maps fit into memory.
 
 Shape shorthand: B images, C channels, map H x W.
 """
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class SplitBackbone(Protocol):
-    """A backbone that can stop after its frozen stages, and go on from there."""
+    """A backbone that can stop after its frozen stages and continue from their maps."""
 
     def frozen_outputs(self, images: Tensor) -> list[Tensor]:
         """Maps (B, C, H, W) of the frozen stages that the rest needs; none if nothing is frozen."""
 
     def from_frozen(self, outputs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The backbone's maps, from those of its frozen stages."""
+        """The backbone's maps, computed from the maps of its frozen stages."""
 
 
 class _SplitResNet:
@@ -60,14 +60,14 @@ class _SplitResNet:
 
 
 def split(backbone: nn.Module) -> SplitBackbone | None:
-    """A backbone as one that can be split; None: there is no such form of it."""
+    """The backbone as a `SplitBackbone`; None if it cannot be split."""
     if type(backbone).forward is ResNet.forward:
         return _SplitResNet(backbone)
     return backbone if isinstance(backbone, SplitBackbone) else None
 
 
 class KeptMaps:
-    """Maps of the frozen stages, by image, mirroring and size of the padded batch."""
+    """Cache of the frozen stages' maps, by image, flip direction and size of the padded batch."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, list[Tensor]] = {}
@@ -75,12 +75,12 @@ class KeptMaps:
     def backbone_maps(
         self, backbone: nn.Module, images: Tensor, samples: Sequence[DetDataSample]
     ) -> tuple[Tensor, ...]:
-        """What `backbone(images)` returns, from kept maps where there are such.
+        """The result of `backbone(images)`, computed from kept maps where possible.
 
         Args:
             backbone: its frozen stages must not change between calls.
             images: (B, 3, H, W), normalised.
-            samples: which images these are.
+            samples: data samples, which identify the images.
         """
         parts = split(backbone)
         if parts is None:
@@ -88,8 +88,8 @@ class KeptMaps:
         names = [_name(sample, images) for sample in samples]
         missing = [index for index, name in enumerate(names) if name not in self._kept]
         if missing:
-            # Two at least: a convolution may sum one image in an order of its own, and which images
-            # come together must not show in the digits of a training that was interrupted.
+            # At least two images: a convolution may sum in another order for a single image, and
+            # the grouping of images must not change the digits of an interrupted training.
             with torch.no_grad():
                 outputs = parts.frozen_outputs(images[missing if missing[1:] else 2 * missing])
             if not outputs:
@@ -104,7 +104,7 @@ class KeptMaps:
 
 
 def _channels_last(maps: Tensor) -> Tensor:
-    """(C, H, W) as (H, W, C), in memory of its own."""
+    """Copy of maps (C, H, W) as (H, W, C)."""
     return maps.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
 
 

@@ -1,9 +1,9 @@
-"""Import MMDetection without the packages of its that no detector of this suite needs.
+"""Import MMDetection without the packages that no detector of this suite needs.
 
 MMEngine and MMDetection import everything that one of their parts could need: sharded training,
-lane augmentations, DETR's assignment, drawing. That is more than half of the processor time in
-which a job starts, and a small scale starts many jobs. While MMDetection is imported, those
-packages are replaced by stand-ins; afterwards they can be imported as ever.
+lane augmentations, DETR's assignment, drawing. These imports take more than half of the CPU time
+that a job needs to start, and a small scale starts many jobs. While MMDetection is imported, those
+packages are replaced by stand-ins; afterwards they can be imported as usual.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MMDETECTION = (
     "mmdet.utils",
     "mmdet.visualization",
 )
-# With what needs them.
+# Modules to leave out, and the part that needs each of them.
 LEFT_OUT = (
     "torch.distributed.optim",  # MMEngine's ZeroRedundancyOptimizer
     "torch.distributed.fsdp",  # MMEngine's FSDP strategy and wrapper
@@ -51,7 +51,7 @@ LEFT_OUT = (
 
 
 class _StandIn(ModuleType):
-    """Has every class that one imports from it, each of them empty."""
+    """A module from which any name can be imported, as an empty class."""
 
     __path__: ClassVar[list[str]] = []
 
@@ -64,7 +64,7 @@ class _StandIn(ModuleType):
 def import_mmdetection() -> None:
     """Import the parts of MMDetection that a training and an evaluation need.
 
-    Does nothing where MMDetection is imported already.
+    Does nothing if MMDetection is already imported.
     """
     if "mmdet.models" in sys.modules:
         return
@@ -81,12 +81,13 @@ def import_mmdetection() -> None:
 
 
 def _leave_compiler_out() -> None:
-    """Spare the import of torch's compiler, which optimisers and the FLOP counter ask for.
+    """Avoid the import of torch's compiler by optimisers and the FLOP counter.
 
-    They ask it not to compile some functions of theirs, and keep its answer in an attribute. The
-    answer is given here: each function as it is. Another torch may not look there; then the
-    compiler is imported, and nothing else changes. A step of SGD imports it to mark its ends; the
-    step itself is the function that these marks enclose.
+    They exclude some of their functions from compilation: the first call of such a function imports
+    the compiler and caches the excluded form in an attribute. This function sets that attribute to
+    the plain function. A torch that does not read it imports the compiler, and nothing else
+    changes. `SGD.step` imports the compiler to mark the begin and end of a step; it is replaced by
+    the function without these marks.
     """
     import torch
     from torch.optim import SGD, Optimizer

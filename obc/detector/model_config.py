@@ -1,7 +1,7 @@
-"""From a resolved run to MMDetection: the model, and the loader of the validation set.
+"""MMDetection configs of a resolved run: the model, and the loader of the validation set.
 
 Pure functions: the same run gives the same config text. Everything starts from the base configs
-that MMDetection ships, so what is not edited here is MMDetection's own choice.
+that MMDetection ships, so a setting that is not edited here has MMDetection's value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BASE_MODEL = {
     "cascade_rcnn": "_base_/models/cascade-rcnn_r50_fpn.py",
 }
 STARTED_PARTS = ("backbone", "neck", "rpn_head")
-# RoI extractors by MMCV's operator, and the same by two matrix products.
+# For each RoI extractor with MMCV's operator the same extractor with `SeparableRoIAlign`.
 SEPARABLE = {
     "SingleRoIExtractor": "SeparableRoIExtractor",
     "WholePixelRoIExtractor": "WholePixelSeparableRoIExtractor",
@@ -92,7 +92,7 @@ def model_config(run: ResolvedRun, num_classes: int) -> ConfigDict:
 
 
 def runtime_model_config(run: ResolvedRun, num_classes: int, runtime: Runtime) -> ConfigDict:
-    """`model_config` with the classes that compute it as the scale's runtime says."""
+    """`model_config`, with batched classes if the scale's runtime asks for them."""
     model = model_config(run, num_classes)
     if runtime.batched:
         compute_in_batches(model, keep_frozen=runtime.keep_images)
@@ -100,7 +100,7 @@ def runtime_model_config(run: ResolvedRun, num_classes: int, runtime: Runtime) -
 
 
 def start_from(model: ConfigDict, weights: Path) -> None:
-    """Let the backbone, neck and RPN of a model config start from a whole detector's weights."""
+    """Initialise backbone, neck and RPN of a model config from a detector's weights file."""
     for part in STARTED_PARTS:
         model[part].init_cfg = dict(type="Pretrained", checkpoint=str(weights), prefix=f"{part}.")
 
@@ -170,7 +170,7 @@ def _box_head(base: ConfigDict, run: ResolvedRun, num_classes: int, stds: Stds) 
         head.in_channels = sizes.neck_channels
         head.fc_out_channels = sizes.fc_channels
         head.bbox_coder.target_stds = list(stds)
-    # Assigned, not updated: ConfigDict.update mixes nested dicts with what was there.
+    # Assigned, not updated: ConfigDict.update would merge nested dicts with the old values.
     for key, value in changed.items():
         head[key] = value
     return head
@@ -184,7 +184,7 @@ def _rcnn(base: ConfigDict, run: ResolvedRun, iou: float) -> ConfigDict:
 
 
 def _set(config: ConfigDict | list[ConfigDict], path: str, value: Any) -> None:
-    """Assign at a dotted path; where it meets a list, in each entry."""
+    """Assign a value at a dotted path; if the path reaches a list, in each entry."""
     if isinstance(config, list):
         for entry in config:
             _set(entry, path, value)
@@ -203,9 +203,9 @@ def evaluation_config(run: ResolvedRun, data: DataFiles, runtime: Runtime) -> Co
     """The part of a run's config that an evaluation needs: `model` and `test_dataloader`.
 
     Args:
-        run: what was trained.
-        data: the indexed data set whose `val` is evaluated on.
-        runtime: batch size and processes of the loader.
+        run: the trained run.
+        data: the indexed data set; its `val` is the test set.
+        runtime: batch size and processes of the loader, and whether the model is batched.
     """
     model = runtime_model_config(run, len(data.classes), runtime)
     return Config(dict(model=model, **test_config(run, data, runtime)))
@@ -240,7 +240,7 @@ def loading(run: ResolvedRun) -> list[dict[str, Any]]:
 
 
 def of_protocol(run: ResolvedRun, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The pipeline with the transforms that the run's protocol has in the place of today's."""
+    """The pipeline, with today's transforms replaced by those of the run's protocol."""
     replaced = TRANSFORMS[run.protocol]
     return [{**step, "type": replaced.get(step["type"], step["type"])} for step in pipeline]
 
@@ -248,7 +248,7 @@ def of_protocol(run: ResolvedRun, pipeline: list[dict[str, Any]]) -> list[dict[s
 def coco_dataset(
     data: DataFiles, annotations: Path, pipeline: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """MMDetection's data set over one index file of an indexed data set."""
+    """Config of MMDetection's data set for one index file of an indexed data set."""
     return dict(
         type="CocoDataset",
         ann_file=str(annotations),

@@ -1,7 +1,7 @@
 """Box heads of other papers (GFL, KL loss), for comparison in the same detector.
 
-Two that MMDetection lacks, small and faithful in what they learn; its own (SABL, IoU losses,
-balanced L1) are named in `obc.detector.model_config`.
+These are two heads that MMDetection lacks, small, with the losses of their papers. The heads that
+MMDetection has (SABL, IoU losses, balanced L1) are configured in `obc.config.box_losses`.
 
 Shape shorthand: P positive RoIs, N boxes, m intervals.
 """
@@ -28,8 +28,8 @@ from obc.head.delta_head import DeltaHead, require_type
 class IntegralBBoxCoder(DecodedDeltaCoder):
     """Decodes an offset as the mean of a distribution over m + 1 points from -a to a.
 
-    The integral of Generalized Focal Loss (arXiv 2006.04388, equation 6), of a delta of section
-    3.1 instead of a distance from an anchor point to a side.
+    This is the integral of Generalized Focal Loss (arXiv 2006.04388, equation 6), applied to a
+    delta of section 3.1 instead of a distance from an anchor point to a side.
 
     Args:
         max_offset: a, positive and finite, in units of the normalised delta.
@@ -37,7 +37,7 @@ class IntegralBBoxCoder(DecodedDeltaCoder):
         **kwargs: the arguments of ``DecodedDeltaCoder``.
 
     Raises:
-        ValueError: an argument is outside what is allowed above.
+        ValueError: an argument is outside the range given above.
     """
 
     def __init__(self, max_offset: float = 3.0, num_intervals: int = 20, **kwargs: Any) -> None:
@@ -59,9 +59,9 @@ class IntegralBBoxCoder(DecodedDeltaCoder):
         return predictions.unflatten(-1, (4, self.num_intervals + 1))
 
     def positions(self, offsets: Tensor) -> Tensor:
-        """Where offsets lie among the points, as a fraction of an index in [0, m)."""
+        """Positions of offsets among the points, as fractional indices in [0, m)."""
         positions = (offsets / self.max_offset + 1) * (self.num_intervals / 2)
-        # The loss looks at the point after an offset too: there is none after the last.
+        # The loss also reads the point after an offset, and the last point has none after it.
         return positions.clamp(0, self.num_intervals - 1e-4)
 
     def deltas(self, predictions: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class DistributionHead(DeltaHead):
         **kwargs: the other arguments of ``DeltaHead``.
 
     Raises:
-        TypeError: ``bbox_coder`` or ``loss_bbox`` builds something else than named above.
+        TypeError: ``bbox_coder`` or ``loss_bbox`` builds another type than named above.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class DistributionHead(DeltaHead):
 
 @TASK_UTILS.register_module()
 class VarianceBBoxCoder(DecodedDeltaCoder):
-    """Decodes the mean of a normal distribution; a prediction is four means, four log variances."""
+    """Decodes the mean of a normal distribution from four means and four log variances."""
 
     @property
     def encode_size(self) -> int:
-        """8."""
+        """8: four means and four log variances."""
         return 8
 
     def split(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,19 +142,19 @@ class VarianceBBoxCoder(DecodedDeltaCoder):
 
 @MODELS.register_module()
 class VarianceHead(DeltaHead):
-    """Regresses offsets and how unsure they are (KL loss, arXiv 1809.08545, equations 9 and 10).
+    """Regresses offsets and their variances (KL loss, arXiv 1809.08545, equations 9 and 10).
 
-    Differences to the paper: its offsets are of the four sides, here they are equation 1's; it
-    also votes with the variances after NMS, which is another method and left out.
+    Differences from that paper: its offsets are of the four sides, here they are the deltas of
+    equation 1; its variance voting after NMS is another method and left out.
 
     Args:
         bbox_coder: config of a ``VarianceBBoxCoder``; None for its defaults.
         loss_bbox: config of a ``SmoothL1Loss``, the distance to the mean; None for beta 1.
-        reg_class_agnostic: as MMDetection's regression, each class has its own offsets.
+        reg_class_agnostic: False, as in MMDetection's regression: each class has its own offsets.
         **kwargs: the other arguments of ``DeltaHead``.
 
     Raises:
-        TypeError: ``bbox_coder`` or ``loss_bbox`` builds something else than named above.
+        TypeError: ``bbox_coder`` or ``loss_bbox`` builds another type than named above.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class VarianceHead(DeltaHead):
         num_sampled: int,
         reduction_override: str | None,
     ) -> Tensor:
-        """The distance to the mean over the variance, plus half the log variance."""
+        """The distance to the mean, divided by the variance, plus half the log variance."""
         means, log_variances = self.bbox_coder.split(predictions)
         distances = F.smooth_l1_loss(means, offsets, reduction="none", beta=self.loss_bbox.beta)
         return self.loss_bbox.loss_weight * weight_reduce_loss(

@@ -1,7 +1,7 @@
 """Numerics of a training: mixed precision, memory layout, TF32, compilation, memory errors.
 
-None of it changes what is trained, so none of it is part of a run id; but each may change the last
-digits of a result, so a run's record names them.
+None of these switches changes what is trained, so none is part of a run id. Each may change the
+last digits of a result, so a run's record lists them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 class PrecisionError(SuiteError):
-    """A switch of the scale's runtime that this machine cannot follow."""
+    """This machine does not support a switch of the scale's runtime."""
 
 
 class OutOfMemory(SuiteError):
-    """The GPU's memory did not suffice; the message says what to make smaller."""
+    """The GPU ran out of memory; the message says what to make smaller."""
 
 
 def prepare(model: nn.Module, runtime: Runtime) -> nn.Module:
-    """Let a detector compute as its runtime says; the names of its weights stay.
+    """Apply the switches of a runtime to a detector; the names of its weights stay the same.
 
-    Before it is wrapped for several processes, whose buckets of gradients take over the layout.
+    Call this before the model is wrapped for several processes: the wrapper's gradient buckets
+    take over the memory layout of the weights.
 
     Returns:
         The same model.
@@ -41,20 +42,20 @@ def prepare(model: nn.Module, runtime: Runtime) -> nn.Module:
     if runtime.channels_last:
         model.to(memory_format=torch.channels_last)
     if runtime.compile:
-        # The heads choose boxes: their sizes differ from image to image, so each would be compiled
-        # again and again.
+        # The heads select boxes, so their tensor sizes differ from image to image, and they would
+        # be compiled again and again.
         model.backbone.compile()
         model.neck.compile()
     return model
 
 
 def with_amp(config: Config, runtime: Runtime) -> Config:
-    """The training config in mixed precision, if the runtime says so.
+    """Switch a training config to mixed precision if the runtime asks for it.
 
     bfloat16 has float32's range, so its loss is not scaled.
 
     Raises:
-        PrecisionError: there is no GPU; MMEngine mixes precision only there.
+        PrecisionError: there is no GPU; MMEngine supports mixed precision only on one.
     """
     if runtime.amp is None:
         return config
@@ -72,11 +73,11 @@ def with_amp(config: Config, runtime: Runtime) -> Config:
 
 @contextmanager
 def out_of_memory_explained(what: str, remedies: str) -> Iterator[None]:
-    """Turn torch's error into one that says what to change.
+    """Replace torch's out-of-memory error by one that says what to change.
 
     Args:
-        what: was done, with its sizes, e.g. "training with 4 images of 1333 x 800 a device".
-        remedies: what needs less memory, one sentence.
+        what: the activity and its sizes, e.g. "training with 4 images of 1333 x 800 a device".
+        remedies: changes that need less memory, as one sentence.
 
     Raises:
         OutOfMemory: in place of torch.OutOfMemoryError.

@@ -1,12 +1,12 @@
 """RoIAlign as one weighted sum of pixels for each output bin, for training on a CPU.
 
-Bilinear sampling followed by average pooling takes 4 S^2 pixels of a map a bin, each with a weight
-that is the product of one along each axis. The sums of all RoIs on all levels are one lookup in a
-table of pixels (``embedding_bag``), whose channels lie side by side. MMCV's CPU operator visits
-every sample of every channel in scalar code.
+Bilinear sampling followed by average pooling is a weighted sum of 4 S^2 pixels of a map per bin;
+each weight is the product of a weight along x and one along y. The sums of all RoIs on all levels
+are one lookup (``embedding_bag``) in a table of pixels, whose channels are adjacent in memory.
+MMCV's CPU operator visits every sample of every channel in scalar code.
 
-Shape shorthand: B images, C channels, map H x W, N RoIs, P output bins and S samples a bin along
-each side, T = 2 S pixels that a bin takes along a side, R pixels of all maps.
+Shape shorthand: B images, C channels, map H x W, N RoIs, P output bins and S samples per bin along
+each side, T = 2 S pixels per bin along each side, R pixels of all maps together.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class SeparableRoIAlign(nn.Module):
     Args:
         output_size: P.
         spatial_scale: feature pixels per image pixel, 1 / stride.
-        sampling_ratio: S, at least 1; the adaptive 0 of MMCV differs from RoI to RoI.
-        aligned: False for MMDetection 1's RoIAlign, whose pixel centres lie at whole numbers and
-            whose RoIs are at least one feature pixel large.
+        sampling_ratio: S, at least 1; MMCV's adaptive 0, where S depends on the RoI, is excluded.
+        aligned: False for MMCV's older variant, whose pixel centres lie at whole numbers and whose
+            RoIs are at least one feature pixel large.
 
     Raises:
         ValueError: ``sampling_ratio`` is less than 1.
@@ -58,7 +58,7 @@ def pool(
     """Pool every RoI on its level.
 
     Args:
-        layers: of each level; they differ in their scale alone.
+        layers: one for each level; they differ only in their scale.
         maps: features of each level (B, C, H, W).
         rois: (N, 5), image index and box in image pixels, in any order.
         levels: (N,), index of each RoI's level.
@@ -90,10 +90,10 @@ def pool(
 def axis_pixels(
     starts: Tensor, sizes: Tensor, extents: Tensor, bins: int, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Which columns and rows of a map each output bin takes, and how much of them.
+    """Columns and rows of a map that each output bin uses, and their weights.
 
-    A sample at position y weighs the pixels next to it by 1 - |y - pixel|; positions are clamped to
-    the map, and count nothing more than one pixel outside of it, as in MMCV.
+    A sample at position y gives the two pixels next to it the weights 1 - |y - pixel|. As in MMCV,
+    positions are clamped to the map, and a sample more than one pixel outside has weight 0.
 
     Args:
         starts, sizes: (N, 2), of the RoIs along x and y, in feature pixels; pixel 0 is at 0.
@@ -102,8 +102,8 @@ def axis_pixels(
         samples: S.
 
     Returns:
-        Pixels (N, 2, P, T), whole numbers, and their weights, which add up to 1 where all samples
-        lie on the map.
+        Pixels (N, 2, P, T), integers, and their weights (N, 2, P, T). The weights of a bin add up
+        to 1 if all its samples lie on the map.
     """
     steps = torch.arange(bins * samples, dtype=starts.dtype, device=starts.device) + 0.5
     positions = starts[..., None] + sizes[..., None] * (steps / (bins * samples))
@@ -122,13 +122,13 @@ def axis_pixels(
 class _WeightedSums(torch.autograd.Function):
     """Weighted sums of rows of a table; ``embedding_bag`` with a faster gradient on a CPU.
 
-    Its own gradient sorts the index with one thread and adds row by row. Here the gradient is the
-    same kind of sum once more: of bins for each pixel.
+    The gradient of ``embedding_bag`` sorts the index with one thread and adds row by row. Here the
+    gradient is computed by ``embedding_bag`` too: for each pixel a weighted sum over bins.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        """Sums (M, C) of rows of ``table`` (R, C) that ``index`` (M, K) names, with weights."""
+        """Weighted sums (M, C) of the rows of ``table`` (R, C) that ``index`` (M, K) selects."""
         weight = weight.view(index.shape)
         ctx.save_for_backward(index, weight)
         ctx.rows = len(table)
@@ -146,7 +146,7 @@ class _WeightedSums(torch.autograd.Function):
 
 
 def _transposed(index: Tensor, weight: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Which sums each row of the table is part of: sums, where each row's begin, their weights."""
+    """The sums that use each row of the table: their indices, each row's start, their weights."""
     number, each = index.shape
     if index.device.type != "cpu":
         order = index.flatten().argsort(stable=True)

@@ -1,6 +1,6 @@
 """Any timm network as an MMDetection backbone, e.g. an EfficientNet with ImageNet weights.
 
-timm is imported when a backbone is built: only scales that name one need it.
+timm is imported when a backbone is built, so only scales with a timm backbone need it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from obc.io.errors import SuiteError
 
 
 class BackboneWeightsError(SuiteError):
-    """A file of weights is not of the backbone that is to start from it."""
+    """A weights file does not belong to the backbone that should start from it."""
 
 
 @MODELS.register_module()
 class TimmBackbone(BaseModule):
-    """A timm network's feature maps of the last strides.
+    """Feature maps of a timm network at the given strides.
 
     Batch norm in evaluation mode is computed within the convolution before it.
 
     Args:
         name: of the network in timm, e.g. `tf_efficientnet_lite0`.
         strides: of the feature maps (B, C, H / stride, W / stride) to return, finest first.
-        frozen_stages: the network is not trained up to its feature map of stride 2^(n + 1), as a
-            ResNet's stage n; -1: all of it is trained.
-        norm_eval: batch norm keeps the statistics that it started with, also where it is trained.
-        weights: a file, or "hub" for timm's own; None: random. A Pretrained `init_cfg` precedes it.
+        frozen_stages: n freezes the network up to its feature map of stride 2^(n + 1), like stage
+            n of a ResNet; -1 freezes nothing.
+        norm_eval: batch norm keeps its initial statistics, also in layers that are trained.
+        weights: a file, or "hub" for timm's own; None: random. An `init_cfg` takes precedence.
         init_cfg: of MMEngine.
     """
 
@@ -66,7 +66,7 @@ class TimmBackbone(BaseModule):
                 parameter.requires_grad = False
 
     def init_weights(self) -> None:
-        """Load `weights`, unless an `init_cfg` names others."""
+        """Load `weights`, unless there is an `init_cfg`."""
         if self.init_cfg is not None or self.weights is None:
             super().init_weights()
             return
@@ -74,7 +74,7 @@ class TimmBackbone(BaseModule):
         self._is_init = True
 
     def train(self, mode: bool = True) -> TimmBackbone:
-        """Training mode; batch norm of frozen stages, or with `norm_eval` all, stays in eval."""
+        """Set training mode; frozen batch norm, or all with `norm_eval`, stays in eval mode."""
         super().train(mode)
         for module in self.net.modules() if self.norm_eval else self.frozen:
             if isinstance(module, nn.BatchNorm2d):
@@ -86,9 +86,10 @@ class TimmBackbone(BaseModule):
         return tuple(self.net(images))
 
     def frozen_outputs(self, images: Tensor) -> list[Tensor]:
-        """Maps of the frozen blocks that are wanted, and of the last one; none but EfficientNet's.
+        """Maps of the frozen blocks that `forward` returns, and of the last frozen block.
 
-        `frozen_stages.SplitBackbone` says what for.
+        Empty if nothing is frozen or the network is no EfficientNet. This method is part of
+        `frozen_stages.SplitBackbone`.
         """
         if self._frozen_blocks == 0:
             return []
@@ -100,7 +101,7 @@ class TimmBackbone(BaseModule):
         return outputs
 
     def from_frozen(self, outputs: list[Tensor]) -> tuple[Tensor, ...]:
-        """The feature maps, from those of the frozen blocks."""
+        """The feature maps that `forward` returns, from the result of `frozen_outputs`."""
         kept = [block for block in range(self._frozen_blocks) if self._is_kept(block)]
         found, maps = dict(zip(kept, outputs, strict=True)), outputs[-1]
         for block in range(self._frozen_blocks, len(self.net.blocks)):
@@ -131,7 +132,7 @@ def pixel_statistics(name: str) -> tuple[list[float], list[float]]:
 
 
 def classifier_state(name: str, weights: str) -> dict[str, Tensor]:
-    """The state dict of a whole classifier, by timm's names."""
+    """State dict of the whole classifier, with timm's key names."""
     import timm
 
     if weights == HUB:
@@ -143,18 +144,18 @@ def classifier_state(name: str, weights: str) -> dict[str, Tensor]:
 def from_efficientnet_pytorch(
     state: dict[str, Tensor], expected: dict[str, Tensor], where: str
 ) -> dict[str, Tensor]:
-    """A state dict by the names of the package efficientnet_pytorch, by timm's names.
+    """Rename the keys of a state dict from the package efficientnet_pytorch to timm's names.
 
     Both packages define an EfficientNet's layers in the order of execution, so their entries
-    correspond in order. A state dict by other names is returned as it is.
+    correspond in order. A state dict with other names is returned unchanged.
 
     Args:
-        state: as loaded.
-        expected: of timm's classifier.
+        state: the loaded state dict.
+        expected: state dict of timm's classifier.
         where: the file, for messages.
 
     Raises:
-        BackboneWeightsError: numbers or shapes of the entries differ.
+        BackboneWeightsError: number or shapes of the entries differ.
     """
     if "_conv_stem.weight" not in state:
         return state
@@ -169,7 +170,7 @@ def from_efficientnet_pytorch(
 
 
 def load_classifier(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load what a feature extractor has of its classifier's weights.
+    """Load into a feature extractor its part of a classifier's weights.
 
     Raises:
         BackboneWeightsError: the state dict lacks some of them, or their shapes differ.
@@ -186,16 +187,16 @@ def load_classifier(net: nn.Module, state: dict[str, Tensor], where: str) -> Non
 
 
 def _up_to(net: nn.Module, last: str) -> list[nn.Module]:
-    """The modules of a network from the first to all within one, in the order of execution."""
+    """The modules up to module `last` and its submodules, in the order of execution."""
     if last not in dict(net.named_modules()):
-        last = last.replace(".", "_")  # as timm names it where it rebuilds a network
+        last = last.replace(".", "_")  # timm's name for it in networks that timm rebuilds
     names = list(dict(net.named_modules()))
     end = max(at for at, name in enumerate(names) if name == last or name.startswith(f"{last}."))
     return [net.get_submodule(name) for name in names[: end + 1]]
 
 
 def _blocks_up_to(net: nn.Module, last: str) -> int:
-    """How many blocks of an EfficientNet end with the one of a name; 0 for any other network."""
+    """Number of blocks of an EfficientNet up to block `last`; 0 for any other network."""
     from timm.models.efficientnet import EfficientNetFeatures
 
     if type(net) is not EfficientNetFeatures or net.feature_hooks is not None:
@@ -209,17 +210,17 @@ def _blocks_up_to(net: nn.Module, last: str) -> int:
 
 
 class FoldedConv2d(nn.Conv2d):
-    """A convolution that also does the batch norm after it, while that is in evaluation mode.
+    """A convolution that also computes the following batch norm while that is in evaluation mode.
 
-    The weights keep their names and their own values; the product is taken at each call.
+    The weights keep their names and values; the folded weight is computed at each call.
     """
 
-    norm: tuple[nn.BatchNorm2d]  # in a tuple: its weights are not this module's
+    norm: tuple[nn.BatchNorm2d]  # in a tuple, so that it is not registered as a submodule
     same: bool
 
     @classmethod
     def of(cls, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> FoldedConv2d:
-        """In the place of a convolution that `norm` follows, with the same weight."""
+        """Build the replacement of a convolution that `norm` follows, with the same weight."""
         from timm.layers import Conv2dSame
 
         folded = cls(
@@ -237,7 +238,7 @@ class FoldedConv2d(nn.Conv2d):
         return folded
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of (B, C, H, W)."""
+        """Convolve x (B, C, H, W); apply the batch norm too while that is in evaluation mode."""
         from timm.layers import pad_same
 
         norm = self.norm[0]
@@ -252,11 +253,11 @@ class FoldedConv2d(nn.Conv2d):
 
 
 def fold_batch_norm(net: nn.Module) -> None:
-    """Let every convolution that a timm batch norm follows do the batch norm too."""
+    """Replace every convolution without bias before a timm batch norm by a `FoldedConv2d`."""
     from timm.layers import BatchNormAct2d
 
     class FoldedNorm(BatchNormAct2d):
-        """The activation alone, while the convolution before it does the batch norm."""
+        """Only the activation, while the convolution before it computes the batch norm."""
 
         def forward(self, x: Tensor) -> Tensor:
             return self.act(self.drop(x)) if not self.training else super().forward(x)

@@ -32,13 +32,13 @@ def load_trained_run(
 
     Args:
         plan: the plan that names the run.
-        run_id: which run.
+        run_id: id of the run.
         seed: of its training.
         files: other images with the same categories in the same order; None: the run's data set.
 
     Raises:
         WeightsError: the run is not trained, or its weights are of another model.
-        NotIndexed: the run's data set is not there.
+        NotIndexed: the run's data set has not been indexed.
     """
     run, runtime = plan.run(run_id, seed), plan.scale.runtime
     config = evaluation_config(run.resolved, files or run.index.files(), runtime)
@@ -64,7 +64,7 @@ def load_model(model_config: Any, weights: Path) -> nn.Module:
 
 
 def set_decode(model: nn.Module, decode: Decode) -> None:
-    """Choose the decoding of the last box head; a cascade refines by expectation in any case."""
+    """Choose the decoding of the last box head; earlier heads of a cascade keep expectation."""
     heads = model.roi_head.bbox_head
     last = heads[-1] if isinstance(heads, nn.ModuleList) else heads
     if decode != "regression":

@@ -1,14 +1,14 @@
-"""Boxes in whole pixels, the convention of MMDetection 1.x, and what follows it.
+"""Boxes in whole pixels, the convention of MMDetection 1.x, and the classes that follow it.
 
 A box (x1, y1, x2, y2) in whole pixels names the first and the last pixel that it covers, so it is
 x2 - x1 + 1 pixels wide. Everywhere else in this suite, as in MMDetection since 2.0, a box names its
-edges and is x2 - x1 wide. Under protocol `paper_v1` whole pixels begin when annotations are loaded
-(`WholePixelAnnotations`) and end when detections are written (`obc.evaluation.evaluate`). In
+edges and is x2 - x1 wide. Under protocol `paper_v1` boxes are in whole pixels from the loading of
+annotations (`WholePixelAnnotations`) to the writing of detections (`obc.evaluation.evaluate`). In
 between, the network's proposals, targets and predictions are all in whole pixels. Index files, the
-ground truth of the evaluation and `detections.*.npz` name edges under both protocols, and
-`obc.evaluation.head_view` turns what it reads from the network into edges.
+ground truth of the evaluation and `detections.*.npz` contain edges under both protocols, and
+`obc.evaluation.head_view` converts the network's boxes to edges.
 
-`obc.config.protocols` says which piece stands where; docs/protocols.md lists what each changes.
+`obc.config.protocols` selects these classes; docs/protocols.md lists what each of them changes.
 
 Shape shorthand: N boxes or RoIs.
 """
@@ -37,11 +37,11 @@ from obc.head.coders import DecodedDeltaCoder
 class WholePixelDeltaCoder(DecodedDeltaCoder):
     """Four deltas between boxes in whole pixels; ``decode`` is the inverse of ``encode``.
 
-    MMDetection's ``LegacyDeltaXYWHBBoxCoder`` takes widths one pixel larger, too, but does not give
-    the pixel back: its boxes come out half a pixel larger on each side.
+    MMDetection's ``LegacyDeltaXYWHBBoxCoder`` also takes widths one pixel larger, but does not
+    subtract the pixel when it decodes: its boxes are half a pixel too large on each side.
 
     Args:
-        **kwargs: the arguments of ``DecodedDeltaCoder`` but ``legacy``.
+        **kwargs: the arguments of ``DecodedDeltaCoder`` except ``legacy``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -64,8 +64,8 @@ class WholePixelDeltaCoder(DecodedDeltaCoder):
     ) -> Tensor | BaseBoxes:
         """Boxes (N, 4), or (N, 4 * C) of predictions (N, 4 * C) for C classes.
 
-        MMDetection's box head decodes all classes at once where the loss is on boxes. Arguments as
-        of the base.
+        MMDetection's box head decodes all classes at once if its loss is on boxes. The arguments
+        are those of the base class.
         """
         if pred_bboxes.shape[-1] == self.encode_size:
             return super().decode(bboxes, pred_bboxes, max_shape)
@@ -84,7 +84,7 @@ class WholePixelOverlaps2D(BboxOverlaps2D):
         mode: str = "iou",
         is_aligned: bool = False,
     ) -> Tensor:
-        """Overlaps (N, M), or (N,) of the boxes of the same row; arguments as of the base."""
+        """Overlaps (N, M), or (N,) if aligned; the arguments are those of the base class."""
         first, second = (
             pixel_edges(get_box_tensor(boxes)[..., :4]) for boxes in (bboxes1, bboxes2)
         )
@@ -92,11 +92,11 @@ class WholePixelOverlaps2D(BboxOverlaps2D):
 
 
 class _FromPixelCentres(nn.Module):
-    """RoIAlign of 1.x for one level: feature pixel i lies at i * stride, RoIs may be any small.
+    """RoIAlign of 1.x for one level: feature pixel i lies at i * stride, small RoIs stay small.
 
     Today's ``aligned=True`` puts feature pixel i at (i + 0.5) * stride and, like 1.x and unlike
-    ``aligned=False``, does not enlarge RoIs to one feature pixel. So it pools what 1.x pooled of
-    RoIs that are moved by half a stride.
+    ``aligned=False``, does not enlarge RoIs to one feature pixel. So it gives the result of 1.x if
+    the RoIs are moved by half a stride.
 
     Args:
         aligned_layer: RoIAlign with ``aligned=True``.
@@ -119,7 +119,7 @@ class _FromPixelCentres(nn.Module):
 
 
 class _WholePixelRoIs(SingleRoIExtractor):
-    """Turns the RoIs of an extractor from whole pixels to edges, level choice included."""
+    """Converts an extractor's RoIs from whole pixels to edges before it chooses their levels."""
 
     def build_roi_layers(
         self, layer_cfg: dict[str, Any], featmap_strides: list[int]
@@ -127,7 +127,7 @@ class _WholePixelRoIs(SingleRoIExtractor):
         """One layer per level; ``aligned`` of ``layer_cfg`` must be False.
 
         Raises:
-            ValueError: ``aligned`` is anything else, which 1.x did not have.
+            ValueError: ``aligned`` is not False; 1.x had no such option.
         """
         aligned = layer_cfg.get("aligned", True)
         if aligned is not False:
@@ -145,7 +145,7 @@ class _WholePixelRoIs(SingleRoIExtractor):
         self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None = None
     ) -> Tensor:
         """Features (N, C, P, P) of RoIs (N, 5) whose boxes are in whole pixels."""
-        # Rounding may turn a box inside out that is next to nothing wide.
+        # Rounding may give a very thin box a negative size.
         low, high = pixel_edges(rois[:, 1:]).chunk(2, dim=1)
         rois = torch.cat([rois[:, :1], low, high.maximum(low)], 1)
         return super().forward(feats, rois, roi_scale_factor)
@@ -166,7 +166,7 @@ class WholePixelSeparableRoIExtractor(_WholePixelRoIs, SeparableRoIExtractor):
 
 @TRANSFORMS.register_module()
 class WholePixelAnnotations(LoadAnnotations):
-    """``LoadAnnotations`` whose boxes name their last pixel instead of their far edges."""
+    """``LoadAnnotations`` whose boxes end at their last pixel, not at the right and bottom edge."""
 
     def _load_bboxes(self, results: dict[str, Any]) -> None:
         super()._load_bboxes(results)
@@ -177,7 +177,8 @@ class WholePixelAnnotations(LoadAnnotations):
 class WholePixelResize(Resize):
     """``Resize`` with one factor for both axes, which clips boxes to the last pixel.
 
-    Today's factors are those of the resized image, whose sides were rounded to whole pixels.
+    Today's ``Resize`` computes a factor per axis from the resized image, whose sides are rounded to
+    whole pixels.
     """
 
     def _resize_img(self, results: dict[str, Any]) -> None:

@@ -22,23 +22,23 @@ class NotEvaluated(SuiteError):
 
 
 def export_coco(plan: Plan, run_id: str, seed: int, decode: Decode, folder: Path) -> None:
-    """Write the validation set and what a run detected in it, in COCO's formats.
+    """Write the validation set and a run's detections in it, in COCO's formats.
 
     `ground_truth.json` is a COCO data set and `detections.json` a list of COCO results. Images and
-    categories have the ids of the data set where these are integers, else those of the index.
+    categories have the data set's ids if all of these are integers, otherwise the index's ids.
 
     Args:
         decode: an evaluated decoding.
 
     Raises:
         NotEvaluated: there is no evaluation of this decoding.
-        NotIndexed: the run's data set was not checked.
+        NotIndexed: the run's data set has not been indexed.
     """
     run = plan.run(run_id, seed)
     path = run.folder.detections(decode)
     if not path.exists():
         raise NotEvaluated(f"{path}: not there; `obc evaluate` this decoding first")
-    run.index.read_manifest()  # raises NotIndexed where there is none
+    run.index.read_manifest()  # raises NotIndexed if there is none
     truth = read_annotations(run.index.val)
     images, categories = (published_ids(truth[kind]) for kind in ("images", "categories"))
 
@@ -64,7 +64,7 @@ def export_coco(plan: Plan, run_id: str, seed: int, decode: Decode, folder: Path
 
 
 def published_ids(rows: list[dict[str, Any]]) -> dict[int, int]:
-    """For each id of an index the data set's own, where all of these are integers; else itself.
+    """Map each id of an index to the data set's id if all of these are integers, else to itself.
 
     Args:
         rows: the images or the categories of an index.

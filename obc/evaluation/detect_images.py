@@ -1,4 +1,4 @@
-"""Detect with a trained run in images that belong to no data set, and draw what it found."""
+"""Detect with a trained run in images that belong to no data set, and draw the detections."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def detect_images(
     """Write each image with the boxes found in it, and all boxes in COCO's format.
 
     Args:
-        run_id: which run; it must be trained.
-        decode: as of `evaluate`.
+        run_id: id of the run, which must be trained.
+        decode: see `evaluate`.
         images: files that OpenCV reads.
-        folder: gets `<image's name>.png` for each, and `detections.json`, a COCO data set whose
-            annotations have a `score`.
+        folder: gets `<image's name>.png` for each image, and `detections.json`, a COCO data set
+            whose annotations have a `score`.
         shown_score: score in [0, 1] from which a box is drawn; the JSON file has all boxes.
 
     Returns:
@@ -51,8 +51,8 @@ def detect_images(
 
     Raises:
         DatasetError: a file is not an image that OpenCV reads.
-        WeightsError: as `evaluate`.
-        NotIndexed: the run's data set was not checked; its index names the classes.
+        WeightsError: see `evaluate`.
+        NotIndexed: the run's data set, whose index names the classes, has not been indexed.
     """
     files = plan.run(run_id, seed).index.files()
     categories = files.ground_truth()["categories"]
@@ -85,7 +85,7 @@ def detect_images(
 
 
 def _entry(number: int, path: Path) -> dict[str, Any]:
-    """An image as an index has it."""
+    """Index entry of an image."""
     height, width = _read(path).shape[:2]
     return {"id": number, "file_name": str(path.absolute()), "width": width, "height": height}
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _drawn_names(images: Sequence[Path], folder: Path) -> list[Path]:
-    """A PNG for each image; where two images have one name, their numbers tell them apart."""
+    """Path of a PNG for each image; images with the same name get their number appended."""
     count = Counter(path.stem for path in images)
     return [
         folder / (f"{path.stem}.png" if count[path.stem] == 1 else f"{path.stem}-{number}.png")

@@ -1,7 +1,7 @@
-"""The boxes that one evaluation found, on disk beside its metrics.
+"""The file with the detections of one evaluation, beside the metrics file.
 
-Kept so that a difference between two evaluations can be resampled over the test images without
-running a detector again. D is the number of detections.
+It is kept so that a difference between two evaluations can be resampled over the test images
+without running a detector again. D is the number of detections.
 
 image_id     (D,) int64
 category_id  (D,) int64
@@ -39,7 +39,7 @@ def save_detections(path: Path, detections: list[dict[str, Any]]) -> None:
 
 
 def load_detections(path: Path) -> list[dict[str, Any]]:
-    """Read what `save_detections` wrote, as the same list of plain Python values.
+    """Read a file that `save_detections` wrote, as the same list of plain Python values.
 
     Raises:
         DetectionsFileError: the file is damaged or lacks an array.

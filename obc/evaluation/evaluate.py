@@ -27,22 +27,25 @@ from obc.evaluation.metrics import (
 )
 from obc.io.files import file_sha256, write_json
 
-# Where small ends and large begins on the embedded scenes, as fractions of the image's side:
-# COCO's 32 and 96 pixels would call nearly all of their objects small.
+# Largest small and smallest large object side on the embedded scenes, as fractions of the image's
+# side. With COCO's 32 and 96 pixels nearly all of their objects would be small.
 EMBEDDED_AREA_SIDES = (0.15, 0.3)
 
 
 def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO) -> Path:
-    """Run a trained detector over the validation set; write what it found and how good that is.
+    """Run a trained detector on the validation set; write its detections and their metrics.
 
-    The detections first, then the metrics: where the metrics are, both are.
+    The metrics are written last, so if a metrics file exists, the detections exist too.
 
     Args:
         decode: how offset bins become offsets; `regression` for runs without bins.
-        terminal: where a long evaluation says how far it is.
+        terminal: gets progress lines of a long evaluation.
+
+    Returns:
+        The metrics file.
 
     Raises:
-        WeightsError: as of `load_trained_run`.
+        WeightsError: see `load_trained_run`.
     """
     run, dataset = plan.run(run_id, seed), plan.dataset_of(run_id)
     files = run.index.files()
@@ -81,17 +84,18 @@ def evaluate(plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextI
 def detect_in(
     files: DataFiles, plan: Plan, run_id: str, seed: int, decode: Decode, terminal: TextIO
 ) -> tuple[list[dict[str, Any]], nn.Module]:
-    """Detections of a trained run in the images that `files.val` lists, in COCO's result format.
-
-    And the model that made them.
+    """Detect with a trained run in the images that `files.val` lists.
 
     Args:
         files: the run's data set, or other images with the same categories in the same order.
-        decode: as of `evaluate`.
-        terminal: as of `evaluate`.
+        decode: see `evaluate`.
+        terminal: see `evaluate`.
+
+    Returns:
+        The detections in COCO's result format, and the model.
 
     Raises:
-        WeightsError: as of `load_trained_run`.
+        WeightsError: see `load_trained_run`.
     """
     model, config = load_trained_run(plan, run_id, seed, files)
     set_decode(model, decode)
@@ -107,7 +111,7 @@ def detect_in(
 
 
 def area_sides(plan: Plan, dataset: str) -> tuple[float, float]:
-    """Sides in pixels that part small, medium, large: COCO's, or the embedded scenes' own."""
+    """Sides in pixels that separate small, medium, large: COCO's, or the embedded scenes' own."""
     data = plan.scale.data[dataset]
     if not isinstance(data, ShapesData):
         return COCO_AREA_SIDES
@@ -129,9 +133,9 @@ def detect(
     Args:
         model: in evaluation mode.
         loader: of the images.
-        category_ids: of the model's labels.
-        name: what a long evaluation is called on the terminal.
-        terminal: where it says how far it is.
+        category_ids: category id of each label of the model.
+        name: of the evaluation in progress lines.
+        terminal: gets progress lines of a long evaluation.
         last_pixel: 1 if the model's boxes are in whole pixels (`detector.whole_pixels`), else 0.
     """
     detections = []

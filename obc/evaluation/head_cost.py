@@ -1,4 +1,4 @@
-"""What a detector's box heads cost: parameters, and operations for one RoI."""
+"""Cost of a detector's box heads: parameters, and operations for one RoI."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @torch.inference_mode()
 def head_cost(model: nn.Module) -> dict[str, float]:
-    """Cost of the box heads of a two-stage detector, of all stages of a cascade together.
+    """Cost of the box heads of a two-stage detector, summed over the stages of a cascade.
 
-    Both count classification too: heads share layers between the two, each in its own way.
+    Both numbers include classification: heads share layers between classification and
+    localisation, each in its own way.
 
     Returns:
         `parameters`, and `mflop_per_roi`: 10^6 multiplications and additions of the convolutions

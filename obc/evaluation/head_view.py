@@ -1,10 +1,9 @@
 """What a trained OBC head predicts for the proposals of one image: bins, offsets, boxes.
 
-Shape shorthand: R RoIs (proposals) of an image, G objects, C classes, K stages, n logits a stage.
-Boxes are edges (x1, y1, x2, y2) in pixels of the network's input, unless they are said to be as a
-coder has them: then they are in whole pixels under protocol `paper_v1` (`detector.whole_pixels`).
-Offsets are those of equation 1, divided by `target_stds`; their four coordinates are in the order
-x, y, w, h.
+Shape shorthand: R RoIs (proposals) of an image, G objects, C classes, K stages, n logits per stage.
+Boxes are edges (x1, y1, x2, y2) in pixels of the network's input. Boxes "in the coder's convention"
+are in whole pixels instead under protocol `paper_v1` (`detector.whole_pixels`). Offsets are those
+of equation 1, divided by `target_stds`; their four coordinates are in the order x, y, w, h.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ POSITIVE_IOU = 0.5
 
 
 class InsideError(SuiteError):
-    """A run has no bins to look at, or a validation set no such image; the message says which."""
+    """The run has no offset bins, or the validation set lacks an image; the message says which."""
 
 
 # --- a trained detector and its validation set -------------------------------------------------
@@ -41,7 +40,7 @@ class InsideError(SuiteError):
 
 @dataclass(frozen=True)
 class TrainedDetector:
-    """A trained run that can be looked into: its network, and its validation set.
+    """The network of a trained run, and its validation set.
 
     Attributes:
         model: the detector, in evaluation mode.
@@ -57,12 +56,12 @@ class TrainedDetector:
 
     @property
     def head(self) -> OBCHead:
-        """The `OBCHead`; in a cascade the first, the one that sees the proposals."""
+        """The `OBCHead`; in a cascade the first head, whose RoIs are the proposals."""
         return _first(self.model.roi_head.bbox_head)
 
     @property
     def coder(self) -> OffsetBinBBoxCoder:
-        """Between offsets, bins and boxes."""
+        """The head's coder, which converts between offsets, bins and boxes."""
         return self.head.bbox_coder
 
 
@@ -71,7 +70,7 @@ def load_trained(plan: Plan, run_id: str, seed: int) -> TrainedDetector:
 
     Raises:
         InsideError: the plan has no such run, or its head regresses and has no bins.
-        WeightsError, NotIndexed: as of `load_trained_run`.
+        WeightsError, NotIndexed: see `load_trained_run`.
     """
     specs = {name: run.resolved.spec for name, run in plan.runs.items()}
     binned = [name for name, spec in specs.items() if isinstance(spec.box, OffsetBin)]
@@ -90,11 +89,11 @@ def load_trained(plan: Plan, run_id: str, seed: int) -> TrainedDetector:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What one decoding makes of the bin probabilities.
+    """Offsets and boxes that one decoding computes from the bin probabilities.
 
     Attributes:
-        offsets: that each stage predicts, (R, 4, K); the coder composes the predicted offset.
-        boxes: after each stage, (R, K, 4); the last are the head's, clipped as in a test.
+        offsets: predicted by each stage, (R, 4, K); the coder composes them.
+        boxes: after each stage, (R, K, 4), clipped as in a test; the last are the head's boxes.
     """
 
     offsets: Tensor
@@ -103,7 +102,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class HeadView:
-    """What a head predicts for R RoIs of one image, and what is true. All tensors on the CPU.
+    """A head's predictions for R RoIs of one image, and the ground truth. Tensors are on the CPU.
 
     Attributes:
         image_id: in the validation set's annotations.
@@ -113,15 +112,15 @@ class HeadView:
         coder: of the head; has the bins and the normalisation of offsets.
         proposals: boxes of the RoIs, (R, 4), in the order of the RPN's score.
         scores: class probabilities, (R, C + 1), background last.
-        probabilities: of the bins, by expectation, (R, 4, K, n); of the most probable class if
-            class-specific.
+        probabilities: of the bins, (R, 4, K, n), with earlier stages decoded by expectation; of the
+            most probable class if class-specific.
         expectation: decoded by the expectation over the bins (equation 10).
         argmax: decoded by the most probable bin.
         objects: ground truth, crowds left out, (G, 4).
         object_labels: classes of the objects, (G,).
-        matched: index of the object with the largest IoU, (R,); -1 where none overlaps.
+        matched: index of the object with the largest IoU, (R,); -1 if no object overlaps.
         ious: that IoU, (R,).
-        offsets: true offset from the proposal to that object, (R, 4); NaN where none overlaps.
+        offsets: true offset from the proposal to that object, (R, 4); NaN if no object overlaps.
     """
 
     image_id: int
@@ -141,16 +140,16 @@ class HeadView:
     offsets: Tensor
 
     def __len__(self) -> int:
-        """R."""
+        """Number of RoIs, R."""
         return len(self.proposals)
 
     @property
     def truth(self) -> Tensor:
-        """Ground truth box of each RoI, (R, 4); NaN where no object overlaps."""
+        """Ground truth box of each RoI, (R, 4); NaN if no object overlaps."""
         return _of_matched(self.objects, self.matched)
 
     def take(self, rows: Tensor) -> HeadView:
-        """The same image with some of its RoIs: a mask (R,) or indices of rows."""
+        """The view of some of the RoIs, selected by a mask (R,) or by row indices."""
 
         def decoded(of: Decoded) -> Decoded:
             return Decoded(of.offsets[rows], of.boxes[rows])
@@ -166,19 +165,19 @@ class HeadView:
         return self.take(self.ious >= POSITIVE_IOU)
 
     def boxes_at(self, offsets: Tensor) -> Tensor:
-        """Boxes (R, 4) that offsets (R, 4) move the proposals to, clipped to the image."""
+        """Boxes (R, 4) at offsets (R, 4) from the proposals, clipped to the image."""
         proposals = self.coder.delta_coder.of_edges(self.proposals)
         return _boxes_at(self.coder, proposals, offsets, self.size)
 
     def stage_ranges(self, stage: int) -> Tensor:
-        """How far each edge can be moved by a stage (from 0), given the stages before it.
+        """Range of each edge that a stage (from 0) can reach, given the earlier stages.
 
-        The centre may move by a_k of the normalised offsets and the sides scale by as much, both
-        around what the expectations of the earlier stages predict.
+        The stage can change the normalised offsets of centre and size by up to a_k each, relative
+        to the expectations of the earlier stages.
 
         Returns:
-            Outermost and innermost box, (R, 2, 4), not clipped. The innermost is inside out where
-            an edge can be moved beyond the centre.
+            Outermost and innermost box, (R, 2, 4), not clipped. The innermost box has a negative
+            size if an edge can be moved beyond the centre.
         """
         before = self.expectation.offsets[..., :stage]
         a = self.coder.bins.ranges[stage]
@@ -201,7 +200,7 @@ class HeadView:
 
 @torch.inference_mode()
 def look(trained: TrainedDetector, image_id: int) -> HeadView:
-    """What the head of a trained detector predicts for the proposals of a test in one image.
+    """Run a trained detector on one image; return its head's predictions for the proposals.
 
     Raises:
         InsideError: the validation set has no such image.
@@ -229,7 +228,8 @@ def _predictions(
 ) -> tuple[Tensor, dict[DecodeMode, Tensor]]:
     """Class logits by expectation, and predictions of RoIs (R, 5) by each decoding.
 
-    A later stage that looks again sees another box, and so predicts otherwise, by each decoding.
+    A later stage with separate RoI features gets a different box from each decoding, so its
+    predictions differ too.
     """
     roi_head, coder = trained.model.roi_head, trained.coder
     if not trained.head.looks_again:
@@ -259,19 +259,19 @@ def head_view(
     objects: Tensor,
     object_labels: Tensor,
 ) -> HeadView:
-    """Read a head's output: everything in it that can be said without the network.
+    """Compute a `HeadView` from a head's output, without running the network.
 
     Args:
-        head: that it is the output of.
-        classes: as in HeadView, and so the others but `predictions`.
+        head: the head that computed the output.
+        classes: see `HeadView`, as for the other arguments except `predictions`.
         image_id: of the image.
         image_path: the image file.
         size: height and width in pixels.
-        proposals: as the head's coder has boxes, (R, 4).
+        proposals: in the coder's convention, (R, 4).
         scores: (R, C + 1).
-        predictions: bin logits by expectation and by argmax as the head puts them out,
-            (R, 4 * K * n) or (R, C * 4 * K * n).
-        objects: as the head's coder has boxes, (G, 4).
+        predictions: the head's bin logits by expectation and by argmax, (R, 4 * K * n) or
+            (R, C * 4 * K * n).
+        objects: in the coder's convention, (G, 4).
         object_labels: (G,).
     """
     coder = head.bbox_coder
@@ -305,13 +305,13 @@ def head_view(
 
 @torch.inference_mode()
 def target_offsets(trained: TrainedDetector, image_id: int) -> Tensor:
-    """What the head would have to learn on one image: true offsets of positive proposals, (P, 4).
+    """True offsets of the positive proposals of one image, (P, 4): the head's training targets.
 
-    The proposals are those of training (their number and NMS), before any are sampled and without
-    the objects themselves, which training adds and whose offsets are zero.
+    The proposals are made as in training (number and NMS), before sampling and without the ground
+    truth boxes, which training adds and whose offsets are zero.
 
     Raises:
-        InsideError: as `look`.
+        InsideError: see `look`.
     """
     features, sample, info = _features(trained, image_id)
     rpn, proposal_cfg = trained.model.rpn_head, trained.model.train_cfg.rpn_proposal
@@ -329,9 +329,10 @@ def target_offsets(trained: TrainedDetector, image_id: int) -> Tensor:
 
 
 def ideal_offsets(bins: OffsetBins, offsets: Tensor) -> Tensor:
-    """What bins predict where every stage is right about its bin: (...) of true offsets (...).
+    """Offsets (...) that bins predict for true offsets (...) if every stage finds the right bin.
 
-    The difference is the error that the bins themselves make; beyond (-a, a) it is what is cut.
+    The difference from the true offsets is the quantisation error of the bins; outside (-a, a) it
+    is the part that the range cuts off.
     """
     labels = bins.encode(offsets)
     stages = torch.arange(bins.num_stages)
@@ -340,7 +341,7 @@ def ideal_offsets(bins: OffsetBins, offsets: Tensor) -> Tensor:
 
 
 def ideal_ious(view: HeadView, bins: OffsetBins) -> Tensor:
-    """IoU (R,) with its object of each proposal moved by `ideal_offsets` of other bins."""
+    """IoU (R,) of each proposal, moved by `ideal_offsets` of the given bins, with its object."""
     return box_ious(view.boxes_at(ideal_offsets(bins, view.offsets)), view.truth)
 
 
@@ -369,7 +370,7 @@ def _shortened(ids: list[int]) -> str:
 
 
 def _objects(info: dict[str, Any], sample: Any, coder: OffsetBinBBoxCoder) -> tuple[Tensor, Tensor]:
-    """Boxes (G, 4) as the coder has them, in pixels of the network's input, and labels (G,)."""
+    """Boxes (G, 4) in the coder's convention, in pixels of the network's input; labels (G,)."""
     instances = [one for one in info["instances"] if not one["ignore_flag"]]
     boxes = torch.tensor([one["bbox"] for one in instances], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([one["bbox_label"] for one in instances], dtype=torch.long)
@@ -388,7 +389,7 @@ def _match(proposals: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_matched(objects: Tensor, matched: Tensor) -> Tensor:
-    """Box of each RoI's object, (R, 4), NaN where it has none."""
+    """Box of each RoI's object, (R, 4); NaN for a RoI without object."""
     boxes = objects.new_full((len(matched), 4), float("nan"))
     boxes[matched >= 0] = objects[matched[matched >= 0]]
     return boxes
@@ -410,7 +411,7 @@ def _decoded(
 def _boxes_at(
     coder: OffsetBinBBoxCoder, proposals: Tensor, offsets: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Edges of the boxes as `OffsetBinBBoxCoder.decode` has them, of offsets instead of logits."""
+    """Edges of the boxes of `OffsetBinBBoxCoder.decode`, from offsets instead of logits."""
     boxes = coder.delta_coder.decode(
         proposals,
         offsets,
@@ -421,5 +422,5 @@ def _boxes_at(
 
 
 def _first(part: Any) -> Any:
-    """A cascade has a list of each."""
+    """The part itself, or the first in a cascade, which has a list of parts."""
     return part[0] if isinstance(part, nn.ModuleList) else part

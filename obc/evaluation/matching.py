@@ -1,4 +1,4 @@
-"""Matching of detections to objects, as the evaluator of `metrics` does it.
+"""Matching of detections to objects, by the same evaluator as in `metrics`.
 
 Shape shorthand: C classes, D detections of a class, I images, P true positives, R recalls, T IoU
 thresholds (those of `obc.evaluation.metrics.IOU_THRESHOLDS`).
@@ -23,15 +23,16 @@ class DetectionsError(SuiteError):
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """The detections of one class by falling score, up to the last true positive.
+    """The detections of one class by decreasing score, up to the last true positive.
 
-    Those behind it, at whichever threshold, change no average precision.
+    Detections after the last true positive of all thresholds do not change average precision.
 
     Attributes:
-        images: (D,) int, index in `Matches.image_ids` of the image it was found in.
+        images: (D,) int, index in `Matches.image_ids` of each detection's image.
         hits: (T, D) bool, true positives.
-        ignored: (T, D) bool, matched to a crowd or to an ignored object, neither true nor false.
-        objects: (I,) int, objects to be found in each image, without the ignored.
+        ignored: (T, D) bool, matches with a crowd or an ignored object: neither true nor false
+            positives.
+        objects: (I,) int, number of objects in each image, without the ignored objects.
     """
 
     images: np.ndarray
@@ -42,12 +43,12 @@ class ClassMatches:
 
 @dataclass(frozen=True)
 class Matches:
-    """One evaluation, its detections matched to objects.
+    """The detections of one evaluation, matched to objects.
 
     Attributes:
-        image_ids: I ids, ascending; the columns of `image_weights` in this order. The same for
-            all evaluations of a ground truth, with or without detections.
-        classes: one a category, in the order of their ids.
+        image_ids: I ids, ascending; the columns of `image_weights` have this order. All
+            evaluations of a ground truth have the same ids, also for images without detections.
+        classes: one for each category, in the order of the category ids.
     """
 
     image_ids: tuple[int, ...]
@@ -56,12 +57,12 @@ class Matches:
 
 @dataclass(frozen=True)
 class TruePositives:
-    """The detections that count as an object at one IoU threshold; in no order.
+    """The true positives at one IoU threshold, in no particular order.
 
     Attributes:
-        detections: (P,) int, their indices in the detections given.
-        objects: (P,) int, index of each one's object in the annotations given, each at most once.
-        ious: (P,) of the two boxes, from the threshold to 1.
+        detections: (P,) int, indices in the given detections.
+        objects: (P,) int, indices of the matched objects in the given annotations, without repeats.
+        ious: (P,) IoU of detection and object, from the threshold to 1.
     """
 
     detections: np.ndarray
@@ -70,16 +71,16 @@ class TruePositives:
 
 
 def match(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> Matches:
-    """Match detections to objects image by image, as the evaluator of `metrics` does.
+    """Match detections to objects image by image, by the same evaluator as in `metrics`.
 
     Args:
         ground_truth: COCO-format dict (images, annotations, categories); pass it through
             `obc.evaluation.metrics.difficult_ignored` where difficult objects are ignored.
-        detections: COCO-format results: image_id, category_id, bbox (x, y, w, h), score. Among
-            equal scores their order counts.
+        detections: COCO-format results: image_id, category_id, bbox (x, y, w, h), score. Equal
+            scores are ranked by the order given.
 
     Raises:
-        DetectionsError: a detection of an image or a category that the ground truth has not.
+        DetectionsError: a detection has an image or category that the ground truth lacks.
     """
     evaluation = _evaluated(ground_truth, detections, IOU_THRESHOLDS)
     size = len(ground_truth["images"])
@@ -96,11 +97,11 @@ def true_positives(
     """The detections that are true positives at an IoU threshold, with their objects.
 
     Args:
-        ground_truth, detections: as of `match`.
+        ground_truth, detections: see `match`.
         iou: threshold.
 
     Raises:
-        DetectionsError: as of `match`.
+        DetectionsError: see `match`.
     """
     found: list[tuple[int, int, float]] = []
     for matched, _, _, _, ignored, pairs in _states(_evaluated(ground_truth, detections, [iou])):
@@ -125,15 +126,15 @@ def precision_at_recalls(
     """The evaluator's precision-recall curves, whose mean over everything is AP.
 
     Args:
-        ground_truth, detections: as of `match`.
+        ground_truth, detections: see `match`.
 
     Returns:
-        (T, R, C) in [0, 1]: the best precision at a recall of 0, 0.01, ..., 1 or above, 0 beyond
-        the highest recall reached. Classes in the order of their ids; NaN for those without
-        objects.
+        (T, R, C) in [0, 1]: the highest precision at a recall of at least 0, 0.01, ..., 1; 0 beyond
+        the highest recall reached. Classes are in the order of their ids; classes without objects
+        have NaN.
 
     Raises:
-        DetectionsError: as of `match`.
+        DetectionsError: see `match`.
     """
     evaluation = _evaluated(ground_truth, detections, IOU_THRESHOLDS)
     evaluation.accumulate()
@@ -146,7 +147,7 @@ def _evaluated(
     detections: Sequence[dict[str, Any]],
     thresholds: Sequence[float] | np.ndarray,
 ) -> COCOeval_faster:
-    """The evaluator with its work done; detections have their index + 1 as id."""
+    """The evaluator after the matching; the id of a detection is its index + 1."""
     image_ids = sorted(image["id"] for image in ground_truth["images"])
     category_ids = [category["id"] for category in ground_truth["categories"]]
     for key, known in (("image_id", image_ids), ("category_id", category_ids)):
@@ -168,13 +169,13 @@ def _evaluated(
 
 
 def _states(evaluation: COCOeval_faster) -> list[tuple[list, ...]]:
-    """What the evaluator says of each image of each class, images within classes.
+    """The evaluator's result for each class and image, ordered by class, then by image.
 
-    A state is (id of the object matched or 0 (T x detections), ids of the detections matched,
-    scores, ignored objects, ignored detections (T x detections), pairs matched (id of the
-    detection, id of the object, IoU) at any threshold); detections by falling score.
+    A state is (id of the matched object or 0 (T x detections), ids of the matched detections,
+    scores, ignored objects, ignored detections (T x detections), pairs matched at any threshold
+    (id of the detection, id of the object, IoU)); detections by decreasing score.
     """
-    # The evaluator's C++ objects show their content only as pickled state.
+    # The evaluator's C++ objects expose their content only as pickled state.
     return [image.__getstate__() for image in evaluation._evalImgs_cpp]
 
 
@@ -189,7 +190,7 @@ def _require_known(key: str, ids: Iterable[int], known: Sequence[int]) -> None:
 
 
 def _coco(ground_truth: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> COCO:
-    """Some annotations of the ground truth's images, copied since the evaluator writes on them."""
+    """Annotations of the ground truth's images; copies, because the evaluator changes them."""
     return COCO({**ground_truth, "annotations": [dict(each) for each in annotations]})
 
 

@@ -1,6 +1,6 @@
 """COCO-style average precision of a set of detections, in percent as the paper prints it.
 
-Computed by faster-coco-eval, the C++ counterpart of pycocotools (the tests hold them together).
+Computed by faster-coco-eval, the C++ counterpart of pycocotools (tests compare the two).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def average_precision(
     Args:
         ground_truth: COCO-format dict (images, annotations, categories).
         detections: COCO-format results: image_id, category_id, bbox (x, y, w, h), score.
-        area_sides: sides in pixels of the squares that part small, medium and large objects.
+        area_sides: sides in pixels of the squares that separate small, medium and large objects.
 
     Returns:
-        The metrics over all classes, and per class name. None where undefined, i.e. the ground
-        truth has no such object.
+        The metrics over all classes, and per class name. A metric is None if the ground truth has
+        no object for it.
     """
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     precision, category_ids = _precision(ground_truth, detections, area_sides)
@@ -50,10 +50,10 @@ def counts_difficult(difficult: Difficult) -> bool:
 
 
 def difficult_ignored(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    """The same ground truth with difficult objects neither required nor punished.
+    """The ground truth with difficult objects ignored: a miss or a detection of one is no error.
 
-    COCO ignores objects outside the area range, so a difficult one gets an area beyond all of
-    them; its box, and with it the IoU, stays as it is (unlike a crowd's).
+    COCO ignores objects outside the area range, so a difficult object gets an area beyond all
+    ranges. Its box and IoU stay the same (COCO computes another IoU for a crowd).
     """
     annotations = [
         {**annotation, "area": 1e11} if annotation.get("difficult") else annotation
@@ -68,7 +68,7 @@ def _precision(
     """Precision (T thresholds, R recalls, C classes, A areas) at 100 detections an image."""
     if not detections:
         detections = [_impossible_detection(ground_truth)]
-    # The evaluators write into each object and detection. A deep copy took as long as they do.
+    # The evaluator writes into objects and detections. A deep copy would take as long as it does.
     objects = [dict(annotation) for annotation in ground_truth["annotations"]]
     truth = COCO({**ground_truth, "annotations": objects})
     results = truth.loadRes([dict(detection) for detection in detections])
@@ -82,7 +82,7 @@ def _precision(
 
 
 def _impossible_detection(ground_truth: dict[str, Any]) -> dict[str, Any]:
-    """A certain miss, because the evaluators refuse an empty list of detections."""
+    """A detection that matches nothing; the evaluator does not accept an empty list."""
     return {
         "image_id": ground_truth["images"][0]["id"],
         "category_id": ground_truth["categories"][0]["id"],
@@ -102,6 +102,6 @@ def _summary(precision: np.ndarray) -> dict[str, float | None]:
 
 
 def _mean(precision: np.ndarray) -> float | None:
-    """Mean in percent over what is defined (-1 marks classes without ground truth)."""
+    """Mean of the defined values in percent (-1 marks classes without ground truth)."""
     defined = precision[precision > -1]
     return float(100.0 * defined.mean()) if defined.size else None

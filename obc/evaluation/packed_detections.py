@@ -1,15 +1,15 @@
-"""Detections in the fewest bytes that lose nothing: a detector's boxes are single precision.
+"""Lossless packing of detections, which uses that a detector's boxes are single precision.
 
 An evaluation keeps double precision numbers (`detections_file`), because a width is a difference of
-two corners. The corners themselves, and the scores, fit single precision. Packed is what
-`numpy.savez` writes of the arrays below, uncompressed: an archive of many of them compresses better
-together. D is the number of detections.
+two corners. The corners and the scores fit single precision. Packed detections are a `numpy.savez`
+file of the arrays below. It is not compressed, because many files compress better as one archive.
+D is the number of detections.
 
 image_id     (D,) int64
 category_id  (D,) int64
 corners      (4, 4, D) uint8, byte by byte of x1, y1, x2, y2 as float32
 score        (4, D) uint8, byte by byte of float32
-last_pixel   () int64, 1 where boxes are whole pixels: a width is x2 - x1 + last_pixel
+last_pixel   () int64, 1 if boxes are in whole pixels, else 0: a width is x2 - x1 + last_pixel
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Columns = dict[str, NDArray[Any]]
 
 
 def pack(columns: Columns) -> bytes | None:
-    """The arrays of a detections file in fewer bytes.
+    """Pack the arrays of a detections file into fewer bytes.
 
     Args:
-        columns: image_id, category_id, bbox (D, 4) and score, as `detections_file` has them.
+        columns: image_id, category_id, bbox (D, 4) and score, as in `detections_file`.
 
     Returns:
-        What `unpack` makes the same arrays of, bit for bit; None where that is not possible.
+        Bytes from which `unpack` restores the same arrays, bit for bit; None if that is impossible.
     """
     for last_pixel in (0, 1):
         corners = columns["bbox"].copy()
@@ -50,7 +50,7 @@ def pack(columns: Columns) -> bytes | None:
 
 
 def unpack(packed: bytes) -> Columns:
-    """The arrays that `pack` was given."""
+    """Restore the arrays that `pack` was given."""
     with np.load(io.BytesIO(packed)) as file:
         return _columns(dict(file))
 
@@ -69,7 +69,7 @@ def _columns(packed: Columns) -> Columns:
 
 
 def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(4, D): alike bytes of neighbouring numbers lie together, which compresses better."""
+    """Byte planes (4, D): similar bytes of successive numbers are adjacent, to compress better."""
     return values.astype("<f4").view(np.uint8).reshape(-1, 4).T
 
 

@@ -1,8 +1,8 @@
-"""Views into a trained head in a file, so that they can be shown where the weights are not.
+"""Files with stored views of a trained head, which can be shown without the weights.
 
-The file is what `numpy.savez_compressed` writes: `about`, a JSON text, and for image i of the file
-the arrays of `obc.evaluation.head_view.HeadView`, each under `<i>/<name>`. Probabilities are stored
-in half precision, all else in single precision.
+A file is written by `numpy.savez_compressed`: `about`, a JSON text, and for image i of the file the
+arrays of `obc.evaluation.head_view.HeadView`, each under `<i>/<name>`. Probabilities are stored in
+half precision, other real numbers in single precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from obc.io.errors import SuiteError
 from obc.io.files import atomic_path, require_record
 
 IMAGES = 16
-PROPOSALS = 20  # with the highest scores, also those that overlap no object
+PROPOSALS = 20  # the RPN's best, kept even if they overlap no object
 _TENSORS = (
     "proposals",
     "scores",
@@ -46,10 +46,10 @@ class ViewsFileError(SuiteError):
 
 @dataclass(frozen=True)
 class StoredViews:
-    """Views of some images, and what they are of.
+    """Stored views of some images, and the training that they belong to.
 
     Attributes:
-        run_id, seed: the training.
+        run_id, seed: of the training.
         record: its run.json.
         views: of the first images of the validation set; their `image_path` is relative to the
             folder of the data set.
@@ -62,16 +62,16 @@ class StoredViews:
 
 
 def look_and_store(plan: Plan, run_id: str, seed: int, path: Path) -> None:
-    """Store what a trained head predicts in the first images of its validation set.
+    """Store the predictions of a trained head for the first images of its validation set.
 
     Raises:
-        InsideError, WeightsError: as of `load_trained`.
+        InsideError, WeightsError: see `load_trained`.
     """
     trained = load_trained(plan, run_id, seed)
     run = plan.run(run_id, seed)
     root = Path(run.index.read_manifest()["root"])
     heads = model_config(run.resolved, len(trained.classes)).roi_head.bbox_head
-    first = heads[0] if isinstance(heads, list) else heads  # of a cascade
+    first = heads[0] if isinstance(heads, list) else heads  # a cascade has a list
     about = {
         "run_id": run_id,
         "seed": seed,
@@ -84,7 +84,7 @@ def look_and_store(plan: Plan, run_id: str, seed: int, path: Path) -> None:
 
 
 def save_views(path: Path, about: dict[str, Any], views: Sequence[HeadView], root: Path) -> None:
-    """Write views; `load_views` reads them.
+    """Write views to a file that `load_views` reads.
 
     Args:
         about: `run_id`, `seed`, `record`, `classes` and `coder`, the config of the head's coder.
@@ -112,10 +112,10 @@ def save_views(path: Path, about: dict[str, Any], views: Sequence[HeadView], roo
 
 
 def load_views(path: Path) -> StoredViews:
-    """Views that were stored.
+    """Read a file that `save_views` wrote.
 
     Raises:
-        ViewsFileError: the file is damaged, or the present code has no such coder.
+        ViewsFileError: the file is damaged, or this version of the code lacks its coder.
     """
     import obc.head.coders  # noqa: F401 - registers the coder
 
@@ -156,6 +156,6 @@ def _view(
 
 
 def _worth_showing(view: HeadView) -> HeadView:
-    """The RoIs that overlap an object enough to be positive, and the first ones of the RPN."""
+    """The view of the positive RoIs and of the RPN's first `PROPOSALS`."""
     first = torch.arange(len(view)) < PROPOSALS
     return view.take(first | (view.ious >= POSITIVE_IOU))

@@ -31,15 +31,15 @@ def submit(
     """Detect in COCO's test-dev images and write the zip for the server.
 
     Args:
-        plan: the plan that names the run, one on COCO.
-        run_id: which run; it must be trained.
-        decode: as of `evaluate`.
+        plan: the plan that names the run, which must be on COCO.
+        run_id: id of the run, which must be trained.
+        decode: see `evaluate`.
         root: COCO folder with annotations/image_info_test-dev2017.json and test2017/.
         out: folder that the zip goes to.
 
     Raises:
         DatasetError: no test-dev in `root`, or the run was not trained on COCO's categories.
-        WeightsError: as `evaluate`.
+        WeightsError: see `evaluate`.
     """
     run = plan.run(run_id, seed)
     files = run.index.files()
@@ -66,7 +66,7 @@ def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dic
     """The test-dev images in COCO folder `root`, as entries of an index.
 
     Raises:
-        DatasetError: the list or an image in it is missing, or `categories` are not the list's.
+        DatasetError: the list or an image in it is missing, or the list has other categories.
     """
     path = root / IMAGE_INFO
     if not path.is_file() or not (root / IMAGES).is_dir():
@@ -83,7 +83,7 @@ def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dic
             f"{path}: has {len(published)} categories, the run was trained on {len(trained)}, not "
             f"among them: {', '.join(other[:5]) or 'none'}; the server takes COCO's 80 only"
         )
-    there = {file.name for file in os.scandir(root / IMAGES)}  # and others: test-dev is half of it
+    there = {file.name for file in os.scandir(root / IMAGES)}  # test-dev is half of test2017
     absent = [one["file_name"] for one in info["images"] if one["file_name"] not in there]
     if absent:
         raise DatasetError(
@@ -99,7 +99,7 @@ def images_of_test_dev(root: Path, categories: list[dict[str, Any]]) -> list[dic
 
 
 def _submitted(detection: dict[str, Any], category_ids: dict[int, Any]) -> dict[str, Any]:
-    """With COCO's category id, and no more digits than matter at IoU .95: half the upload."""
+    """A detection with COCO's category id, rounded to what matters at IoU .95: half the upload."""
     return {
         **detection,
         "category_id": category_ids[detection["category_id"]],

@@ -1,8 +1,8 @@
 """Boxes as deltas from other boxes (equation 1), in plain torch; no call makes a GPU wait.
 
-The numbers are those of MMDetection's ``DeltaXYWHBBoxCoder``, or of version 1's ``bbox2delta`` and
-``delta2bbox``. MMDetection's coder copies means and standard deviations to the device in every
-call, for which the host waits.
+The results equal those of MMDetection's ``DeltaXYWHBBoxCoder``, or of version 1's ``bbox2delta``
+and ``delta2bbox``. MMDetection's coder copies means and standard deviations to the device in every
+call, and the host waits for each copy.
 
 Shape shorthand: ``...`` is any leading shape, e.g. N boxes.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 def pixel_edges(boxes: Tensor) -> Tensor:
-    """Edges (..., 4) of boxes (..., 4) that name the first and last pixels that they cover."""
+    """Edges (..., 4) of boxes (..., 4) given by the first and the last pixel that they cover."""
     low, high = boxes.chunk(2, dim=-1)
     return torch.cat([low, high + 1.0], dim=-1)
 
@@ -54,15 +54,19 @@ class DeltaCoder:
         max_shape: Sequence[int] | None = None,
         wh_ratio_clip: float = 16 / 1000,
     ) -> Tensor:
-        """Boxes (..., 4) that normalised deltas (..., 4) move the given boxes (..., 4) to.
+        """Apply normalised deltas (..., 4) to boxes (..., 4).
 
-        The inverse of ``encode``, as long as nothing is clipped.
+        This is the inverse of ``encode``, as long as nothing is clipped.
 
         Args:
             boxes: in pixels.
             deltas: normalised.
             max_shape: image height and width that the result is clipped to, in pixels.
-            wh_ratio_clip: largest change of width or height, as the ratio's inverse.
+            wh_ratio_clip: smallest factor by which width or height may change; the largest is its
+                inverse.
+
+        Returns:
+            Boxes (..., 4) in pixels.
         """
         means, stds = normaliser(self, deltas.device)
         shifts, log_scales = (deltas * stds + means).chunk(2, dim=-1)
@@ -79,11 +83,11 @@ class DeltaCoder:
         return decoded
 
     def edges(self, boxes: Tensor) -> Tensor:
-        """Edges (..., 4) of this coder's boxes (..., 4): what overlaps and pictures are made of."""
+        """Edges (..., 4) of this coder's boxes (..., 4), for overlaps and pictures."""
         return pixel_edges(boxes) if self.legacy else boxes
 
     def of_edges(self, edges: Tensor) -> Tensor:
-        """Boxes (..., 4) as this coder takes them, of their edges (..., 4)."""
+        """Boxes (..., 4) in this coder's convention, from their edges (..., 4)."""
         low, high = edges.chunk(2, dim=-1)
         return torch.cat([low, high - 1.0], dim=-1) if self.legacy else edges
 
@@ -96,8 +100,8 @@ class DeltaCoder:
 
 @lru_cache(maxsize=64)
 def normaliser(coder: DeltaCoder, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations on ``device``, copied there once: the host waits for a copy."""
-    # A tensor born in inference mode could not take part in training afterwards.
+    """Means and standard deviations on ``device``, copied only once: the host waits for a copy."""
+    # Training cannot use a tensor that was created in inference mode.
     with torch.inference_mode(False):
         means, stds = torch.tensor([coder.means, coder.stds], dtype=torch.float32, device=device)
         return means, stds

@@ -1,6 +1,6 @@
 """The box coder of offset bins: proposals and ground truth in, deltas out; logits in, boxes out.
 
-Shape shorthand: N boxes, E the width of a prediction, K stages, n logits a stage.
+Shape shorthand: N boxes, E the width of a prediction, K stages, n logits per stage.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ Composition = Literal["refine", "sum"]
 
 
 class DecodedDeltaCoder(BaseBBoxCoder):
-    """Codes boxes as the deltas of equation 1 and decodes them from predictions of any width.
+    """Encodes boxes as the deltas of equation 1 and decodes them from predictions of any width.
 
-    ``encode_size`` is that width, E; it is what lets MMDetection's prediction and cascade
-    refinement use such a coder unchanged. The deltas are those of
-    ``obc.head.box_deltas.DeltaCoder``. What a coder adds is ``encode_size`` and ``deltas``.
+    ``encode_size`` is that width, E. MMDetection's prediction and cascade refinement read it, so
+    they work with this coder unchanged. The deltas are those of
+    ``obc.head.box_deltas.DeltaCoder``. Subclasses implement ``encode_size`` and ``deltas``.
 
     Args:
         target_means: means that normalise the deltas (dx, dy, dw, dh).
         target_stds: standard deviations that normalise them.
         clip_border: whether ``decode`` clips boxes to ``max_shape``.
         legacy: boxes in whole pixels, x2 - x1 + 1 wide, as in MMDetection 1.x.
-        wh_ratio_clip: largest change of width or height in ``decode``, as the ratio's inverse.
+        wh_ratio_clip: smallest factor by which ``decode`` may change width or height; the largest
+            is its inverse.
         use_box_type: whether ``decode`` returns ``HorizontalBoxes`` instead of a tensor.
     """
 
@@ -69,7 +70,7 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         pred_bboxes: Tensor,
         max_shape: Sequence[int] | None = None,
     ) -> Tensor | BaseBoxes:
-        """Boxes that the predictions move the given boxes to.
+        """Apply predictions to boxes.
 
         Args:
             bboxes: proposals or RoIs (x1, y1, x2, y2), (N, 4), in pixels.
@@ -96,12 +97,12 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
 
     Args:
         bins: the bins, or the arguments of ``OffsetBins``; None for the paper's defaults.
-        decode_mode: how logits become offsets, as of ``OffsetBins.decode_stages``. It has no part
-            in training a head without a cascade. In a cascade each head has its own coder, and the
-            heads before the last should keep "expectation", which refines their boxes.
-        composition: what the offset of stage k > 1 is measured from: the box that the stages
-            before it give, in units of that box ("refine"), or the offsets that they predict, in
-            units of the proposal ("sum", equation 11).
+        decode_mode: how logits become offsets, see ``OffsetBins.decode_stages``. Training without
+            a cascade does not use it. In a cascade each head has its own coder; the heads before
+            the last should keep "expectation", because the next head starts from their boxes.
+        composition: reference of the offset of stage k > 1: the box that the earlier stages
+            predict, in units of that box ("refine"), or the sum of their offsets, in units of the
+            proposal ("sum", equation 11).
         **kwargs: the arguments of ``DecodedDeltaCoder``.
 
     Raises:
@@ -137,7 +138,7 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
         """View predictions (..., 4 * K * n) as logits (..., 4, K, n).
 
         Raises:
-            ValueError: the predictions are not as wide as those of K stages.
+            ValueError: the predictions do not have the width for K stages.
         """
         if predictions.shape[-1] != self.encode_size:
             raise ValueError(
@@ -148,7 +149,7 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
         return predictions.unflatten(-1, (4, self.bins.num_stages, self.bins.num_logits))
 
     def compose(self, stages: Tensor) -> Tensor:
-        """Offsets from the proposals to the boxes that the first k stages together give.
+        """Offsets from the proposals to the boxes that the first k stages predict together.
 
         Args:
             stages: offsets that the stages predict, (..., 4, k), k from 1 to K.
@@ -159,25 +160,25 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
         return (stages * self._units(stages)).sum(-1)
 
     def residuals(self, offsets: Tensor, stages: Tensor) -> Tensor:
-        """What is left for each stage to predict, given what the stages before it predict.
+        """Residual of each stage: the part of the offset that the earlier stages leave to it.
 
         Args:
-            offsets: true ones, (..., 4).
+            offsets: true offsets, (..., 4).
             stages: offsets that the stages predict, (..., 4, K).
 
         Returns:
-            Residuals (..., 4, K): those of stage 1 are the offsets. ``compose`` of the first k - 1
-            stages and the residual of stage k gives back the offsets.
+            Residuals (..., 4, K); those of stage 1 are the offsets. ``compose`` of the first k - 1
+            stages and the residual of stage k returns the offsets.
         """
         units = self._units(stages)
         earlier = _before(stages * units)
         return (offsets[..., None] - earlier) / units
 
     def _units(self, stages: Tensor) -> Tensor:
-        """Sizes of the box that each stage measures from, over those of the proposal.
+        """Factors (..., 4, k), or (1,), that convert each stage's offsets to the proposal's units.
 
-        A shift of the centre is in units of the box's size, hence (..., 4, k) with ones for the
-        changes of size, which are logarithms.
+        Shifts of the centre are in units of the size of the stage's reference box: their factor is
+        that size over the proposal's. Changes of size are logarithms: their factor is 1.
         """
         if self.composition == "sum" or stages.shape[-1] == 1:
             return stages.new_ones(1)
@@ -189,5 +190,5 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
 
 
 def _before(stages: Tensor) -> Tensor:
-    """Sum (..., k) over the stages before each of k."""
+    """For each of k stages the sum over the earlier stages, (..., k)."""
     return F.pad(stages[..., :-1].cumsum(-1), (1, 0))

@@ -1,10 +1,10 @@
 """A box head for MMDetection whose box targets are four deltas, however wide its predictions are.
 
-MMDetection's own heads make box targets as wide as predictions; a head that classifies an offset,
-or predicts a distribution of it, needs the offset itself. What such a head adds is `box_loss`.
+MMDetection's own heads make box targets as wide as predictions. A head that classifies an offset,
+or predicts a distribution of it, needs the offset itself. Such a head implements `box_loss`.
 
-Shape shorthand: N RoIs of a batch, P positive ones, C classes, E the width of a box prediction (the
-coder's ``encode_size``).
+Shape shorthand: N RoIs of a batch, P of them positive, C classes, E the width of a box prediction
+(the coder's ``encode_size``).
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from torch import Tensor
 
 
 class DeltaHead(Shared2FCBBoxHead):
-    """``Shared2FCBBoxHead`` with four-wide box targets and a box loss of the positive RoIs' own.
+    """``Shared2FCBBoxHead`` whose box targets are the four deltas, however wide its predictions.
 
-    ``bbox_pred`` is one tensor, (N, E), or (N, C * E) when class-specific, that the coder decodes;
-    so the head works in Faster R-CNN and Cascade R-CNN as any other box head.
+    Subclasses implement ``box_loss`` for the positive RoIs. ``bbox_pred`` is one tensor, (N, E), or
+    (N, C * E) when class-specific, that the coder decodes; so the head works in Faster R-CNN and
+    Cascade R-CNN as any other box head.
 
     Args:
         reg_class_agnostic: one box prediction for all classes.
         **kwargs: the other arguments of ``Shared2FCBBoxHead``.
 
     Raises:
-        ValueError: ``reg_decoded_bbox=True``; the losses here are of deltas.
+        ValueError: ``reg_decoded_bbox=True``; the losses here compare deltas, not boxes.
     """
 
     def __init__(self, *, reg_class_agnostic: bool = True, **kwargs: Any) -> None:
@@ -50,11 +51,11 @@ class DeltaHead(Shared2FCBBoxHead):
         """The box loss of the positive RoIs.
 
         Args:
-            predictions: of their own class when class-specific, (P, E), float32.
-            offsets: normalised deltas to their objects, (P, 4).
+            predictions: (P, E), float32, for the true class of each RoI when class-specific.
+            offsets: normalised deltas from the RoIs to their objects, (P, 4).
             weights: (P, 4). Rows of negative RoIs have weight 0 (and zero predictions and offsets).
             num_sampled: N.
-            reduction_override: a reduction in place of the loss's own.
+            reduction_override: a reduction that replaces the loss's own.
         """
         raise NotImplementedError
 
@@ -63,12 +64,13 @@ class DeltaHead(Shared2FCBBoxHead):
     ) -> tuple[Tensor, ...] | tuple[list[Tensor], ...]:
         """Targets of the sampled RoIs of a batch, encoded for all images at once.
 
-        Unlike the parent's, box targets are deltas, four wide, not as wide as a prediction.
+        Unlike the parent's, box targets are the four deltas, not as wide as a prediction.
 
         Args:
-            sampling_results: of every image.
-            rcnn_train_cfg: with ``pos_weight``, the class weight of positives; 1 unless positive.
-            concat: one tensor for the batch, or a list with one for each image.
+            sampling_results: one for each image.
+            rcnn_train_cfg: its ``pos_weight`` is the class weight of positive RoIs; a value of 0
+                or less means 1.
+            concat: return one tensor for the batch instead of a list with one for each image.
 
         Returns:
             Labels (N,), label weights (N,), box targets (N, 4) and box weights (N, 4).
@@ -99,7 +101,7 @@ class DeltaHead(Shared2FCBBoxHead):
         concat: bool = True,
         reduction_override: str | None = None,
     ) -> dict[str, Any]:
-        """Losses and targets of a batch, as the parent's; ``loss`` says what the losses are."""
+        """Losses (see ``loss``) and targets of a batch, in the parent's format."""
         targets = self.get_targets(sampling_results, rcnn_train_cfg, concat=concat)
         losses = self.loss(  # type: ignore[misc]
             cls_score,
@@ -133,13 +135,13 @@ class DeltaHead(Shared2FCBBoxHead):
             label_weights: (N,).
             bbox_targets: normalised deltas (N, 4).
             bbox_weights: (N, 4).
-            reduction_override: a reduction in place of the losses' own.
-            pos_inds: rows of the positive RoIs (P,). Where they are not given only the device
-                knows them, and asking makes a GPU wait: all RoIs take part then, the negative
-                ones as zeros without weight.
+            reduction_override: a reduction that replaces the losses' own.
+            pos_inds: rows of the positive RoIs (P,). If None, only the device knows them, and
+                reading them would make the host wait for a GPU: ``box_loss`` then gets all RoIs,
+                the negative RoIs with zeros and weight 0.
 
         Returns:
-            ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``. Nothing here waits for a
+            ``loss_cls`` and ``acc`` as the parent's, and ``loss_bbox``. No call here waits for a
             GPU.
         """
         losses = self.class_losses(cls_score, labels, label_weights, reduction_override)
@@ -166,7 +168,8 @@ class DeltaHead(Shared2FCBBoxHead):
     ) -> dict[str, Tensor]:
         """``loss_cls`` and ``acc`` of class logits (N, C + 1) for labels (N,) with weights (N,).
 
-        The parent reads the average factor on the host, for which a GPU waits; this does not.
+        The parent reads the average factor on the host, which waits for a GPU; this method does
+        not.
         """
         if cls_score is None or cls_score.numel() == 0:
             return {}
@@ -185,7 +188,7 @@ class DeltaHead(Shared2FCBBoxHead):
         return {**losses, "acc": right.float().sum(0, keepdim=True) * (100 / len(labels))}
 
     def own_predictions(self, bbox_pred: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        """Predictions (R, E) of the RoIs in these rows (R,), each for its own class, float32."""
+        """Predictions (R, E) of the RoIs in these rows (R,), each for its true class, float32."""
         if self.reg_class_agnostic:
             return bbox_pred.index_select(0, rows).float()
         by_class = bbox_pred.unflatten(1, (self.num_classes, self.bbox_coder.encode_size))
@@ -193,7 +196,7 @@ class DeltaHead(Shared2FCBBoxHead):
 
 
 def require_type(head: str, part: str, built: object, wanted: type) -> None:
-    """Raise TypeError unless a part of a head is of its kind; configs often inherit another's."""
+    """Raise TypeError unless a head's part has the wanted type; configs often inherit another."""
     if not isinstance(built, wanted):
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
         raise TypeError(
@@ -203,9 +206,9 @@ def require_type(head: str, part: str, built: object, wanted: type) -> None:
 
 
 def positive_rows(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
-    """Rows of the positive RoIs of a batch; each image has its positives first.
+    """Rows of the positive RoIs of a batch; within an image the positive RoIs come first.
 
-    Their counts are shapes, known on the host: nothing here makes a GPU wait.
+    The counts are tensor shapes, which the host knows, so no call here waits for a GPU.
     """
     rows, first = [], 0
     for result in sampling_results:

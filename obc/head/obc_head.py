@@ -1,7 +1,7 @@
 """The offset bin classification head (section 3.2) for MMDetection's two-stage detectors.
 
-Shape shorthand: N RoIs of a batch, P positive ones, R some RoIs, C classes, K stages, n logits a
-stage, F channels of an RoI feature of S x S.
+Shape shorthand: N RoIs of a batch, P of them positive, R any number of RoIs, C classes, K stages,
+n logits per stage, F channels of an RoI feature of S x S.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ class OBCHead(DeltaHead):
     ``bbox_pred`` is one tensor of logits, (N, 4 * K * n), or (N, C * 4 * K * n) when
     class-specific, that ``OffsetBinBBoxCoder`` decodes. A head with one stage, or whose stages
     share a feature, works in Faster R-CNN and Cascade R-CNN as any other box head. Later stages
-    with features of their own need the RoI head ``OBCRoIHead``: this head alone then predicts the
-    logits of stage 1, and ``stage_predictions`` those of a later stage.
+    with separate RoI features need the RoI head ``OBCRoIHead``: ``forward`` then predicts only the
+    logits of stage 1, and ``stage_predictions`` predicts the logits of a later stage.
 
     Args:
-        stage_features: what stage k > 1 sees: RoI features extracted again at the box that the
-            stages before it give ("refined"), the RoI feature of the proposal ("proposal"), or
-            the feature that stage 1 has after the shared layers ("shared").
-        stage_fcs: fully connected layers of its own that each later stage has before its logits,
-            0 or 2. With 0 a stage takes the head's shared layers first.
-        residual: what stage k > 1 learns to predict: what the expectations of the stages before
-            it leave ("pred"), what their most probable bins leave ("argmax_bin"), or the offset
+        stage_features: input of stage k > 1: RoI features extracted again at the box that the
+            earlier stages predict ("refined"), the RoI feature of the proposal ("proposal"), or
+            the feature of stage 1 after the shared layers ("shared").
+        stage_fcs: number of separate fully connected layers that each later stage has before its
+            logits, 0 or 2. With 0 a later stage uses the head's shared layers.
+        residual: target of stage k > 1: the residual after the expectations of the earlier stages
+            ("pred"), the residual after their most probable bins ("argmax_bin"), or the offset
             from the centre of the ground truth's bin in the stage before ("gt_bin").
         stage_loss_weights: weight of each stage's loss, K of them; None for 1 each.
         class_scores: class logits of stage 1 ("first"), or their mean over the stages ("mean"):
             then each later stage classifies too.
-        bin_norm: divide the bin loss by all sampled RoIs of the batch, as MMDetection does
-            ("sampled"), or by the positive ones ("positive").
+        bin_norm: divide the bin loss by the number of sampled RoIs of the batch, as MMDetection
+            does ("sampled"), or by the number of positive RoIs ("positive").
         coord_reduction: sum the bin loss over the four coordinates (equation 7) or take their
             mean. Stages are summed either way.
         reg_class_agnostic: one set of logits for all classes (s in R^4n, section 3.2.2).
@@ -64,7 +64,7 @@ class OBCHead(DeltaHead):
     Raises:
         ValueError: an unknown option, options that exclude each other (the message names them),
             ``reg_decoded_bbox=True``, or a sigmoid or mask cross entropy.
-        TypeError: ``bbox_coder`` or ``loss_bbox`` builds something else than named above.
+        TypeError: ``bbox_coder`` or ``loss_bbox`` builds another type than named above.
     """
 
     def __init__(
@@ -112,18 +112,18 @@ class OBCHead(DeltaHead):
         self.bin_norm = bin_norm
         self.coord_reduction = coord_reduction
         self._check_stages()
-        # MMEngine's list initialises what it holds; torch's is passed over by `init_weights`.
+        # `init_weights` initialises the modules in MMEngine's list, but not those in torch's.
         self.later_stages = ModuleList()
         if self.looks_again:
             self._separate_stages(stage_fcs)
 
     @property
     def looks_again(self) -> bool:
-        """Whether later stages have features of their own, which ``OBCRoIHead`` extracts."""
+        """Whether later stages have separate RoI features, which ``OBCRoIHead`` extracts."""
         return self.bbox_coder.bins.num_stages > 1 and self.stage_features != "shared"
 
     def _check_stages(self) -> None:
-        """Raise ValueError where options of the later stages exclude each other."""
+        """Raise ValueError if options of the later stages exclude each other."""
         stages, weights = self.bbox_coder.bins.num_stages, self.stage_loss_weights
         if weights is not None and (len(weights) != stages or min(weights) <= 0):
             raise ValueError(
@@ -143,7 +143,7 @@ class OBCHead(DeltaHead):
             )
 
     def _separate_stages(self, stage_fcs: StageFcs) -> None:
-        """Give stage 1 a predictor of its own logits alone, and each later stage its layers."""
+        """Reduce the predictor to the logits of stage 1, and build each later stage's layers."""
         bins = self.bbox_coder.bins
         predictions = 4 * bins.num_logits * (1 if self.reg_class_agnostic else self.num_classes)
         predictor = {**self.reg_predictor_cfg, "in_features": self.reg_last_dim}
@@ -159,15 +159,15 @@ class OBCHead(DeltaHead):
             )
 
     def stage_predictions(self, stage: int, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What a later stage predicts from RoI features of its own.
+        """Predict the logits of a later stage from its RoI features.
 
         Args:
-            stage: from 1, the second, to K - 1.
+            stage: index of the stage, from 1 (the second stage) to K - 1.
             features: RoI features (R, F, S, S).
 
         Returns:
             Bin logits (R, 4 * n), or (R, C * 4 * n) when class-specific, and class logits
-            (R, C + 1), or None where ``class_scores`` is "first".
+            (R, C + 1), or None if ``class_scores`` is "first".
         """
         layers = self.later_stages[stage - 1]
         features = features.flatten(1)
@@ -177,11 +177,11 @@ class OBCHead(DeltaHead):
         return layers(features)
 
     def stage_of_class(self, predictions: Tensor, classes: Tensor | None) -> Tensor:
-        """Logits (R, 4, n) that one stage's predictions have for a class (R,) each.
+        """Logits (R, 4, n) of one stage, float32, for the given class of each RoI.
 
         Args:
             predictions: of one stage, (R, 4 * n) or (R, C * 4 * n), any floating type.
-            classes: not read where there is one set of logits for all classes.
+            classes: class of each RoI, (R,); not read if the head is class-agnostic.
         """
         num_logits = self.bbox_coder.bins.num_logits
         if self.reg_class_agnostic:
@@ -191,8 +191,10 @@ class OBCHead(DeltaHead):
         return by_class[rows, classes.clamp(0, self.num_classes - 1)]  # type: ignore[union-attr]
 
     def join_stages(self, stages: Sequence[Tensor]) -> Tensor:
-        """Predictions (R, 4 * K * n) or (R, C * 4 * K * n), as the coder reads them, of each
-        stage's (R, 4 * n) or (R, C * 4 * n).
+        """Join each stage's predictions, (R, 4 * n) or (R, C * 4 * n), in the coder's order.
+
+        Returns:
+            Predictions (R, 4 * K * n) or (R, C * 4 * K * n).
         """
         num_logits = self.bbox_coder.bins.num_logits
         return torch.stack([each.unflatten(1, (-1, num_logits)) for each in stages], 2).flatten(1)
@@ -200,10 +202,10 @@ class OBCHead(DeltaHead):
     def loss(
         self, cls_score: Tensor | None, bbox_pred: Tensor | None, *args: Any, **kwargs: Any
     ) -> dict[str, Tensor]:
-        """As of ``DeltaHead``; without `bbox_pred`, as samplers call it, the class loss alone.
+        """Losses as in ``DeltaHead``; only the class loss without `bbox_pred`, as samplers call it.
 
         Raises:
-            TypeError: later stages have features of their own, and the RoI head extracts none.
+            TypeError: later stages need separate RoI features, which the RoI head does not extract.
         """
         if self.looks_again and bbox_pred is not None:
             raise TypeError(
@@ -222,7 +224,7 @@ class OBCHead(DeltaHead):
         num_sampled: int,
         reduction_override: str | None,
     ) -> Tensor:
-        """Bin loss (equation 7) of the positive RoIs, one cross entropy over all their logits."""
+        """Bin loss (equation 7) of the positive RoIs: one cross entropy over all their logits."""
         logits = self.bbox_coder.stage_logits(predictions)
         labels = self._bin_labels(offsets, logits)
         return self.loss_bbox(
@@ -244,23 +246,23 @@ class OBCHead(DeltaHead):
         return bins.labels(self.bbox_coder.residuals(offsets, predicted))
 
     def _stage_weights(self, weights: Tensor) -> Tensor:
-        """Weights (P, 4, K) of the stages' losses, of weights (P, 4)."""
+        """Loss weights (P, 4, K) of all stages, from box weights (P, 4)."""
         by_stage = self.stage_loss_weights or (1.0,) * self.bbox_coder.bins.num_stages
         return torch.stack([weights * weight for weight in by_stage], dim=-1)
 
     def _bin_avg_factor(self, num_sampled: int, weights: Tensor) -> int | Tensor:
-        """What the sum of all cross entropies is divided by."""
+        """Divisor of the sum of all cross entropies."""
         num_rois = num_sampled if self.bin_norm == "sampled" else (weights > 0).any(dim=1).sum()
         return num_rois * (4 if self.coord_reduction == "mean" else 1)
 
 
 class LaterStage(BaseModule):
-    """The layers of one later stage: fully connected ones, then bin logits and class logits.
+    """The layers of one later stage: fully connected layers, then bin logits and class logits.
 
     Args:
-        widths: of the input, then of each fully connected layer.
-        num_predictions: bin logits of a RoI, 4 * n or C * 4 * n.
-        num_class_scores: class logits of a RoI; None for a stage that does not classify.
+        widths: width of the input, then of each fully connected layer.
+        num_predictions: number of bin logits of a RoI, 4 * n or C * 4 * n.
+        num_class_scores: number of class logits of a RoI; None for a stage that does not classify.
     """
 
     def __init__(
@@ -287,14 +289,14 @@ class LaterStage(BaseModule):
 
 @MODELS.register_module()
 class StageBinPredictor(BaseModule):
-    """Bin logits of every stage of the shared feature, with layers of each later stage's own.
+    """Predicts bin logits of all stages from the shared feature, by separate layers per stage.
 
     Args:
         in_features: width of the shared feature.
         out_features: width of the prediction, a multiple of K * n.
         num_stages: K.
         num_logits: n.
-        num_fcs: layers, each with a ReLU, of every stage after the first.
+        num_fcs: fully connected layers, each with a ReLU, of every stage after the first.
     """
 
     def __init__(
@@ -316,7 +318,7 @@ class StageBinPredictor(BaseModule):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Predictions (N, out_features) of features (N, in_features); stages before bins."""
+        """Predictions (N, out_features) of features (N, in_features), in the coder's order."""
         by_stage = [
             linear(fcs(features)).unflatten(1, (-1, self.num_logits))
             for fcs, linear in zip(self.stage_fcs, self.stage_logits, strict=True)
@@ -338,7 +340,7 @@ def _stage_predictor_cfg(bins: OffsetBins, num_fcs: int) -> dict[str, Any]:
 
 
 def _bins_of(bbox_coder: dict[str, Any]) -> OffsetBins:
-    """The bins of a coder's config: the parent builds the coder too late for its predictor."""
+    """The bins of a coder's config; the predictor needs them before the parent builds the coder."""
     coder = TASK_UTILS.build(bbox_coder)
     _check_coder(coder)
     return coder.bins

@@ -1,7 +1,7 @@
-"""RoI heads of MMDetection that take a box prediction for four deltas: refused when they are built.
+"""Refuses a `DeltaHead` in RoI heads of MMDetection that need a prediction of four deltas.
 
-They would fail after some iterations, or train on a number without meaning. Importing this module
-is enough.
+They would fail after some iterations, or train on a meaningless number. Importing this module
+installs the check.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ADAPTS_BETA = "it adapts the beta of a SmoothL1Loss of deltas"
 
 
 class UnfitRoIHead(TypeError):
-    """A RoI head cannot be used with a head that predicts something else than four deltas."""
+    """The RoI head does not work with a box head that predicts anything but four deltas."""
 
 
 def check_roi_head(roi_head: nn.Module, name: str, bbox_head: nn.Module | None) -> None:
-    """Raise UnfitRoIHead where a RoI head that needs deltas gets a ``DeltaHead`` as `bbox_head`.
+    """Raise UnfitRoIHead if a RoI head that needs deltas gets a ``DeltaHead`` as `bbox_head`.
 
-    PyTorch calls this whenever a module becomes a part of another one.
+    PyTorch calls this whenever a module is registered as a submodule of another module.
 
     Args:
-        roi_head: the module that gets a part.
-        name: of the part.
-        bbox_head: the part.
+        roi_head: the parent module.
+        name: attribute name of the submodule.
+        bbox_head: the submodule.
     """
     if name != "bbox_head" or not isinstance(bbox_head, DeltaHead):
         return

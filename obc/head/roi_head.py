@@ -1,7 +1,7 @@
 """The RoI head whose later stages extract RoI features again (hierarchical focusing, 3.2.4).
 
-Shape shorthand: N RoIs of a batch, R some of them, P positive ones, C classes, K stages, n logits a
-stage.
+Shape shorthand: N RoIs of a batch, R some of them, P of them positive, C classes, K stages,
+n logits per stage.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from obc.head.obc_head import OBCHead
 
 @MODELS.register_module()
 class OBCRoIHead(StandardRoIHead):
-    """``StandardRoIHead`` for an ``OBCHead`` whose later stages have RoI features of their own.
+    """``StandardRoIHead`` for an ``OBCHead`` whose later stages have separate RoI features.
 
-    Stage k > 1 sees the RoI feature at the box that the stages before it give, without a gradient
-    through that box. In training these are the boxes of the expectations; in a test those of the
-    coder's ``decode_mode``. Boxes are clipped to the image at the end alone. Later stages learn
-    from the positive RoIs of stage 1: nothing is assigned or sampled anew. When class-specific, a
-    RoI's next feature is extracted for its own class in training, and for its most probable class
-    in a test. Mask branch, shared head and test-time augmentation are the parent's.
+    With refined features, stage k > 1 gets the RoI feature at the box that the earlier stages
+    predict; no gradient flows through that box. The box is decoded by expectation in training and
+    by the coder's ``decode_mode`` in a test. Boxes are clipped to the image only at the end. Later
+    stages learn from the positive RoIs of stage 1; RoIs are not assigned or sampled again. A
+    class-specific head uses the box of a positive RoI's true class in training, and of the most
+    probable class in a test. Mask branch, shared head and test-time augmentation are the parent's.
 
     Args:
         **kwargs: the arguments of ``StandardRoIHead``.
 
     Raises:
-        TypeError: ``bbox_head`` builds something else than an ``OBCHead``.
+        TypeError: ``bbox_head`` does not build an ``OBCHead``.
     """
 
     def init_bbox_head(self, bbox_roi_extractor: Any, bbox_head: Any) -> None:
@@ -60,8 +60,8 @@ class OBCRoIHead(StandardRoIHead):
     ) -> dict[str, Any]:
         """Losses of all stages, and stage 1's class logits, predictions and RoI features.
 
-        Nothing here waits for a GPU, because how many RoIs are positive is known on the host; only
-        MMDetection's RoI extractor does, once for each feature level and stage.
+        The host knows the number of positive RoIs, so no call here waits for a GPU, except
+        MMDetection's RoI extractor, which waits once for each feature level and stage.
         """
         head = self.bbox_head
         if not head.looks_again:
@@ -70,8 +70,8 @@ class OBCRoIHead(StandardRoIHead):
         first = super()._bbox_forward(x, rois)
         labels, label_weights, offsets, weights = head.get_targets(sampling_results, self.train_cfg)
         positive = positive_rows(sampling_results, rois.device)
-        # Where later stages classify, negative RoIs are looked at again too, each at the box of its
-        # most probable class.
+        # If later stages classify, they also process the negative RoIs, each at the box of its most
+        # probable class.
         everything = head.class_scores == "mean"
         rows = torch.arange(len(rois), device=rois.device) if everything else positive
         background = labels == head.num_classes
@@ -109,15 +109,15 @@ class OBCRoIHead(StandardRoIHead):
 
         Args:
             x: feature maps.
-            rois: (R, 5).
+            rois: (R, 5), image index and box.
             first: of stage 1, ``bbox_pred`` (R, 4 * n) or (R, C * 4 * n) and ``bbox_feats``.
-            classes: class (R,) whose box a RoI is moved to.
-            mode: how the stages before are decoded to get there.
+            classes: class (R,) whose predicted box is used for each RoI.
+            mode: how the earlier stages are decoded to get that box.
 
         Returns:
             Predictions of each of the K stages, (R, 4 * n) or (R, C * 4 * n); the logits for
             ``classes`` of all stages, (R, 4, K, n), float32; and class logits of the later stages,
-            none where ``class_scores`` is "first".
+            an empty list if ``class_scores`` is "first".
         """
         head, coder = self.bbox_head, self.bbox_head.bbox_coder
         predictions = [first["bbox_pred"]]
@@ -144,7 +144,7 @@ class OBCRoIHead(StandardRoIHead):
         return self.shared_head(features) if self.with_shared_head else features
 
     def _likeliest_classes(self, class_logits: Tensor) -> Tensor:
-        """Most probable class (N,), background left out, of class logits (N, C + 1)."""
+        """Most probable class (N,), without the background, of class logits (N, C + 1)."""
         head = self.bbox_head
         if head.custom_activation:
             class_logits = head.loss_cls.get_activation(class_logits)

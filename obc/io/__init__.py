@@ -1,1 +1,1 @@
-"""Errors, atomic files and typed YAML; imports nothing of this package."""
+"""Errors, atomic files and typed YAML; imports nothing else of `obc`."""

@@ -1,6 +1,6 @@
 """The base class of errors that a user can fix.
 
-Its message names the place, the offending value and the remedy, so the command line prints it
+The message names the place, the offending value and the remedy, so the command line prints it
 without a traceback.
 """
 

@@ -1,7 +1,7 @@
 """Writing files and folders so that a reader never sees half of one.
 
-Everything is written under a temporary sibling name and renamed when complete: a kill, a full disk
-or an exception leaves what was under the final name before, or nothing.
+Everything is written under a temporary sibling name and renamed when complete: after a kill, a full
+disk or an exception, the final name has its old content, or none.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def _temporary_sibling(path: Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write a file to; it becomes `path` when the block succeeds.
 
-    The folder of `path` is made where it is missing. Raises FileNotFoundError when the block wrote
-    no file; any error of the block passes through and leaves `path` as it was.
+    The folder of `path` is created if it is missing. Raises FileNotFoundError when the block wrote
+    no file. Any error of the block passes through and leaves `path` unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +39,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)  # else the new name, or the deletion of an old file, may be lost alone
+        _flush(path.parent)  # otherwise a power loss may lose the rename
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Delete the temporary files with which killed processes were writing `path`."""
+    """Delete the temporary files that killed processes left while they wrote `path`."""
     path = Path(path)
     for leftover in path.parent.glob(f".{path.stem}.*-*{path.suffix}"):
         leftover.unlink()
@@ -65,7 +65,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder to fill; it becomes `path` when the block succeeds.
 
     A folder that was there before is replaced as a whole. Any error of the block passes through
-    and leaves `path` as it was.
+    and leaves `path` unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():  # a folder that is not empty cannot be renamed onto
+        if path.exists():  # a rename cannot replace a folder that is not empty
             path.rename(replaced)
         temporary.rename(path)
     finally:
@@ -97,14 +97,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 class DamagedRecord(SuiteError):
-    """A file that a step wrote is not whole any more, as after a power loss."""
+    """A file that a step wrote is damaged, for example by a power loss."""
 
 
 def read_json(path: Path) -> Any:
-    """The JSON content of a file; None where there is no file or no whole one.
+    """The JSON content of a file; None where the file is missing or damaged.
 
-    For those who look at runs that others are working on: a file may vanish between two looks, and
-    a power loss may leave half of one.
+    For readers of runs that other processes are working on: a file may vanish at any time, and a
+    power loss may leave half of a file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -113,16 +113,16 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None as `read_json`."""
+    """The JSON object in a file; None where the file is missing, damaged or holds no object."""
     content = read_json(path)
     return content if isinstance(content, dict) else None
 
 
 def require_record(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that is there.
+    """The JSON object in an existing file.
 
     Raises:
-        DamagedRecord: it holds something else.
+        DamagedRecord: the file does not hold a JSON object.
     """
     record = read_record(path)
     if record is None:
@@ -134,6 +134,6 @@ def require_record(path: Path) -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """64 hex digits of a file's content."""
+    """64 hex digits of a hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

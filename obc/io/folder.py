@@ -1,4 +1,4 @@
-"""A folder that knows the names of its files: what run folders and index folders have in common."""
+"""A folder that knows the names of its files: the base of run folders and index folders."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Folder:
-    """A path to a folder; subclasses name the files. May be used wherever a path may."""
+    """A path to a folder; subclasses name the files. It can be used as a path."""
 
     path: Path
 
     def __fspath__(self) -> str:
-        """The path as text, for `open`, `Path` and the like."""
+        """The path as text, for `open`, `Path` and similar functions."""
         return os.fspath(self.path)
 
     def __str__(self) -> str:
@@ -22,5 +22,5 @@ class Folder:
         return str(self.path)
 
     def __truediv__(self, name: str) -> Path:
-        """The path of a file whose name only its writer knows."""
+        """The path of a file that the class does not name."""
         return self.path / name

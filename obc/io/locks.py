@@ -11,7 +11,7 @@ from typing import IO
 
 from obc.io.errors import SuiteError
 
-# Of a file system whose locks this machine cannot ask for.
+# Errors of a file system that cannot lock files for this machine.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 REMEDY = (
     "mount it with file locks (NFS: a running lock service, or the option local_lock=flock where "
@@ -25,9 +25,9 @@ class NoFileLocks(SuiteError):
 
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Run the block while no other process runs one for the same lock file, which stays.
+    """Run the block while no other process runs one for the same lock file; keep the file.
 
-    On a file system without locks the block runs at once.
+    On a file system without locks the block runs without waiting.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
@@ -40,16 +40,16 @@ def lock(handle: IO, path: Path, *, wait: bool = False, shared: bool = False) ->
     """Lock an open file against other processes.
 
     Args:
-        handle: of the file; the lock is freed when it is closed or the process ends.
-        path: of the file, for the message.
-        wait: until other processes have freed it.
-        shared: with other processes that ask for a shared lock.
+        handle: the open file; the lock is freed when it is closed or the process ends.
+        path: path of the file, for the message.
+        wait: whether to wait until other processes have freed the lock.
+        shared: whether other processes may have a shared lock at the same time.
 
     Returns:
         Whether this process holds the lock now.
 
     Raises:
-        NoFileLocks: the file system has none.
+        NoFileLocks: the file system has no file locks.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:

@@ -1,4 +1,4 @@
-"""Pictures with fewer pixels."""
+"""Downscaling of pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def narrowed(picture: Image.Image, width: int) -> Image.Image:
-    """A picture at most so many pixels wide: itself, or an RGB copy of the same proportions."""
+    """Return a picture at most `width` pixels wide: itself, or an RGB copy in proportion."""
     if picture.width <= width:
         return picture
     height = max(1, round(picture.height * width / picture.width))

@@ -1,4 +1,4 @@
-"""YAML files into strict models: unique keys, and errors with file, key and what is allowed."""
+"""Read YAML into strict models: unique keys, and errors with file, key and what is allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConfigError(SuiteError):
 
 
 def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
-    """One line a problem: `file: key: problem (got value); allowed: ...`."""
+    """One line for each problem: `file: key: problem (got value); allowed: ...`."""
     lines = []
     for problem in error.errors(include_url=False):
         written, models = _at(model, problem["loc"][:-1])
@@ -32,7 +32,7 @@ def explain(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
             lines.append(f"{path}: {key}: unknown key{hint}; allowed: {', '.join(known)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {key}: is required and missing")
-        elif problem["type"] == "value_error":  # one of ours: it says what was given itself
+        elif problem["type"] == "value_error":  # raised by our validators, which name the value
             lines.append(f"{path}: {key}: {problem['ctx']['error']}")
         else:
             lines.append(f"{path}: {key}: {problem['msg']} (got {problem['input']!r:.120})")
@@ -45,10 +45,9 @@ def _dotted(location: tuple[Any, ...]) -> str:
 
 
 def _at(model: Any, location: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[type[BaseModel]]]:
-    """A location as the file has it, and the models that lie there.
+    """A location in the file's own keys, and the models at that location.
 
-    Pydantic puts the tag that chooses a model of a union into the location; no such key is in the
-    file.
+    Pydantic's location includes the tag that chooses a model of a union; the file has no such key.
     """
     written: list[Any] = []
     places = [model]
@@ -63,7 +62,7 @@ def _at(model: Any, location: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[ty
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, or what is annotated; else the annotation itself."""
+    """The members of a union, or the type within `Annotated`; else the annotation itself."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _alternatives(get_args(annotation)[0])
@@ -73,7 +72,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _inside(annotation: Any, part: Any) -> list[Any]:
-    """What lies at a field of a model, a key of a mapping or an index of a list."""
+    """The types at a field of a model, a key of a mapping or an index of a list."""
     if _is_model(annotation):
         field = annotation.model_fields.get(part)
         return [] if field is None else [field.annotation]
@@ -84,7 +83,7 @@ def _inside(annotation: Any, part: Any) -> list[Any]:
 
 
 def _tagged(annotation: Any, tag: Any) -> list[type[BaseModel]]:
-    """The model, or those derived from it, with a field that has a tag among its literals."""
+    """The model and its subclasses, if a field has the tag among its literals."""
     if not _is_model(annotation):
         return []
     has_tag = any(tag in get_args(one.annotation) for one in annotation.model_fields.values())
@@ -100,7 +99,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _UniqueKeys:
-    """YAML lets a later key silently replace an earlier one; a loader with this refuses it."""
+    """Mixin for loaders that refuses a repeated key; YAML would silently use the last one."""
 
     def construct_mapping(self: Any, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -113,11 +112,11 @@ class _UniqueKeys:
 
 
 class _FastLoader(_UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Parses in C where PyYAML was built with libyaml: a tenth of the time."""
+    """Loader that parses in C, ten times as fast, where PyYAML was built with libyaml."""
 
 
 class _QuotingLoader(_UniqueKeys, yaml.SafeLoader):
-    """Its errors quote the line; those of C name only its number."""
+    """Loader whose errors quote the line; errors of the C parser have only its number."""
 
 
 def _parsed(text: str) -> Any:
@@ -128,7 +127,7 @@ def _parsed(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping without repeated keys; ConfigError otherwise."""
+    """Read a YAML file that holds a mapping without repeated keys; ConfigError otherwise."""
     try:
         content = _parsed(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -141,7 +140,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
-    """A model from what a file holds; ConfigError with file, key and what is allowed otherwise."""
+    """Build a model from a file's content; ConfigError with file, key and what is allowed."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -149,6 +148,6 @@ def validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
 
 
 class Strict(BaseModel):
-    """Immutable model that refuses keys it does not know, nan and infinity."""
+    """Immutable model that refuses unknown keys, nan and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

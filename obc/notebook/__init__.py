@@ -1,4 +1,4 @@
-"""What the notebooks show: `from obc.notebook import open_results`."""
+"""Tables and drawings of the notebooks: `from obc.notebook import open_results`."""
 
 from obc.notebook.opened import open_results
 

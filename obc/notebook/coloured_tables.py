@@ -1,6 +1,7 @@
-"""A table as a notebook shows it: the paper's number beside ours, differences coloured.
+"""Tables for a notebook: our numbers beside the paper's, with coloured differences.
 
-In a notebook with colours (blue: ours is higher, orange: lower), in Markdown with coloured squares.
+Blue means that ours is higher, orange that it is lower. A notebook shows coloured cells, Markdown
+coloured squares.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from obc.notebook.read_results import ReadTable
 from obc.report.captions import signed
 from obc.report.escape import escape_markdown
 
-# Points of AP at which the colour is full; what a square in Markdown calls a difference.
+# AP points of difference: for the full colour, and for a blue or orange square in Markdown.
 FULL_COLOUR = 10.0
 VISIBLE = 1.0
 
 
-# Colour-blind safe: Okabe-Ito's blue and orange, towards white at no difference.
+# Colour-blind safe: Okabe-Ito's blue and orange, fading to white at no difference.
 HIGHER, LOWER = "#0072B2", "#E69F00"
-OPAQUE = 150  # of 255: beyond that, text on it is hard to read
+OPAQUE = 150  # of 255: on a more opaque background text is hard to read
 VERDICTS = {"reproduced": "#0072B2", "not reproduced": "#E69F00"}
 KEY = (
     "Cells: ours, in brackets the paper's and the difference. Blue (🟦) where ours is higher, "
@@ -31,7 +32,7 @@ KEY = (
 
 @dataclass(frozen=True)
 class ColouredTable:
-    """A table that shows itself in a notebook (HTML) and in a page (Markdown)."""
+    """A table that a notebook shows as HTML and a page as Markdown."""
 
     table: ReadTable
 
@@ -54,7 +55,7 @@ class ColouredTable:
 
     @property
     def styled(self) -> Styler:
-        """The table with each cell's background by its difference."""
+        """The table with cell backgrounds coloured by the differences."""
         colours = self.table.difference.map(background)
         blank = self.table.labels.map(lambda _: "")
         styles = pd.concat([blank, colours], axis="columns")
@@ -73,7 +74,7 @@ class ColouredTable:
 
 @dataclass(frozen=True)
 class ColouredVerdicts:
-    """The verdicts on the paper's claims, `read_verdicts`, coloured; HTML and Markdown."""
+    """The verdicts on the paper's claims (`read_verdicts`): coloured HTML, or Markdown."""
 
     verdicts: pd.DataFrame
 
@@ -86,7 +87,7 @@ class ColouredVerdicts:
 
 
 def background(difference: float) -> str:
-    """CSS of a cell: towards blue above 0, towards orange below; nothing for NaN."""
+    """CSS of a cell: blue above 0, orange below, stronger with the difference; empty for NaN."""
     if pd.isna(difference):
         return ""
     share = min(abs(difference) / FULL_COLOUR, 1.0)
@@ -95,7 +96,7 @@ def background(difference: float) -> str:
 
 
 def square(difference: float) -> str:
-    """The square that stands for a difference in Markdown; empty for NaN."""
+    """The coloured square that marks a difference in Markdown; empty for NaN."""
     if pd.isna(difference):
         return ""
     if abs(difference) < VISIBLE:

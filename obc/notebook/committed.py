@@ -1,6 +1,7 @@
-"""What a folder of committed results stores of single evaluations and of a trained head.
+"""Read single evaluations and a trained head's predictions from a folder of committed results.
 
-Its images are scenes that the suite draws, so they are drawn again where they are looked at.
+The images are not committed. They are scenes that the suite draws, so missing images are drawn
+again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class CommittedEvaluations:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A line for each evaluation, those that are stored with their detections first.
+        """One line per evaluation; evaluations with stored detections come first.
 
         Columns `method`, `decode`, `seed`, `AP` (percent), `boxes` (whether its detections are
         stored) and `run_id`.
@@ -58,11 +59,11 @@ class CommittedEvaluations:
 
     @property
     def pair(self) -> tuple[int, int]:
-        """Lines of the baseline and of the method, where both are stored; else the first two."""
+        """Lines of the baseline and of the method if both are stored, or the first two lines."""
         return 0, 1
 
     def read(self, line: int) -> Evaluation:
-        """An evaluation of the table; without detections where these are not stored."""
+        """Read the evaluation of a line of `table`; detections are empty if they are not stored."""
         at = self.table.iloc[line]
         key = (at["run_id"], int(at["seed"]), at["decode"])
         content = self._metrics[key]
@@ -75,11 +76,11 @@ class CommittedEvaluations:
         )
 
     def test_set(self, *lines: int) -> TestSet:
-        """The images that evaluations share, drawn anew where they are not there.
+        """Return the test images that the evaluations of some lines share; draw missing images.
 
         Raises:
-            ResultsMissing: the folder has no detections of one of them.
-            ConfigError: they are of different data.
+            ResultsMissing: the folder has no detections of one of the evaluations.
+            ConfigError: the evaluations are on different data.
         """
         keys = [tuple(self.table.iloc[line][["run_id", "seed", "decode"]]) for line in lines]
         missing = [key for key in keys if key not in self._stored]
@@ -115,10 +116,10 @@ class CommittedEvaluations:
 
 
 def committed_views(folder: ReferenceFolder) -> tuple[str, int, list[HeadView]]:
-    """Run id and seed of a trained run, and what its head predicts in some images.
+    """Read run id and seed of a trained run, and its head's stored predictions for some images.
 
     Raises:
-        ResultsMissing: the folder has none.
+        ResultsMissing: the folder stores no predictions of a head.
     """
     if not folder.head.exists():
         raise ResultsMissing(
@@ -132,16 +133,15 @@ def committed_views(folder: ReferenceFolder) -> tuple[str, int, list[HeadView]]:
 
 
 def drawn_again(record: dict[str, Any]) -> tuple[Path, Path]:
-    """The images of a training's data set and the annotations of its validation set.
+    """Return the image folder of a training's data set and its validation annotations.
 
-    They are drawn where they are not there, in seconds, into the folder in which the workflow
-    looks for them.
+    Missing images are drawn, in seconds, into the folder in which the workflow looks for them.
 
     Args:
         record: run.json of the training.
 
     Raises:
-        ResultsMissing: the data are photographs, or the present code draws other scenes.
+        ResultsMissing: the data are photographs, or the current code draws other scenes.
     """
     settings = record["resolved"]["data"]
     if settings["kind"] != "shapes":

@@ -1,4 +1,4 @@
-"""Two evaluations of a results folder, compared as a notebook shows it."""
+"""Comparison of two evaluations of a results folder, for a notebook."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from obc.notebook import two_evaluations as compare
 from obc.notebook.two_evaluations import MIN_SCORE, Evaluation, TestSet
 
-CHANGED = 0.01  # of the mean IoU in an image, below which it counts as alike
+CHANGED = 0.01  # a smaller change of an image's mean IoU counts as alike
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations; differences are the second less the first.
+    """Two evaluations; differences are the second minus the first.
 
     Attributes:
-        find_images: finds the images that both share, when they are first asked for.
-        min_score: boxes with a lower score are left out of images.
+        find_images: function that finds the shared test images; called on first use.
+        min_score: boxes with a lower score are not drawn or matched.
     """
 
     first: Evaluation
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def by_size(self) -> pd.DataFrame:
-        """AP of small, medium and large objects; without sizes that no object has."""
+        """AP of all, small, medium and large objects; sizes without objects are left out."""
         return compare.by_size(self.first, self.second).round(1).dropna()
 
     @property
@@ -51,24 +51,24 @@ class Comparison:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """How well the objects of each image are found, as of `by_image`."""
+        """Mean matched IoU of each image in both evaluations, as in `by_image`."""
         return compare.by_image(self.test_set, self.first, self.second, self.min_score)
 
     @property
     def counts(self) -> pd.DataFrame:
-        """How many images the second finds better, worse and alike."""
+        """Numbers of images whose objects the second evaluation finds better, worse and alike."""
         change = self.images["difference"]
         better, worse = (change > CHANGED).sum(), (change < -CHANGED).sum()
         counts = {"better": better, "worse": worse, "alike": len(change) - better - worse}
         return pd.Series(counts, name="images").to_frame()
 
     def draw(self, image_id: int) -> Figure:
-        """An image twice, with the boxes of each; dashed are the objects."""
+        """Draw an image twice, with the boxes of each evaluation; objects are dashed."""
         pair = (self.first, self.second)
         return compare.draw_image(self.test_set, image_id, *pair, self.min_score)
 
     def show_extremes(self, count: int = 3) -> None:
-        """The images with the largest gain, then those with the largest loss."""
+        """Show the images with the largest gain, then those with the largest loss."""
         from IPython.display import Markdown, display
 
         order = self.images.index

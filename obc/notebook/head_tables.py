@@ -1,4 +1,4 @@
-"""Tables of a head's output for one image: RoIs, stages, and the best that other bins could do.
+"""Tables of a head's output: its RoIs, its stages, and the best result that other bins allow.
 
 Shape shorthand: R RoIs.
 """
@@ -19,9 +19,10 @@ def roi_table(view: HeadView) -> pd.DataFrame:
     """One line for each RoI that overlaps an object, in the order of the view.
 
     Returns:
-        Index: the row in the view. Columns `object` (its class), `predicted` and `score` (the most
-        probable class, background left aside), `iou` of the proposal, `iou_argmax` and
-        `iou_expectation` of the final box, and `error` of the expectation (mean of |offset|).
+        Index: the row in the view. Columns `object` (class of the object), `predicted` and `score`
+        (the most probable class other than background), `iou` of the proposal, `iou_argmax` and
+        `iou_expectation` of the final box, and `error` of the expectation (mean absolute error of
+        the offsets).
     """
     rows = (view.matched >= 0).nonzero().squeeze(1)
     seen = view.take(rows)
@@ -41,11 +42,11 @@ def roi_table(view: HeadView) -> pd.DataFrame:
 
 
 def stage_table(view: HeadView) -> pd.DataFrame:
-    """Argmax against expectation, stage by stage, of the only RoI of a view.
+    """Compare argmax and expectation after each stage, for the only RoI of a view.
 
     Returns:
-        Index: `truth`, then the decoding and the stage after which it is. Columns: the offset
-        predicted so far for each coordinate, and `iou` of the box.
+        Index: `truth`, then each decoding and stage. Columns: the offset of each coordinate, summed
+        up to this stage, and the `iou` of the box.
     """
     lines = {("truth", ""): [*view.offsets[0].tolist(), 1.0]}
     for name, decoded in (("argmax", view.argmax), ("expectation", view.expectation)):
@@ -61,11 +62,11 @@ def stage_table(view: HeadView) -> pd.DataFrame:
 def ideal_table(
     views: Sequence[HeadView], ranges: Iterable[float], counts: Iterable[int], num_stages: int = 1
 ) -> pd.DataFrame:
-    """What other bins could do at best for the RoIs of some views: always in the right bin.
+    """Compute the mean IoU that other bins allow if every offset is put into its correct bin.
 
     Returns:
-        A line for each range a and a column for each number of inner bins n: mean IoU of the
-        boxes, in percent; NaN where there is no RoI.
+        One line per range a and one column per number of inner bins n: mean IoU of the boxes of
+        all RoIs of the views, in percent; NaN without RoIs.
     """
     counts = list(counts)
     mean_ious = {
@@ -80,7 +81,7 @@ def ideal_table(
 
 
 def reached(views: Sequence[HeadView]) -> pd.Series:
-    """Mean IoU in percent of the RoIs' proposals and of what the head makes of them."""
+    """Mean IoU in percent of the proposals, and of the head's boxes by argmax and expectation."""
     ious = {
         "proposals": [view.ious for view in views],
         "argmax": [box_ious(view.argmax.boxes[:, -1], view.truth) for view in views],

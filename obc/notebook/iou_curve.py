@@ -1,4 +1,4 @@
-"""AP against the IoU from which a box counts as found: a table's rows beside the paper's."""
+"""Figure of AP against the IoU threshold: a table's rows beside the paper's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MARKERS = "osD^vP"
 
 
 def iou_curve_figure(points: pd.DataFrame, labels: list[str]) -> Figure:
-    """AP against IoU, ours with the standard deviation over seeds beside the paper's.
+    """Draw AP against IoU, ours with the standard deviation over seeds, beside the paper's.
 
     Args:
-        points: as of `ap_against_iou`.
-        labels: of the rows of the table, by their number.
+        points: lines of `ap_against_iou`.
+        labels: labels of the table's rows, by row index.
     """
     drawing = Figure(figsize=(9.0, 3.8), dpi=100, layout="constrained")
     ours, paper = drawing.subplots(1, 2, sharey=True)

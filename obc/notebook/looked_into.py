@@ -1,4 +1,4 @@
-"""A trained head as a notebook looks at it: images, one proposal of them, and other bins."""
+"""A trained head in a notebook: predictions for images and proposals, and effects of other bins."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SCREEN_DPI = 100
 
 @dataclass(frozen=True)
 class LookedInto:
-    """What a trained head predicts in some images.
+    """The predictions of a trained head for some images.
 
     Attributes:
-        name: of the run.
-        views: of the images, all proposals.
+        name: name of the run.
+        views: one view per image, with all proposals.
     """
 
     name: str
@@ -34,7 +34,7 @@ class LookedInto:
 
     @cached_property
     def positive(self) -> list[HeadView]:
-        """The proposals that overlap an object by an IoU of .5 or more."""
+        """The views with positive proposals only: IoU with an object of at least 0.5."""
         return [view.positive() for view in self.views]
 
     @property
@@ -45,20 +45,22 @@ class LookedInto:
     def best_possible(
         self, ranges: Sequence[float], counts: Sequence[int], num_stages: int
     ) -> pd.DataFrame:
-        """Mean IoU (%) if every proposal were put into its right bins.
+        """Mean IoU (%) of the positive proposals if every offset were put into its correct bin.
 
         Args:
-            ranges: lines, the range a.
-            counts: columns, the number n of inner bins.
+            ranges: values of the range a, one line each.
+            counts: values of the number n of inner bins, one column each.
             num_stages: K.
         """
         return ideal_table(self.positive, ranges, counts, num_stages).round(1)
 
     def image(self, image_id: int | None = None) -> LookedAtImage:
-        """One image: by default that of the proposal with the median gain in IoU.
+        """Return one image; by default that of the proposal with the median gain in IoU.
+
+        The median is over the best-scored proposal of each object.
 
         Raises:
-            KeyError: it is none of the images that were looked at.
+            KeyError: no view has this image id.
         """
         if image_id is None:
             best = [best_of_each_object(view) for view in self.positive if len(view)]
@@ -76,21 +78,21 @@ class LookedInto:
 
 @dataclass(frozen=True)
 class LookedAtImage:
-    """What a trained head predicts for the proposals of one image."""
+    """The predictions of a trained head for the proposals of one image."""
 
     view: HeadView
 
     def draw(self, count: int = 10) -> Figure:
-        """The image with its first proposals, and with what the head makes of them."""
+        """Draw the image with its objects and its first proposals, positive ones highlighted."""
         return _on_a_screen(proposals_figure(self.view, count=count))
 
     @property
     def rois(self) -> pd.DataFrame:
-        """The positive proposals, those with the highest score first, as of `roi_table`."""
+        """The positive proposals, highest score first; columns as in `roi_table`."""
         return roi_table(self.view.positive()).sort_values("score", ascending=False).round(2)
 
     def proposal(self, roi: int | None = None) -> LookedAtProposal:
-        """One proposal: a number of `rois`, or that with the median gain in IoU."""
+        """Return the proposal with an index of `rois`; by default that with the median IoU gain."""
         seen = self.view.positive()
         (typical,) = at_quantiles([seen], [iou_gain(seen)], [0.5])
         return LookedAtProposal(typical if roi is None else seen.take(torch.tensor([roi])))
@@ -98,25 +100,25 @@ class LookedAtImage:
 
 @dataclass(frozen=True)
 class LookedAtProposal:
-    """What a trained head predicts for one proposal; a view with one RoI."""
+    """The predictions of a trained head for one proposal; the view has one RoI."""
 
     view: HeadView
 
     def draw_bins(self) -> Figure:
-        """The probability of every bin: a column a coordinate, a row a stage."""
+        """Draw the probability of every bin: one column per coordinate, one row per stage."""
         return _on_a_screen(distributions_figure([self.view], ["chosen here"], ""))
 
     @property
     def stages(self) -> pd.DataFrame:
-        """Offsets and IoU after each stage, by argmax and by expectation, as of `stage_table`."""
+        """Offsets and IoU after each stage, by argmax and by expectation, as in `stage_table`."""
         return stage_table(self.view).round(3)
 
     def draw_stages(self) -> Figure:
-        """The box after each stage, and the range in which the stage can move it."""
+        """Draw the box after each stage and the range in which the stage can move it."""
         return _on_a_screen(stages_figure(self.view, ""))
 
     def labels(self, max_offset: float, num_bins: int, num_stages: int) -> pd.DataFrame:
-        """The bins that the true offsets of the proposal belong to, stage by stage."""
+        """True offsets of the proposal and their bin labels, one column per stage."""
         bins = OffsetBins(max_offset=max_offset, num_bins=num_bins, num_stages=num_stages)
         labels = bins.encode(self.view.offsets[0]).reshape(4, -1)
         frame = pd.DataFrame({"true offset": self.view.offsets[0].numpy().round(3)}, [*COORDINATES])
@@ -126,6 +128,6 @@ class LookedAtProposal:
 
 
 def _on_a_screen(drawing: Figure) -> Figure:
-    """The figure with the pixels that a screen shows, of the many that a printer needs."""
+    """Reduce the figure from print resolution to screen resolution."""
     drawing.set_dpi(SCREEN_DPI)
     return drawing

@@ -1,7 +1,7 @@
-"""`open_results`: what a notebook starts with, and what it asks of a results folder.
+"""`open_results`: a notebook's access to a results folder.
 
-A folder is one that was made here, with a plan, weights and detections, or a committed one of
-results/reference, which stores a part of them.
+The folder was either made here, with a plan, weights and detections, or is committed in
+results/reference and stores a part of them.
 """
 
 from __future__ import annotations
@@ -50,50 +50,50 @@ class Evaluations(Protocol):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A line for each; columns `method`, `decode`, `seed`, `AP` (percent) and others."""
+        """One line each; columns `method`, `decode`, `seed`, `AP` (percent) and others."""
 
     @property
     def pair(self) -> tuple[int, int]:
-        """Lines of regression and of the full method, or of the first two."""
+        """Lines of the regression baseline and of the full method, or the first two lines."""
 
     def read(self, line: int) -> Evaluation:
-        """The evaluation of a line."""
+        """Read the evaluation of a line."""
 
     def test_set(self, *lines: int) -> TestSet:
-        """The images that the evaluations of some lines share."""
+        """Return the test images that the evaluations of some lines share."""
 
 
 @dataclass(frozen=True)
 class OpenedResults:
-    """A results folder to look at. Shows itself as a sentence on what it is."""
+    """A results folder; a notebook shows it as a sentence that describes the results."""
 
     folder: Path
 
     @cached_property
     def committed(self) -> ReferenceFolder | None:
-        """The folder, where it is one of committed results."""
+        """The folder if it holds committed results, otherwise None."""
         folder = ReferenceFolder(self.folder)
         return folder if folder.card.exists() else None
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that the folder was made by; ResultsMissing for committed results."""
+        """The plan of the folder; raises ResultsMissing for committed results."""
         return read_plan(self.folder)
 
     @property
     def table_names(self) -> list[str]:
-        """Tables, then figures' rows, that have a number."""
+        """Names of the tables, then of the figures, that have a CSV of numbers."""
         return [*table_paths(self.folder)]
 
     def table(self, name: str) -> ReadTable:
-        """A table with the paper's numbers; KeyError for a name that is none of `table_names`."""
+        """Read a table with the paper's numbers; KeyError if `table_names` lacks the name."""
         return read_table(table_paths(self.folder)[name])
 
     def show_tables(self, *names: str) -> None:
         """Show tables with their captions, coloured by the difference to the paper.
 
         Args:
-            names: default: all.
+            names: names of tables; without names all are shown.
         """
         from IPython.display import Markdown, display
 
@@ -103,9 +103,9 @@ class OpenedResults:
             display(Markdown(table.caption), ColouredTable(table))
 
     def gains(self, name: str, metrics: tuple[str, ...] = ("AP", "AP50", "AP90")) -> pd.DataFrame:
-        """Each row of a table less its first row, in points; of ours and of the paper's numbers.
+        """Each row of a table minus its first row, in points, for our and the paper's numbers.
 
-        This is what may be compared where data and networks are not the paper's.
+        If data and networks are not the paper's, only these differences may be compared.
         """
         table = self.table(name)
         shown = [metric for metric in metrics if metric in table.ours]
@@ -120,7 +120,7 @@ class OpenedResults:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """What was judged of the paper's claims, as of `read_verdicts`."""
+        """Verdicts on the paper's claims, as in `read_verdicts`."""
         return read_verdicts(self.folder)
 
     def show_verdicts(self) -> None:
@@ -138,7 +138,7 @@ class OpenedResults:
 
     @cached_property
     def evaluations(self) -> Evaluations:
-        """What was evaluated, to be compared."""
+        """The evaluations that `compare` chooses from."""
         if self.committed is None:
             return OwnEvaluations(self.plan)
         with quiet():
@@ -148,7 +148,7 @@ class OpenedResults:
 
     @cached_property
     def heads(self) -> pd.DataFrame:
-        """The trained heads with bins: columns `method`, `seed`; committed results store one."""
+        """Trained heads with offset bins: columns `method`, `seed`; committed results store one."""
         if self.committed is not None:
             runs = [self._stored_head[:2]]
         else:
@@ -167,11 +167,11 @@ class OpenedResults:
             return committed_views(self.committed)
 
     def look_into(self, head: int = 0, images: int = 16) -> LookedInto:
-        """What a trained head predicts in the first images of its validation set.
+        """Return a trained head's predictions for the first images of its validation set.
 
         Args:
             head: a line of `heads`.
-            images: how many; committed results store 16.
+            images: number of images; committed results store 16.
         """
         with quiet():
             from obc.notebook.looked_into import LookedInto
@@ -195,8 +195,8 @@ class OpenedResults:
 
         Args:
             first: a line of `evaluations.table`; None: regression, the paper's baseline.
-            second: likewise; None: the full method.
-            min_score: boxes with a lower score are left out of images.
+            second: a line of `evaluations.table`; None: the full method.
+            min_score: boxes with a lower score are not drawn or matched.
         """
         with quiet():
             from obc.notebook.comparison import Comparison
@@ -211,7 +211,7 @@ class OpenedResults:
             return Comparison(*pair, lambda: evaluations.test_set(*lines), min_score)
 
     def show_figures(self) -> None:
-        """Show every figure with what is to be seen in it."""
+        """Show every figure with its caption."""
         from IPython.display import SVG, Image, Markdown, display
 
         for figure in figures(self.folder):
@@ -219,11 +219,11 @@ class OpenedResults:
             display(Markdown(f"## {figure.name}\n\n{figure.caption}"), picture(str(figure.path)))
 
     def ap_against_iou(self, table: str = "table1") -> pd.DataFrame:
-        """AP at single IoU thresholds of a table's rows, as of `read_results.ap_against_iou`."""
+        """AP at single IoU thresholds of a table's rows, as in `read_results.ap_against_iou`."""
         return ap_against_iou(read_long(self.folder), table)
 
     def draw_ap_against_iou(self, table: str = "table1") -> Figure:
-        """The same as a figure, ours beside the paper's."""
+        """Draw `ap_against_iou`, ours beside the paper's."""
         from obc.notebook.iou_curve import iou_curve_figure
 
         labels = self.table(table).labels.agg(_joined, axis="columns").tolist()
@@ -242,13 +242,13 @@ class OpenedResults:
 
 @dataclass(frozen=True)
 class OwnEvaluations:
-    """The evaluations of a plan whose files are there."""
+    """The evaluations of a plan whose files exist."""
 
     plan: Plan
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """As of `Evaluations`, by seed and in the order of the tables; also `tables`, `run_id`."""
+        """As in `Evaluations`, in the order of `evaluated`; also has `tables` and `run_id`."""
         from obc.notebook.two_evaluations import evaluated
 
         frame = evaluated(self.plan).assign(method=lambda found: found["run_id"].map(slug_of))
@@ -256,7 +256,7 @@ class OwnEvaluations:
 
     @property
     def pair(self) -> tuple[int, int]:
-        """The rows that Figure 6 compares, where both were evaluated with the first seed."""
+        """Lines of the two rows of Figure 6 if both have the first seed, or the first two lines."""
         lines = []
         for index, row in self.plan.example_rows.items():
             one = self.plan.of_row(index, row)[0]
@@ -269,14 +269,14 @@ class OwnEvaluations:
         return (lines[0], lines[1]) if len(lines) == 2 else (0, 1)
 
     def read(self, line: int) -> Evaluation:
-        """As of `Evaluations`."""
+        """As in `Evaluations`."""
         from obc.notebook.two_evaluations import read_evaluation
 
         at = self.table.iloc[line]
         return read_evaluation(self.plan, at["run_id"], int(at["seed"]), at["decode"])
 
     def test_set(self, *lines: int) -> TestSet:
-        """As of `Evaluations`."""
+        """As in `Evaluations`."""
         from obc.notebook.two_evaluations import read_test_set
 
         return read_test_set(self.plan, *map(self.read, lines))
@@ -285,14 +285,14 @@ class OwnEvaluations:
 def open_results(name: str) -> OpenedResults:
     """Open a results folder from a notebook in the project.
 
-    Goes to the project's folder, because paths in results are relative to it, and silences what
-    libraries print.
+    Changes the working directory to the project's folder, because paths in results are relative to
+    it, and silences warnings and log messages of libraries.
 
     Args:
         name: a folder under `results`, e.g. `reference/mini`, `quick`, `mini-<label>`.
 
     Raises:
-        ResultsMissing: it has no tables; the message names the command that makes them.
+        ResultsMissing: the folder has no tables; the message names the command that makes them.
     """
     os.chdir(project_folder())
     warnings.simplefilter("ignore")
@@ -304,7 +304,7 @@ def open_results(name: str) -> OpenedResults:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what libraries print while they load a model."""
+    """Suppress the output of libraries while they load a model."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 

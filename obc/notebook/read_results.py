@@ -1,7 +1,7 @@
-"""What a results folder holds, read back for people who look at it: tables, verdicts, figures.
+"""Read tables, verdicts and figures of a results folder.
 
-Everything here is what the workflow wrote (`tables/*.csv`, `claims.json`, `figures`); nothing
-is measured or computed anew.
+The sources are the files that the workflow wrote (`tables/*.csv`, `claims.json`, `figures`);
+nothing is measured again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from obc.io.errors import SuiteError
 from obc.report.captions import bound, signed
 from obc.report.figures.caption import read_caption
 
-# How a table's CSV calls what is no metric and no label, and what it has of each metric.
+# Columns of a table's CSV that are neither metrics nor labels, and suffixes of a metric's columns.
 _ABOUT_A_ROW = ("row", "run_id", "decode", "status", "seeds", "scale")
 _OF_A_METRIC = ("", "_sd", "_paper", "_diff", "_missing")
 
@@ -27,20 +27,20 @@ class ResultsMissing(SuiteError):
     """There are no results to look at; the message says what to run first."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the message, without the way to it."""
+        """Lines that a notebook shows: the message without the traceback."""
         return [str(self)]
 
 
 @dataclass(frozen=True)
 class ReadTable:
-    """A table as it was written, one line a row.
+    """A table read from its files, one line per row.
 
     Attributes:
         caption: title, scale, data and seeds, as Markdown.
         labels: the label columns, `Method` first; texts.
-        ours, paper, difference: a column for each metric; in percent and points, NaN where there is
-            none.
-        text: a column for each metric: ours as it is printed, `51.4 ± 0.2`, or why there is none.
+        ours, paper: one column per metric, in percent; NaN without a number.
+        difference: ours minus the paper's, in points; NaN without one of the numbers.
+        text: one column per metric: our number as printed, `51.4 ± 0.2`, or why it is missing.
     """
 
     caption: str
@@ -53,7 +53,7 @@ class ReadTable:
 
 @dataclass(frozen=True)
 class ReadFigure:
-    """A figure that lies in a results folder, and what is said of it (empty where nothing is)."""
+    """A figure of a results folder and its caption (empty if there is none)."""
 
     name: str
     path: Path
@@ -61,7 +61,7 @@ class ReadFigure:
 
 
 def project_folder(start: Path | None = None) -> Path:
-    """The folder with the Snakefile: the one to start from (default: the present) or one above.
+    """Find the folder with the Snakefile: `start` (default: working directory) or one above.
 
     Raises:
         ResultsMissing: no folder from there upwards has a Snakefile.
@@ -74,13 +74,13 @@ def project_folder(start: Path | None = None) -> Path:
 
 
 def find_results(scale: str, root: Path = Path("results")) -> Path:
-    """The results folder of a scale, if it has any table, complete or with what there is so far.
+    """Return the results folder of a scale if it has at least one table, complete or partial.
 
     Args:
         scale: name of a folder under `root`: a scale, `<scale>-<label>`, or `reference/mini`.
 
     Raises:
-        ResultsMissing: nothing there; names the commands that make it.
+        ResultsMissing: the folder has no table; the message names the commands that make tables.
     """
     folder = root / scale
     if _tables_of(folder):
@@ -96,11 +96,11 @@ def find_results(scale: str, root: Path = Path("results")) -> Path:
 
 
 def read_plan(results: Path) -> Plan:
-    """The plan that a results folder was made by.
+    """Read the plan of a results folder.
 
     Raises:
-        ResultsMissing: the folder has none, as the committed reference results.
-        ConfigError: the plan is of other code.
+        ResultsMissing: the folder has no plan, as with committed reference results.
+        ConfigError: the plan was written by other code.
     """
     path = results / "plan.json"
     if not path.exists():
@@ -117,16 +117,16 @@ def _scale_of(results: Path) -> str:
 
 
 def table_paths(results: Path) -> dict[str, Path]:
-    """The CSV of every table by name, figures' rows last; a table not complete as in `partial`."""
+    """CSV paths of all tables by name, figures last; incomplete tables are those of `partial`."""
     paths = _tables_of(results)
     return {name: paths[name] for name in sorted(paths, key=lambda n: (n.startswith("figure"), n))}
 
 
 def _tables_of(results: Path) -> dict[str, Path]:
-    """Complete tables replace those of `results/partial`."""
+    """CSV paths by name; complete tables replace those of `results/partial`."""
     folders = (results / "partial" / "tables", results / "tables")
     paths = (path for folder in folders for path in folder.glob("*.csv"))
-    # Of ours and the paper's numbers; other tables lie in the folder too.
+    # Only tables of our and the paper's numbers; the folder contains other tables too.
     return {
         path.stem: path
         for path in paths
@@ -144,7 +144,7 @@ def read_table(path: Path) -> ReadTable:
     metrics = _metrics(lines)
     numbers = {f"{metric}{suffix}" for metric in metrics for suffix in _OF_A_METRIC}
     labels = lines[[name for name in lines if name not in numbers and name not in _ABOUT_A_ROW]]
-    # Tables that an earlier version wrote say only of a row why a number is not there.
+    # Tables of earlier versions give the reason for missing numbers per row, not per metric.
     of_row = lines["status"].replace({"ok": "", "cited": ""})
     texts = {
         metric: [
@@ -173,7 +173,7 @@ def _of(lines: pd.DataFrame, metrics: list[str], suffix: str) -> pd.DataFrame:
 
 
 def _text(value: float, spread: float, missing: str) -> str:
-    """A number as it is printed, or why it is not there or not of all seeds."""
+    """A number as printed, and the reason if it lacks all or some seeds."""
     if pd.isna(value):
         return missing
     text = f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
@@ -181,10 +181,10 @@ def _text(value: float, spread: float, missing: str) -> str:
 
 
 def read_long(results: Path) -> pd.DataFrame:
-    """Every number of every table, one a line, with the columns of `obc.analysis.collect`.
+    """Read every number of every table, one per line, with the columns of `obc.analysis.collect`.
 
     Raises:
-        ResultsMissing: neither the complete `all.csv` nor that of `partial` is there.
+        ResultsMissing: neither the complete `all.csv` nor that of `partial` exists.
     """
     for folder in (results / "tables", results / "partial" / "tables"):
         if (folder / "all.csv").exists():
@@ -196,10 +196,10 @@ def read_long(results: Path) -> pd.DataFrame:
 
 
 def ap_against_iou(long: pd.DataFrame, table: str) -> pd.DataFrame:
-    """AP at single IoU thresholds of a table's rows that were measured.
+    """AP at single IoU thresholds of a table's measured rows.
 
     Args:
-        long: as `read_long`.
+        long: lines of `read_long`.
 
     Returns:
         Columns `row`, `method` (e.g. `obc-a3-n20-k1, expectation`), `iou`, `ours` and `sd` (over
@@ -216,10 +216,10 @@ def ap_against_iou(long: pd.DataFrame, table: str) -> pd.DataFrame:
 
 
 def read_verdicts(results: Path) -> pd.DataFrame:
-    """What was judged of the paper's claims: columns Claim, Section, Paper, Ours, Verdict.
+    """Read the verdicts on the paper's claims: columns Claim, Section, Paper, Ours, Verdict.
 
-    Ours is the first difference that a claim compares, with its interval, in AP points. Without
-    lines where nothing was judged yet.
+    Paper and Ours are the difference of the claim's first contrast in AP points, Ours with its
+    interval. The result has no lines before claims are judged.
     """
     columns = ["Claim", "Section", "Paper", "Ours", "Verdict"]
     paths = (folder / "claims.json" for folder in (results, results / "partial"))
@@ -236,7 +236,7 @@ def read_verdicts(results: Path) -> pd.DataFrame:
 
 
 def _contrast(contrasts: list[dict]) -> tuple[str, str]:
-    """The paper's and our difference of the first comparison, and how many more there are."""
+    """The paper's and our difference of the first contrast, with the number of further ones."""
     first, more = contrasts[0], len(contrasts) - 1
     paper = "" if first["paper"] is None else signed(first["paper"])
     if first["difference"] is None:
@@ -248,13 +248,13 @@ def _contrast(contrasts: list[dict]) -> tuple[str, str]:
 
 
 def figures(results: Path, captions: Path = Path("workflow/report")) -> list[ReadFigure]:
-    """Every figure of a results folder, complete ones in the place of partial ones.
+    """Find every figure of a results folder; complete figures replace partial ones.
 
-    As SVG; as PNG where only that is there, as committed results keep a figure of photographs. The
-    caption is the text of `captions`, then the one that the figure's file carries.
+    A figure is an SVG, or a PNG if there is no SVG, e.g. a figure of photographs in committed
+    results. Its caption is the text from `captions`, then the caption in the figure's file.
 
     Args:
-        captions: folder with a `<name>.rst` for figures that are explained.
+        captions: folder with a `<name>.rst` for each figure that has an explanation.
     """
     folders = (results / "partial" / "figures", results / "figures")
     paths = {

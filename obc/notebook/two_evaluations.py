@@ -1,7 +1,7 @@
-"""Two evaluations side by side: by class, by object size, image by image.
+"""Compare two evaluations by class, by object size and by image.
 
-An evaluation is one decoding of one trained run. Average precision is read from its metrics file;
-what changed in an image is seen by matching the boxes of its detections file to the objects there.
+An evaluation is one decoding of one trained run. Average precision is read from its metrics file.
+For single images the boxes of its detections file are matched to the objects of the image.
 
 Shape shorthand: D detections, G objects.
 """
@@ -32,18 +32,19 @@ from obc.report.figures import style
 from obc.report.figures.example_images import best_fits
 
 SIZES = {"AP": "all", "AP_S": "small", "AP_M": "medium", "AP_L": "large"}
-# A detection below is not drawn and finds nothing: detectors list up to 100 boxes an image.
+# Detections with a lower score are not drawn or matched: detectors list up to 100 boxes per image.
 MIN_SCORE = 0.3
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One decoding of one trained run, as its files have it.
+    """One decoding of one trained run, read from its files.
 
     Attributes:
         name: e.g. `obc-a3-n20-k2, expectation, seed 0`.
-        dataset: what it is evaluated on.
-        metrics: in percent, None where undefined; as `per_class`, by class name.
+        dataset: the data set that it was evaluated on.
+        metrics: in percent, None where undefined.
+        per_class: the same metrics for each class, by class name.
         detections: COCO-format results: image_id, category_id, bbox (x, y, w, h), score.
     """
 
@@ -56,14 +57,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TestSet:
-    """The images that evaluations share.
+    """The test images that several evaluations share.
 
     Attributes:
         root: folder that `file_name`s are relative to.
-        images: COCO's entries by id.
-        objects: by image id, COCO's annotations that must be found: neither crowds nor, where the
-            plan ignores them, difficult ones.
-        classes: names by category id.
+        images: COCO's image entries, by id.
+        objects: COCO's annotations of the objects to find, by image id: without crowds and, if the
+            plan ignores them, without difficult objects.
+        classes: class names, by category id.
     """
 
     root: Path
@@ -73,15 +74,15 @@ class TestSet:
 
 
 def evaluated(plan: Plan) -> pd.DataFrame:
-    """Every evaluation of a plan whose files are there.
+    """List every evaluation of a plan whose files exist.
 
     Returns:
-        By seed, then in the order of the tables, those before figures; columns `run_id`, `seed`,
-        `decode`, `tables` (that read it) and `AP` (percent).
+        Columns `run_id`, `seed`, `decode`, `tables` (the tables that read the evaluation) and `AP`
+        (percent). Lines are sorted by seed, then by table name, figures last.
 
     Raises:
-        ResultsMissing: fewer than two, so that there is nothing to compare.
-        MetricsFileError: a metrics file is damaged or belongs to something else.
+        ResultsMissing: there are fewer than two evaluations, so nothing can be compared.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
     """
     frame = measured(plan, sorted(plan.tables, key=lambda name: (name in plan.figures, name)))
     there = frame[frame["status"].isin(("ok", "undefined"))].astype({"seed": int})
@@ -117,11 +118,11 @@ def read_evaluation(plan: Plan, run_id: str, seed: int, decode: str) -> Evaluati
 
 
 def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
-    """The images and objects that all of some evaluations are about.
+    """Read the test images and objects that several evaluations share.
 
     Raises:
-        ConfigError: they are of different data sets.
-        ResultsMissing: the data set's index is gone.
+        ConfigError: the evaluations are of different data sets.
+        ResultsMissing: the index of the data set is missing.
     """
     datasets = {evaluation.dataset for evaluation in evaluations}
     if len(datasets) != 1:
@@ -140,12 +141,12 @@ def read_test_set(plan: Plan, *evaluations: Evaluation) -> TestSet:
 
 
 def shared_test_set(annotations: Path, root: Path, difficult_ignored: bool) -> TestSet:
-    """The images and objects of an index's validation set.
+    """Read the images and objects of an index's validation set.
 
     Args:
-        annotations: in COCO's format.
+        annotations: annotation file in COCO's format.
         root: folder of the images.
-        difficult_ignored: whether difficult objects need not be found.
+        difficult_ignored: whether difficult objects are left out.
     """
     truth = objects_to_find(annotations, difficult_ignored)
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
@@ -159,7 +160,7 @@ def shared_test_set(annotations: Path, root: Path, difficult_ignored: bool) -> T
     )
 
 
-# --- what the metrics files say ----------------------------------------------------------------
+# --- from the metrics files --------------------------------------------------------------------
 
 
 def by_metric(first: Evaluation, second: Evaluation) -> pd.DataFrame:
@@ -169,12 +170,12 @@ def by_metric(first: Evaluation, second: Evaluation) -> pd.DataFrame:
 
 
 def by_size(first: Evaluation, second: Evaluation) -> pd.DataFrame:
-    """AP of small, medium, large objects, sized as the evaluation did; NaN: there are none."""
+    """AP of all, small, medium and large objects, sized as in the evaluation; NaN without any."""
     return _beside({name: (first.metrics[key], second.metrics[key]) for key, name in SIZES.items()})
 
 
 def by_class(first: Evaluation, second: Evaluation, metric: str = "AP") -> pd.DataFrame:
-    """A metric of each class, largest gain of the second first."""
+    """A metric of each class; the largest gain of the second evaluation comes first."""
     frame = _beside(
         {
             name: (values[metric], second.per_class[name][metric])
@@ -197,15 +198,15 @@ def _beside(values: dict[str, tuple[float | None, float | None]]) -> pd.DataFram
 def matched_iou(
     objects: list[dict[str, Any]], detections: list[dict[str, Any]], min_score: float = MIN_SCORE
 ) -> list[float]:
-    """How well each object is found, as of Figure 6.
+    """Compute the matched IoU of each object, as in Figure 6.
 
     Args:
         objects: G COCO annotations, of any images.
-        detections: D COCO results; those with a lower score than `min_score` find nothing.
+        detections: D COCO results; those with a lower score than `min_score` are ignored.
 
     Returns:
-        For each object the largest IoU, in [0, 1], of a detection of its image and class; 0 where
-        there is none. Objects may share a detection: this is for looking, not a metric.
+        For each object the largest IoU, in [0, 1], with a detection of its image and class; 0 if
+        no detection overlaps. Objects may share a detection: this is for inspection, not a metric.
     """
     return [iou for iou, _ in best_fits(objects, _above(detections, min_score))]
 
@@ -213,12 +214,12 @@ def matched_iou(
 def by_image(
     test_set: TestSet, first: Evaluation, second: Evaluation, min_score: float = MIN_SCORE
 ) -> pd.DataFrame:
-    """How well the objects of each image are found, by both.
+    """Compare how well two evaluations find the objects of each image.
 
     Returns:
         Index `image_id`; columns `file_name`, `objects` (their number), `first` and `second` (mean
-        `matched_iou` of the objects, in [0, 1]) and `difference`; largest gain of the second first,
-        images without objects left out.
+        `matched_iou` of the objects, in [0, 1]) and `difference`. The largest gain of the second
+        comes first; images without objects are left out.
     """
     objects = [each for of_image in test_set.objects.values() for each in of_image]
     frame = pd.DataFrame(
@@ -251,9 +252,10 @@ def draw_image(
     second: Evaluation,
     min_score: float = MIN_SCORE,
 ) -> Figure:
-    """One image twice: the boxes of either evaluation over those of the objects (dashed).
+    """Draw an image twice: the boxes of each evaluation over those of the objects (dashed).
 
-    Each detection is marked with its class, score, and IoU with the nearest object of its class.
+    Each detection is marked with its class, its score and its largest IoU with an object of its
+    class.
     """
     drawing = Figure(figsize=(8.0, 4.3), dpi=100, layout="constrained")
     with Image.open(test_set.root / test_set.images[image_id]["file_name"]) as image:

@@ -1,1 +1,1 @@
-"""Around the runs: plan, costs, status, reasons, checks of the machine, imported weights."""
+"""Operations around the runs: plan, costs, status, reasons, machine checks, imported weights."""

@@ -1,8 +1,9 @@
-"""How far a compilation is: `python obc/operations/compilation.py LABEL COMMAND ...`.
+"""Show the progress of a compilation: `python obc/operations/compilation.py LABEL COMMAND ...`.
 
-Runs the command, whose output is not shown unless it fails, and shows of ninja's lines `[12/120]
-c++ ...` the count: on a terminal in one line, else a line now and then. The Makefile calls this
-file before anything is installed, so it imports the standard library alone.
+Runs the command and shows the count in ninja's lines `[12/120] c++ ...`: on a terminal in one line
+that is updated, otherwise in a new line at most every half minute. Other output is shown only if
+the command fails. The Makefile calls this file before any package is installed, so it imports only
+the standard library.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SHOWN_OF_A_FAILURE = 40
 
 
 def run(label: str, command: Sequence[str], stream: TextIO) -> int:
-    """Run a command and show how far it is; its exit status."""
+    """Run a command, show its progress and return its exit status."""
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -41,10 +42,10 @@ def show(
     stream: TextIO,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sequence[str]:
-    """Show the counts in the lines; the last lines, for the case that the command failed.
+    """Show the counts in the lines; return the last lines, to be shown if the command failed.
 
     Args:
-        clock: in seconds.
+        clock: returns the time in seconds.
     """
     on_terminal = stream.isatty()
     last: deque[str] = deque(maxlen=SHOWN_OF_A_FAILURE)
@@ -71,7 +72,7 @@ def show(
 
 
 def _left(seconds: float, done: int, to_do: int) -> str:
-    """The time left at the pace so far; empty where nothing tells."""
+    """Text with the time left at the pace so far; empty if it is unknown or nothing is left."""
     if not done or not to_do:
         return ""
     left = seconds / done * to_do

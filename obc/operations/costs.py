@@ -1,8 +1,8 @@
 """Estimated costs of each training of a plan: device hours and disk space.
 
-Three sources, the best that there is for a run: images/s of finished runs of the same network here
-("measured"), the arithmetic throughput of other finished runs here ("scaled"), the table DEVICES
-("estimated").
+Each estimate uses the most reliable source available: images/s of finished runs of the same network
+here ("measured"), otherwise the arithmetic throughput of other finished runs here ("scaled"),
+otherwise the table DEVICES ("estimated").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Basis = Literal["measured", "scaled", "estimated"]
 
 @dataclass(frozen=True)
 class Device:
-    """What trains: its peak in TFLOP/s and the part of it that a detector's training sustains."""
+    """A device: its peak in TFLOP/s, and the fraction of it that training a detector sustains."""
 
     peak: float
     utilisation: float
@@ -37,13 +37,14 @@ class Device:
 
     @property
     def flops_per_second(self) -> float:
-        """Sustained, of the operations that `obc.operations.flops` counts."""
+        """Sustained operations per second, counted as `obc.operations.flops` does."""
         return self.peak * self.utilisation * 1e12
 
 
 _TF32 = "peak: NVIDIA, TF32 without sparsity; the part of it is an assumption"
 DEVICES = {
-    # An image of Faster R-CNN R50 at 1333 x 800 is 968 GFLOP; torchvision trains 2 in 0.229 s.
+    # A training step of Faster R-CNN R50 takes 968 GFLOP per image at 1333 x 800; torchvision's
+    # takes 0.229 s for two images.
     "v100": Device(15.7, 0.54, "torchvision's published 0.229 s a step of two images, FP32"),
     "t4": Device(8.1, 0.40, "peak: NVIDIA, FP32; the part of it is an assumption"),
     "a100": Device(156.0, 0.10, _TF32),
@@ -51,16 +52,18 @@ DEVICES = {
     "h200": Device(495.0, 0.05, _TF32),
     "rtx3090": Device(35.6, 0.30, _TF32),
     "rtx4090": Device(82.6, 0.25, _TF32),
-    # One core of an AMD EPYC, whose own matrix products reach 87 GFLOP/s: docs/performance.md.
+    # One core of an AMD EPYC; matrix products alone reach 87 GFLOP/s on it (docs/performance.md).
     "cpu": Device(0.087, 0.30, "a core; both measured at scale mini, docs/performance.md"),
 }
 DEFAULT_GPU = "a100"
-# Imports, building the model, reading the index, writing: 6.8 min of 45 trainings of scale mini.
+# Seconds outside the loop of a training or evaluation (imports, building the model, reading the
+# index, writing): 6.8 min over 45 trainings of scale mini.
 START_SECONDS = 9.0
 FLOAT_BYTES = 4
-# Two are kept; they go only when the next one is written.
+# Two checkpoints are kept; the older one is deleted only after the next one is written.
 CHECKPOINTS_AT_ONCE = 3
-# In a detections file: 18 to 23 at scale mini. At most 100 an image are kept.
+# Bytes of one detection in a detections file: 18 to 23 at scale mini. At most 100 detections are
+# kept for an image.
 DETECTION_BYTES = 23
 DETECTIONS_PER_IMAGE = 100
 COCO_CLASSES = 80
@@ -68,7 +71,7 @@ COCO_CLASSES = 80
 
 @dataclass(frozen=True)
 class Rate:
-    """Images that one device trained on in a second."""
+    """Measured throughput of one device that trained a run, in images per second."""
 
     run: ResolvedRun
     images_per_second: float
@@ -77,13 +80,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Cost:
-    """One training with its evaluations: what it takes a device, and the disk.
+    """Device time and disk space of one training with its evaluations.
 
     Attributes:
-        seconds: of one device; of a finished training as it took. None: the number of images of a
-            folder of one's own is not known before `obc index`.
-        disk: bytes that stay.
-        peak_disk: further bytes while it trains.
+        seconds: device seconds, estimated, or measured if the training is finished. None: the
+            images of a user's folder are not counted before `obc index`.
+        disk: bytes of weights and detections, which are kept.
+        peak_disk: additional bytes of checkpoints during training.
     """
 
     run_id: str
@@ -98,10 +101,12 @@ class Cost:
 
 
 def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
-    """The cost of every training of a plan, starting weights first.
+    """Return the cost of every training of a plan, starting weights first.
+
+    Starting weights that come with the suite are not trained and have no entry.
 
     Args:
-        gpu: name in DEVICES; None: as the scale says, a CPU core or DEFAULT_GPU.
+        gpu: name in DEVICES; None: a CPU core or DEFAULT_GPU, whichever the plan trains on.
 
     Raises:
         ConfigError: `gpu` is not in DEVICES.
@@ -118,10 +123,10 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
 
 
 def bytes_to_come(plan: Plan, at_once: int) -> int:
-    """Bytes that what is still to do of the paper's runs needs in the results' folder.
+    """Bytes that unfinished runs of the paper's tables still need in the results folder.
 
     Args:
-        at_once: trainings in progress together, the largest of them counted.
+        at_once: number of simultaneous trainings; the largest checkpoints are assumed for them.
     """
     known = [cost for cost in costs(plan) if not plan.is_beyond(cost.run_id)]
     to_do = [cost for cost in known if cost.basis != "done"]
@@ -130,7 +135,7 @@ def bytes_to_come(plan: Plan, at_once: int) -> int:
 
 
 def device_of(plan: Plan, gpu: str | None) -> str:
-    """The device that hours are of."""
+    """Return the name of the device that the hours are estimated for."""
     if gpu is None:
         return DEFAULT_GPU if plan.gpus_per_run else "cpu"
     if gpu not in DEVICES:
@@ -139,9 +144,10 @@ def device_of(plan: Plan, gpu: str | None) -> str:
 
 
 def finished_rates(plan: Plan) -> list[Rate]:
-    """What finished runs of this scale's results measured.
+    """Return the throughputs of the finished runs in this scale's results folders.
 
-    Left out are runs of older code, and those on a data set that the scale has no more.
+    Runs whose record is of an incompatible older version, and runs on a data set that the scale no
+    longer has, are left out.
     """
     folders = sorted({plan.results, plan.shared})
     records = [
@@ -167,7 +173,7 @@ def _rate(record: dict[str, Any]) -> Rate | None:
 
 
 def is_device(name: str, device: str, asked: str | None) -> bool:
-    """Whether a record's device is the one meant; where none was asked for, any GPU is."""
+    """Whether a record's device is the given one; if the user named no GPU, any GPU matches."""
     if device == "cpu" or name == "cpu":
         return name == device
     return asked is None or device in name.lower().replace(" ", "")
@@ -176,10 +182,10 @@ def is_device(name: str, device: str, asked: str | None) -> bool:
 def throughput(
     plan: Plan, run: ResolvedRun, rates: Sequence[Rate], assumed: float | None
 ) -> tuple[float, Basis] | None:
-    """Operations a second that a run will be trained with, and where that is known from.
+    """Return the expected operations per second of a run's training, and the source of the number.
 
     Args:
-        assumed: where nothing was measured; None: nothing is known then.
+        assumed: operations per second if nothing was measured; None: return None in this case.
     """
     same = [rate for rate in rates if _network(rate.run) == _network(run)]
     if same:
@@ -190,7 +196,7 @@ def throughput(
 
 
 def training_seconds(plan: Plan, run_id: str, flops_per_second: float) -> float | None:
-    """Seconds of one device for a training and its evaluations; None: images are not counted."""
+    """Device seconds of a training and its evaluations; None: images are not counted yet."""
     planned = plan.trainings[run_id]
     run = planned.resolved
     train, val = (images(plan, run_id, split) for split in ("train", "val"))
@@ -204,7 +210,7 @@ def training_seconds(plan: Plan, run_id: str, flops_per_second: float) -> float 
 
 
 def images(plan: Plan, run_id: str, split: Literal["train", "val"]) -> int | None:
-    """How many images a split has: as drawn, published or indexed; None: nobody knows yet."""
+    """Number of images of a split, as drawn, indexed or published; None: not counted yet."""
     dataset = plan.trainings[run_id].resolved.spec.dataset
     data = plan.scale.data[dataset]
     if isinstance(data, ShapesData):
@@ -236,19 +242,19 @@ def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: fl
 
 
 def is_done(plan: Plan, run_id: str, seed: int) -> bool:
-    """Whether a run is trained and every decoding that tables ask for is evaluated."""
+    """Whether a run is trained and every decoding that tables need is evaluated."""
     folder = plan.run_folder(run_id, seed)
     return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder)
 
 
 def not_evaluated(plan: Plan, run_id: str, folder: RunFolder) -> list[str]:
-    """The decodings that tables ask for and that a run's folder has no metrics of."""
+    """Return the decodings that tables need and for which a run's folder has no metrics."""
     decodes = plan.trainings[run_id].decodes
     return [decode for decode in decodes if not folder.metrics(decode).exists()]
 
 
 def _network(run: ResolvedRun) -> tuple[Any, ...]:
-    """What decides the time of a step, the box loss aside."""
+    """Return the settings that decide the time of a training step, except the box loss."""
     return (run.spec.dataset, run.spec.detector, run.network, run.sizes, run.schedule.batch_size)
 
 

@@ -39,7 +39,7 @@ from obc.runs.versions import DISTRIBUTION
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 PYTHONS = ((3, 11), (3, 12))
-# As pyproject.toml pins them: other releases of these have other defaults, so other numbers.
+# As pinned in pyproject.toml: other releases have other defaults and lead to other results.
 PINNED = {"onedl-mmdetection": "3.5.1", "onedl-mmcv": "2.3.6", "onedl-mmengine": "0.10.12"}
 LEAST_FREE_BYTES = 2e9
 SLURM_SECONDS = 10.0
@@ -47,7 +47,7 @@ SLURM_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, what was found, and what to do if that is not good."""
+    """Result of one check: its name, verdict and finding, and the remedy for a bad one."""
 
     name: str
     verdict: Verdict
@@ -64,10 +64,11 @@ class DoctorFoundFaults(SuiteError):
 
 
 def checks(plan: Plan | None) -> Iterator[Check]:
-    """Every check, one after the other as they are done.
+    """Run every check and yield each result as soon as it is known.
 
     Args:
-        plan: what is to be run; None: only the machine is looked at, not data and their place.
+        plan: the plan to be run; None: only the machine is checked, not data, weights and the
+            space that they need.
     """
     yield check_python(sys.version_info[:2])
     yield check_torch(_installed("torch"))
@@ -112,7 +113,7 @@ def _installed(package: str) -> str | None:
 
 
 def check_python(running: tuple[int, int]) -> Check:
-    """Whether this is a Python that the suite is tested with."""
+    """Check that the suite is tested with this version of Python."""
     found = ".".join(map(str, running))
     if running in PYTHONS:
         return Check("Python", "OK", f"{platform.python_version()}")
@@ -121,7 +122,7 @@ def check_python(running: tuple[int, int]) -> Check:
 
 
 def check_torch(found: str | None) -> Check:
-    """Whether torch is there and a release that the extra `suite` of the package allows."""
+    """Check that torch is installed, in a release that the package's extra `suite` allows."""
     needed = _torch_of_the_suite()
     remedy = f"`make env` installs torch; torch{needed} is needed"
     if found is None:
@@ -132,7 +133,7 @@ def check_torch(found: str | None) -> Check:
 
 
 def _torch_of_the_suite() -> SpecifierSet:
-    """By the metadata of this package; any, where it runs from a checkout that is not installed."""
+    """Return the versions that this package's metadata allows; any if it is not installed."""
     try:
         lines = requires(DISTRIBUTION) or []
     except PackageNotFoundError:
@@ -146,7 +147,7 @@ def _torch_of_the_suite() -> SpecifierSet:
 
 
 def check_package(name: str, found: str | None, pinned: str) -> Check:
-    """Whether a package that decides numbers has the release that the suite is tested with."""
+    """Check that a package that decides numbers has the release that the suite is tested with."""
     if found is None:
         return Check(name, "FAIL", "not installed", "`make env` installs it")
     if found.split("+")[0] != pinned:
@@ -155,12 +156,12 @@ def check_package(name: str, found: str | None, pinned: str) -> Check:
 
 
 def check_cuda(gpus: list[str], built_for: str | None, wanted: int) -> Check:
-    """Whether torch sees as many GPUs as a training of the plan wants.
+    """Check that torch sees as many GPUs as a training of the plan needs.
 
     Args:
         gpus: names of the devices that torch sees.
         built_for: the CUDA version of this torch; None: a CPU build.
-        wanted: GPUs of one training.
+        wanted: number of GPUs that one training needs.
     """
     if len(gpus) >= wanted:
         found = f"{len(gpus)} GPUs ({', '.join(gpus)}), CUDA {built_for}" if gpus else "no GPU"
@@ -178,10 +179,10 @@ def check_cuda(gpus: list[str], built_for: str | None, wanted: int) -> Check:
 
 
 def check_operators(device: str, run: Callable[[str], None] | None = None) -> Check:
-    """Whether MMCV's compiled NMS and RoIAlign run on a device and give what they must.
+    """Check that MMCV's compiled NMS and RoIAlign run on a device with correct results.
 
     Args:
-        run: runs them; raises where they do not work.
+        run: runs the operators and raises if they do not work; None: `run_operators`.
     """
     name = f"MMCV's operators on {device}"
     try:
@@ -200,7 +201,7 @@ def run_operators(device: str) -> None:
 
     Raises:
         AssertionError: a result is wrong.
-        ImportError, RuntimeError: an operator is not there or was built for something else.
+        ImportError, RuntimeError: an operator is missing or was built for another device or torch.
     """
     import torch
     from mmcv.ops import nms, roi_align
@@ -224,11 +225,11 @@ def run_operators(device: str) -> None:
 
 
 def trainings_at_once(plan: Plan, gpus: int) -> int:
-    """How many trainings of a plan may run, each with checkpoints, at the same time.
+    """Number of trainings of a plan that may run, and need space for checkpoints, at the same time.
 
     Args:
-        gpus: of this machine. Where a training needs some and there are none, this is where a
-            cluster's jobs are submitted from, all of them at once.
+        gpus: GPUs of this machine. If trainings need GPUs and there are none, this is taken to be
+            the login node of a cluster, which may run all trainings at once.
     """
     if not plan.gpus_per_run:
         return len(os.sched_getaffinity(0))
@@ -239,10 +240,10 @@ def trainings_at_once(plan: Plan, gpus: int) -> int:
 
 
 def space_to_come(plan: Plan, at_once: int) -> dict[Path, int]:
-    """Bytes that what is still to do takes, by folder: trainings, and what is to be fetched.
+    """Bytes that unfinished trainings and missing downloads still need, by folder.
 
     Args:
-        at_once: trainings in progress together.
+        at_once: number of simultaneous trainings.
     """
     wanted = Counter({plan.results: bytes_to_come(plan, at_once)})
     for published in plan.published.values():
@@ -252,19 +253,19 @@ def space_to_come(plan: Plan, at_once: int) -> dict[Path, int]:
 
 
 def _size(count: float) -> str:
-    """Bytes in words: a small scale needs megabytes, which are no "0.0 GB"."""
+    """Bytes as text; below 1 GB in MB, so that a small scale does not show "0.0 GB"."""
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{max(1, round(count / 1e6))} MB" if count else "nothing"
 
 
 def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None = None) -> Check:
-    """Whether what is still to do fits on the disk of a folder.
+    """Check that the disk of a folder has space for what will be written there.
 
     Args:
-        needed: bytes.
-        at_once: trainings in progress together, which that is for.
-        free: bytes; None: as it is.
+        needed: bytes that will be written.
+        at_once: number of simultaneous trainings that `needed` assumes.
+        free: free bytes; None: measured.
     """
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free if free is None else free
@@ -281,7 +282,7 @@ def check_disk(folder: Path, needed: float, at_once: int = 1, free: float | None
 
 
 def check_locks(folder: Path) -> Check:
-    """Whether the file system of a folder, which need not be there yet, has file locks."""
+    """Check that the file system of a folder, which need not exist yet, has file locks."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -295,7 +296,7 @@ def check_locks(folder: Path) -> Check:
 
 
 def check_user() -> Check:
-    """Whether this user id has a name and a home folder: containers run with ids that lack both."""
+    """Check that this user id has a name and a home folder; ids in containers may lack both."""
     try:
         return Check("user", "OK", f"{getpass.getuser()}, home {Path.home()}")
     except (KeyError, OSError, RuntimeError):
@@ -306,7 +307,7 @@ def check_user() -> Check:
 
 
 def name_user_without_passwd_entry() -> None:
-    """Set USER for a user id that has no entry in /etc/passwd: Snakemake asks for a name."""
+    """Set USER for a user id without an entry in /etc/passwd: Snakemake needs a user name."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -314,7 +315,7 @@ def name_user_without_passwd_entry() -> None:
 
 
 def check_data(plan: Plan, name: DatasetName) -> Check:
-    """Whether a data set of the plan is there, and its index as it was written."""
+    """Check that a data set of the plan is there, and that its index is unchanged."""
     data, folder = plan.scale.data[name], plan.data_folder(name)
     title, index = f"data {name}", plan.index_folder(name)
     manifest = index.find_manifest()
@@ -359,7 +360,7 @@ def _indexed_text(manifest: dict[str, Any] | None) -> str:
 
 
 def check_published(published: Published, root: Path = Path()) -> Check:
-    """Whether a published data set lies where the suite fetches it to, or weights do unspoilt."""
+    """Check that a published data set is in place, or weights with the right checksum."""
     title, command = f"published {published.name}", f"`obc fetch {published.name}`"
     found = state(published, root)
     if found == "present":
@@ -374,7 +375,7 @@ def check_published(published: Published, root: Path = Path()) -> Check:
 
 
 def check_pretrained(plan: Plan) -> Iterator[Check]:
-    """Whether the networks, and the weights they start from that nothing fetches, can be had."""
+    """Check that networks, and pretrained weights that `obc fetch` does not get, are available."""
     runs = [run.resolved for run in plan.trainings.values()]
     if any(run.network.timm for run in runs) and find_spec("timm") is None:
         remedy = "docs/photos.md says how to install it"
@@ -395,10 +396,10 @@ def check_pretrained(plan: Plan) -> Iterator[Check]:
 
 
 def check_slurm(command: str = "sinfo") -> Check:
-    """Whether SLURM answers, where it is installed.
+    """Check that SLURM answers, if it is installed.
 
     Args:
-        command: asks it for its partitions.
+        command: SLURM's program that lists partitions.
     """
     if shutil.which(command) is None:
         return Check("SLURM", "OK", f"no `{command}` here; needed for profiles/slurm only")

@@ -1,8 +1,8 @@
-"""How much arithmetic an image costs a detector, and how many weights it has, by closed form.
+"""Compute a detector's operations per image and its number of weights from closed formulas.
 
-Counted are convolutions and matrix products, a multiply-add as two operations, as torch's
-FlopCounterMode counts; not RoIAlign, NMS, losses and the other small operations. A formula, so that
-`obc plan` needs neither torch nor MMDetection; a test holds it against both.
+Convolutions and matrix products are counted, a multiply-add as two operations, as torch's
+FlopCounterMode does. RoIAlign, NMS, losses and other small operations are not counted. With
+formulas `obc plan` needs neither torch nor MMDetection; a test compares them with both.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ BLOCKS = {
     152: (3, 8, 36, 3),
 }
 # EfficientNet-Lite in timm: channels and number of blocks of its seven groups. Another timm network
-# is counted as the first one: what finished trainings measured corrects the time.
+# is counted as the first one; measurements of finished trainings correct the estimated time.
 EFFICIENTNETS = {
     "tf_efficientnet_lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
     "tf_efficientnet_lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
     "tf_efficientnet_lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
 }
-# Of each group: kernel, how often the image is halved after it, and the part that it belongs to.
+# For each group: kernel size, number of halvings of the image after it, part of the network.
 GROUPS: tuple[tuple[int, int, Part], ...] = (
     (3, 1, "stem"),
     (3, 2, "stage1"),
@@ -44,12 +44,12 @@ ANCHORS = 3
 PAD = 32
 # Width : height of a typical photograph of VOC and COCO; embedded scenes are square.
 PHOTOGRAPH = 4 / 3
-# Where a scale leaves the number to the protocol: what MMDetection's base config tests with.
+# Used if a scale leaves the number to the protocol: the value of MMDetection's base config.
 TEST_PROPOSALS = 1000
 
 
 def image_size(scale: tuple[int, int], photographs: bool) -> tuple[int, int]:
-    """Height and width, padded, of a typical image resized to `image_scale` with its ratio kept."""
+    """Padded height and width of a typical image, resized to `scale` with its aspect ratio kept."""
     longest, shortest = max(scale), min(scale)
     ratio = PHOTOGRAPH if photographs else 1.0
     width = min(longest, round(shortest * ratio))
@@ -57,9 +57,9 @@ def image_size(scale: tuple[int, int], photographs: bool) -> tuple[int, int]:
 
 
 def training_flops(run: ResolvedRun, num_classes: int, photographs: bool) -> int:
-    """Operations that one image costs in training.
+    """Operations per image in training.
 
-    Backward takes twice the forward pass; frozen stages have none.
+    The backward pass takes twice as many as the forward pass; frozen stages have no backward pass.
     """
     frozen = ("stem", "stage1", "stage2", "stage3", "stage4")[: run.sizes.frozen_stages + 1]
     size = image_size(run.sizes.image_scale[run.spec.dataset], photographs)
@@ -70,22 +70,22 @@ def training_flops(run: ResolvedRun, num_classes: int, photographs: bool) -> int
 
 
 def evaluation_flops(run: ResolvedRun, num_classes: int, photographs: bool) -> int:
-    """Operations that one image costs in evaluation."""
+    """Operations per image in evaluation."""
     size = image_size(run.sizes.image_scale[run.spec.dataset], photographs)
     rois = run.sizes.test_proposals or TEST_PROPOSALS
     return sum(layer.flops for layer in layers(run, num_classes, size, rois))
 
 
 def parameters(run: ResolvedRun, num_classes: int) -> int:
-    """Number of weights."""
+    """Number of weights of the run's detector."""
     return sum(layer.parameters for layer in layers(run, num_classes, (PAD, PAD), 1))
 
 
 def layers(run: ResolvedRun, num_classes: int, size: tuple[int, int], rois: int) -> Iterator[Layer]:
-    """Every layer of the run's detector for one image of `size` (height, width) with `rois` RoIs.
+    """Yield every layer of a run's detector for an image of `size` (height, width) and `rois` RoIs.
 
-    A layer that is used on several levels, or in several stages, comes once for each; only the
-    first has its weights.
+    A layer that is applied to several levels, or in several stages, is yielded once for each; only
+    the first has its weights.
     """
     yield from _backbone(run.network, run.spec.detector, size)
     yield from _neck(run.network, run.sizes, size)
@@ -144,7 +144,7 @@ def _described(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _map_channels(network: Network) -> tuple[int, ...]:
-    """Of the backbone's maps of stride 4, 8, 16 and 32."""
+    """Channels of the backbone's feature maps of stride 4, 8, 16 and 32."""
     if network.timm is not None:
         groups, _ = _described(network.timm)
         return groups[1], groups[2], groups[4], groups[6]
@@ -183,5 +183,5 @@ def _box_head(run: ResolvedRun, num_classes: int, rois: int) -> Iterator[Layer]:
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """A map after some layers of stride two."""
+    """Size of a feature map after `times` layers of stride two."""
     return tuple(ceil(side / 2**times) for side in size)

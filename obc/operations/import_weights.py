@@ -1,6 +1,6 @@
 """Import a user's weights as those of a run, after a check against the run's model.
 
-A checkpoint is read as tensors and nothing else: pickled code in it is refused, not run.
+Only tensors are read from a checkpoint: pickled code in it is refused, not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from obc.training.mmdet_config import build_config
 from obc.training.written_config import written_config
 
 SHOWN = 5
-# What torch's reader raises on objects that it refuses, and on bytes that are no checkpoint.
+# Errors of torch's reader for objects that it refuses, and for bytes that are no checkpoint.
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError)
 
 
@@ -40,18 +40,18 @@ class NotAStateDict(SuiteError):
 
 
 class WouldReplaceTraining(SuiteError):
-    """The run has been trained, or in part, and nobody said that this may go."""
+    """The run is trained or has a checkpoint, and the caller did not allow replacing it."""
 
 
 class _Inert:
-    """Stands for what MMEngine logs beside the weights: takes any state, does nothing."""
+    """Placeholder for objects that MMEngine logs beside the weights: ignores any state."""
 
     def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, _: object) -> None: ...
 
 
-# Their names only: the objects themselves, `getattr` among them, are never made.
+# Names that are read as `_Inert`: the real objects, e.g. `getattr`, are never created.
 _LOGGED = [
     (_Inert, name)
     for name in (
@@ -75,18 +75,17 @@ def import_weights(
 
     Args:
         checkpoint: a state dict as `torch.save` writes it, or MMEngine's with a `state_dict`.
-        again: replace what was trained, be it finished or not; imported weights are replaced in any
-            case.
-        terminal: where it is said what was done.
+        again: replace a training, finished or not; imported weights are replaced in any case.
+        terminal: receives a line about the imported weights.
 
     Returns:
         The run's folder.
 
     Raises:
         ConfigError: no row of a table reads this run with this seed.
-        NotAStateDict: the file holds something else, or not this model's weights.
+        NotAStateDict: the file is not a state dict, or not of this model.
         WouldReplaceTraining: the run is trained or has a checkpoint, and `again` is false.
-        NotIndexed: the data set of the run was not checked yet; it names the classes.
+        NotIndexed: the run's data set, which names the classes, is not indexed yet.
         RunBusy: another process is training this run.
     """
     if run_id not in plan.runs or seed not in plan.seeds_of(run_id):
@@ -106,7 +105,7 @@ def import_weights(
             _refuse_to_replace(folder)
         for old in folder.evaluations():
             old.unlink()
-        folder.record.unlink(missing_ok=True)  # written last: the others are whole then
+        folder.record.unlink(missing_ok=True)  # written last: the other files are complete then
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
         with atomic_path(folder.config) as path:
@@ -122,10 +121,10 @@ def import_weights(
 
 
 def read_state_dict(checkpoint: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name.
+    """Return the tensors of a checkpoint by name.
 
     Raises:
-        NotAStateDict: not a file of `torch.save`, or one with more than tensors in it.
+        NotAStateDict: the file is missing, not of `torch.save`, or holds more than tensors.
     """
     try:
         with safe_globals(_LOGGED):
@@ -160,7 +159,7 @@ def read_state_dict(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Load weights into a model that has exactly these, in these shapes.
+    """Load weights into a model; names and shapes must match exactly.
 
     Raises:
         NotAStateDict: names or shapes differ; the message lists the first few.

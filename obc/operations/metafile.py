@@ -24,11 +24,11 @@ class NothingTrained(SuiteError):
 
 
 def write_metafile(plan: Plan, runs: Iterable[Run], path: Path) -> None:
-    """List the trained ones of some runs: config, weights, epochs, memory, AP of each decoding.
+    """List the trained runs: config, weights, epochs, memory, AP of each decoding.
 
     Args:
-        runs: those to list; of each seed an entry.
-        path: of the file; configs and weights are named relative to its folder.
+        runs: runs to list, an entry for each seed; runs that are not trained are left out.
+        path: file to write; paths of configs and weights are relative to its folder.
 
     Raises:
         NothingTrained: none of the runs is trained.
@@ -76,7 +76,7 @@ def _model(plan: Plan, run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> dict[str, float]:
-    """The AP and AP50 of an evaluation, in percent; empty where there is none."""
+    """AP and AP50 of an evaluation, in percent; empty if the run was not evaluated."""
     if not path.exists():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))["metrics"]

@@ -1,4 +1,4 @@
-"""What is said of a plan before it runs: how much, what is shared and done, what it costs."""
+"""Describe a plan before it runs: its trainings, which are shared or done, and their costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = ("", "rows", "trainings", "shared", "done")
 
 
 def summary(plan: Plan) -> tuple[str, ...]:
-    """What a user should know before anything runs: how much, where to, what is left out."""
+    """Return lines about a plan: trainings, results folder, tables left out, notes, deviations."""
     runs = plan.paper_runs
     counts = [len(plan.seeds_of(run_id)) for run_id in runs] or [0]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
@@ -36,7 +36,7 @@ def summary(plan: Plan) -> tuple[str, ...]:
 
 
 def _beyond_summary(plan: Plan) -> tuple[str, ...]:
-    """What is there for the asking, and how much more it trains."""
+    """Return a line about the tables beyond the paper and their additional trainings."""
     beyond = {
         name: sum(
             len(plan.seeds_of(run_id))
@@ -53,10 +53,10 @@ def _beyond_summary(plan: Plan) -> tuple[str, ...]:
 
 
 def report(plan: Plan, tables: Iterable[str], gpu: str | None = None) -> str:
-    """What the named tables of a plan would run, share, cost and have done, as text.
+    """Return text about the trainings of the named tables: shared and done ones, and costs.
 
     Raises:
-        ConfigError: a name that is no table of the plan, or a GPU that DEVICES does not have.
+        ConfigError: a name is not a table of the plan, or the GPU is not in DEVICES.
     """
     names = list(tables)
     unknown = sorted(set(names) - set(plan.tables))
@@ -127,8 +127,8 @@ def _line(name: str, rows: int | str, chosen: Sequence[Cost], shared: int | str)
 def _sharing(
     plan: Plan, names: Sequence[str], known: dict[tuple[str, int], Cost], unit: str
 ) -> str:
-    """What it would be to train every row by itself."""
-    # A table beyond the paper brings no seeds to runs that it shares with the paper's tables.
+    """Compare the number and cost of trainings with those of one training for every row."""
+    # A table beyond the paper adds no seeds to runs that it shares with the paper's tables.
     separate = [
         known[run_id, seed]
         for name in names
@@ -178,7 +178,7 @@ def _run_line(plan: Plan, cost: Cost) -> tuple[str, ...]:
 
 
 def _hours(seconds: Iterable[float | None]) -> str:
-    """Hours, "?" where a summand is not known."""
+    """Sum of seconds as hours; "?" if a summand is unknown."""
     parts = list(seconds)
     if None in parts:
         return "?"

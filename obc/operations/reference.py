@@ -1,8 +1,9 @@
-"""`results/reference/<name>`: what is committed of a results folder, made in one step.
+"""Write `results/reference/<name>`: the small files of a results folder, to be committed.
 
-Tables, figures, verdicts, the page, `runs.jsonl` and `run.yaml`, small files only. No weights, no
-data. Pictures of photographs stay out, because their licences are not the suite's, unless the
-results were made with `show_images: false`.
+The folder has tables, figures, verdicts, the page, `runs.jsonl` and `run.yaml`. It has no data and
+no weights, except starting weights in archives of stored runs. Figures that show photographs, and a
+page with them, are left out, because the photographs' licences are not the suite's. With
+`show_images: false` figures show no photographs and are included.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ from obc.runs.status import has_weights
 
 ROOT = Path("results/reference")
 TABLE_KINDS = (".csv", ".md", ".tex")
-# A figure is committed as SVG; one that is larger, as figures with many images, as a scaled PNG.
+# Figures are committed as SVG. A larger SVG, e.g. with many images, is replaced by a scaled PNG.
 SVG_BYTES = 500_000
 PICTURE_WIDTH = 1200
 PAGE_BYTES = 8_000_000
-# Figures of images of the data set; all others are drawings.
+# Figures that show images of the data set; all other figures show none.
 OF_IMAGES = ("figure6", "stages")
 
 
 class NothingToCommit(SuiteError):
-    """A results folder lacks what a reference needs; the message says what to run."""
+    """The results folder or the card is incomplete; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a person says of the results; None: as the folder's card has it already."""
+    """Entries of the card that a person writes; None: keep the entry of the existing card."""
 
     commands: tuple[str, ...] | None = None
     purpose: str | None = None
@@ -61,16 +62,18 @@ class Told:
 
 
 def write_reference(plan: Plan, target: ReferenceFolder, told: Told, keep_runs: bool) -> None:
-    """Make the committed folder of a plan's results anew.
+    """Write the committed folder of a plan's results; an existing folder is replaced.
 
     Args:
-        target: is replaced; what its card says that nobody can measure is kept.
-        keep_runs: also store the runs that its archives lack in an archive, and keep these; else
-            the folder has no archive afterwards.
+        target: the folder. Commands, purpose and finding of its card are kept unless `told` has
+            others; notes are always kept.
+        keep_runs: keep the archives, and store finished runs that they lack in a further archive.
+            False: the folder has no archives afterwards.
 
     Raises:
-        NothingToCommit: no tables, no training, or no command was told.
-        CannotRestore: an archive cannot be read, or has runs that the results folder lacks.
+        NothingToCommit: there are no tables, no finished training, no commands or no purpose, or an
+            archive has runs that the results folder lacks.
+        CannotRestore: an archive cannot be read.
     """
     sources = [folder for folder in (plan.results, plan.results / "partial") if _has_tables(folder)]
     if not sources:
@@ -103,7 +106,7 @@ def _has_tables(folder: Path) -> bool:
 
 
 def _copy_shown(plan: Plan, target: Path) -> None:
-    """Complete files, and of `partial` those without a complete one."""
+    """Copy the complete files, and files of `partial` that have no complete counterpart."""
     photographs = any(not isinstance(data, ShapesData) for data in plan.scale.data.values())
     hidden = photographs and plan.config.show_images
     partial = plan.results / "partial"
@@ -144,10 +147,10 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _write_examples(plan: Plan, made: ReferenceFolder, before: ReferenceFolder) -> None:
-    """What notebooks show of single images: two evaluations, and the output of a trained head.
+    """Write examples of single images for notebooks: two evaluations, a trained head's output.
 
-    Of data that the suite draws, which it can draw again. Views are those that the folder had
-    where the weights are not here, and of the same training.
+    Nothing is written for photographs: the suite can draw only its own scenes again. If the weights
+    are missing, the folder's former head views are kept, provided they are of the same training.
     """
     table = plan.detail_table
     if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
@@ -161,8 +164,8 @@ def _write_examples(plan: Plan, made: ReferenceFolder, before: ReferenceFolder) 
 
 
 def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
-    # Libraries print while they are imported and while a model is loaded. The import stands here,
-    # where it is needed, because MMDetection takes seconds.
+    # Libraries print while they are imported and while a model is loaded. The import is local
+    # because importing MMDetection takes seconds.
     with contextlib.redirect_stdout(io.StringIO()):
         from obc.evaluation.stored_views import load_views, look_and_store
 
@@ -178,7 +181,7 @@ def _write_views(plan: Plan, run: Run, path: Path, before: Path) -> None:
 
 
 def _runs(plan: Plan) -> list[StoredRun]:
-    """Every training of the plan's runs, of any seed, and the starting weights of these."""
+    """Return every finished training of the plan's runs, of any seed, and of starting weights."""
     folders = [one for one in RunFolder.all_in(plan.results) if one.record.exists()]
     runs = [read_folder(one) for one in folders if one.run_id in plan.runs]
     if not runs:
@@ -194,7 +197,7 @@ def _runs(plan: Plan) -> list[StoredRun]:
 def _not_stored(
     plan: Plan, archives: Sequence[Path], target: ReferenceFolder
 ) -> list[tuple[str, int]]:
-    """The finished runs that no archive has, or has with other weights."""
+    """Return the finished runs that the archives lack, or have with other weights."""
     finished, known = finished_runs(plan), stored(archives)
     lost = [key for key in known if key not in finished]
     if lost:
@@ -238,9 +241,10 @@ def _card(
 
 
 def measured(runs: Sequence[StoredRun], evaluation_seconds: float = 0.0) -> dict[str, Any]:
-    """The keys of a card that records tell: commits, days, machines, packages, counts, minutes.
+    """Return the card's entries that follow from records.
 
-    Weights that were trained elsewhere are no training of these results.
+    These are commits, days, machines, packages, counts and device minutes. Imported weights are not
+    counted as trainings, because they were trained elsewhere; their evaluations are counted.
     """
     trained = [run.run for run in runs if run.run and not run.run.get("imported")]
     records = sorted(trained, key=lambda record: record["started"])
@@ -275,7 +279,7 @@ def _machine(hardware: dict[str, Any]) -> str:
 
 
 def _evaluation_seconds(plan: Plan) -> float:
-    """Of all evaluations that Snakemake timed."""
+    """Return the total seconds of all evaluations that Snakemake timed."""
     template = RunFolder(Path()).evaluation_benchmark("*").name
     files = (path for one in RunFolder.all_in(plan.results) for path in one.path.glob(template))
     return sum(_seconds(path) for path in files)
@@ -304,7 +308,7 @@ were timed, each times the cores or GPUs that it used. Other jobs may have run b
 
 
 def readme(root: Path = ROOT) -> str:
-    """The page about all folders of committed results."""
+    """Return the text of the page about all folders of committed results."""
     folders = [(folder, read_card(folder)) for folder in reference_folders(root)]
     lines = [
         INTRODUCTION,
@@ -320,7 +324,7 @@ def readme(root: Path = ROOT) -> str:
 
 
 def write_readme(root: Path = ROOT) -> Path:
-    """Write the page about all folders of committed results; returns its path."""
+    """Write the page about all folders of committed results; return its path."""
     path = root / "README.md"
     write_text(path, readme(root))
     return path
@@ -333,7 +337,8 @@ def _section(folder: ReferenceFolder, card: ReferenceCard) -> Iterator[str]:
         yield f"The page with all of it: [{folder.page.name}]({name}/{folder.page.name})."
     if card.finding:
         yield from ("", f"**Found:** {card.finding}")
-    # Not `bash`, whose commands tests plan: these are of the code that the commit names.
+    # Not `bash`: tests plan the commands in `bash` blocks with the present code, but these commands
+    # need the code of their commit.
     yield from ("", "```shell", *card.commands, "```", "")
     commits = ", ".join(f"`{commit[:7]}`" for commit in card.commits)
     changed = " (with uncommitted changes)" if card.uncommitted_changes else ""

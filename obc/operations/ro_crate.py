@@ -1,7 +1,8 @@
 """`ro-crate-metadata.json`: a results folder described as a Research Object Crate (RO-Crate 1.1).
 
-Every file that lies in the folder is listed, each training is an action that made its weights, and
-each evaluation one that made its metrics. Nothing is copied: the folder itself becomes the crate.
+Every result file in the folder is listed. Each training is an action that made its weights, and
+each evaluation is an action that made its metrics. Nothing is copied: the folder itself becomes the
+crate.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
 SUITE = "#obc"
-# Not results: caches of indices and drawn data, and what a training that is not done needs.
+# Folders without results: files of unfinished trainings, indices of data sets, and logs.
 LEFT_OUT = (RunFolder(Path()).work.path.name, "data", "logs")
 
 Entity = dict[str, Any]
 
 
 def write_crate(plan: Plan) -> Path:
-    """Write the description into the results folder of a plan; returns its path."""
+    """Write the description into the results folder of a plan; return its path."""
     files = {path.relative_to(plan.results).as_posix(): path for path in _files(plan.results)}
     runs = [run for run_id in plan.runs for run in plan.seeded(run_id)]
     actions = [
@@ -67,7 +68,7 @@ def write_crate(plan: Plan) -> Path:
 
 
 def _files(results: Path) -> list[Path]:
-    """What is described, in the order of names."""
+    """Files that the crate lists, sorted by path."""
     return [
         path
         for path in sorted(results.rglob("*"))
@@ -90,7 +91,7 @@ def _file(name: str, path: Path) -> Entity:
 
 
 def _actions(run: Run, results: Path, files: dict[str, Path]) -> list[Entity]:
-    """A run's training and evaluations."""
+    """Return the actions of a run: its training or import, and its evaluations."""
     record = read_record(run.folder.record) or {}
     folder = run.folder.path.relative_to(results).as_posix()
 

@@ -1,4 +1,4 @@
-"""What people call a training or a job: by the table row that it is for, not by an id."""
+"""Readable names of trainings and jobs, by the table row that they are for, not by an id."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from obc.config.plan import Plan
 
 
 def run_name(plan: Plan, run_id: str, seed: int) -> str:
-    """A training's name, e.g. `table1 full, seed 0`, of the first table that needs it.
+    """Name a training by the first table that needs it, e.g. `table1 full, seed 0`.
 
-    A run of several rows of that table has the name of the last one; starting weights have the
-    detector and backbone of the first run that starts from them.
+    If several rows of that table share the run, the last row gives the name. Starting weights are
+    named by detector and backbone of the first run that starts from them.
     """
     if run_id in plan.initial_runs:
         users = [run.resolved for run in plan.runs.values() if run.resolved.initial_run == run_id]
@@ -29,7 +29,7 @@ def run_name(plan: Plan, run_id: str, seed: int) -> str:
 
 
 def job_name(plan: Plan, rule: str, wildcards: Mapping[str, str]) -> str:
-    """A job's name: its rule, and the training or the file that it is for."""
+    """Name a job by its rule, and by the training or the file that it is for."""
     if "run_id" in wildcards and "seed" in wildcards:
         name = f"{rule} {run_name(plan, wildcards['run_id'], int(wildcards['seed']))}"
         return f"{name} ({wildcards['decode']})" if "decode" in wildcards else name
@@ -38,7 +38,7 @@ def job_name(plan: Plan, rule: str, wildcards: Mapping[str, str]) -> str:
 
 
 def with_names(plan: Plan, line: str) -> str:
-    """A line that a job printed, with names in place of run ids; paths stay as they are."""
+    """Replace run ids by names in a line that a job printed; paths are not changed."""
     return re.sub(
         r"(?<![/\w-])([a-z][\w.-]*-[0-9a-f]{8}) seed (\d+)\b",
         lambda found: (

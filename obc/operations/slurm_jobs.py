@@ -1,8 +1,9 @@
-"""SLURM jobs that a killed Snakemake left behind.
+"""Cancel SLURM jobs that a killed Snakemake left behind.
 
 A SLURM job outlives the Snakemake that submitted it. The next Snakemake does not know such jobs and
-submits its own for the same files, so the old ones are cancelled first: trainings save and go on in
-the new jobs, and a job that still waits in the queue cannot redo later what is done by then.
+submits its own for the same files, so the old jobs are cancelled first. A cancelled training saves
+a checkpoint, from which the new job continues. A job that was still queued can no longer start and
+repeat work that is finished by then.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ CANCEL_SECONDS = 300.0
 
 
 class SlurmSilent(SuiteError):
-    """SLURM does not answer, so that nobody knows whether it has jobs of an earlier call."""
+    """SLURM does not answer, so it is unknown whether it has jobs of an earlier call."""
 
 
 class JobsLeftOver(SuiteError):
-    """Jobs of an earlier call do not end; nothing may be submitted for their files."""
+    """Jobs of an earlier call do not end; no new jobs may be submitted for their files."""
 
 
 def job_comment(rule: str, wildcards: Collection[str]) -> str:
-    """What Snakemake's SLURM plugin writes into a job's comment; it names the files it makes."""
+    """Return the comment that Snakemake's SLURM plugin gives a job; it identifies its files."""
     values = "_".join(wildcards).replace("/", "_")
     return f"rule_{rule}_wildcards_{values}" if values else f"rule_{rule}"
 
@@ -35,19 +36,19 @@ def job_comment(rule: str, wildcards: Collection[str]) -> str:
 def cancel_left_over(folder: Path, comments: Collection[str]) -> tuple[str, ...]:
     """Cancel this user's jobs with one of these comments in a folder, and wait until they are gone.
 
-    To be called by whoever holds Snakemake's lock on the files of these jobs: then no other
-    Snakemake that lives has submitted them. Where SLURM is not installed there is nothing to do.
+    The caller must hold Snakemake's lock on the files of these jobs; then no other running
+    Snakemake has submitted them. If SLURM is not installed, nothing happens.
 
     Args:
-        folder: the workflow's working directory; other folders' jobs are left alone.
-        comments: of the jobs to be cancelled, see `job_comment`.
+        folder: the workflow's working directory; jobs of other folders are left alone.
+        comments: comments of the jobs to cancel, see `job_comment`.
 
     Returns:
         Ids of the jobs that were cancelled.
 
     Raises:
         SlurmSilent: `squeue` failed, before anything was cancelled.
-        JobsLeftOver: a job is still there after CANCEL_SECONDS, or SLURM fell silent meanwhile.
+        JobsLeftOver: after CANCEL_SECONDS a job has not ended, or SLURM does not answer.
     """
     if shutil.which("squeue") is None:
         return ()
@@ -55,7 +56,7 @@ def cancel_left_over(folder: Path, comments: Collection[str]) -> tuple[str, ...]
     if not jobs:
         return ()
     deadline = time.monotonic() + CANCEL_SECONDS
-    # A job that ended by itself in between makes scancel fail: what squeue lists counts.
+    # scancel also fails if a job has just ended, so only the list of squeue counts.
     scancel = subprocess.run(
         ["scancel", *jobs], capture_output=True, encoding="utf-8", errors="replace", check=False
     )
@@ -73,7 +74,7 @@ def cancel_left_over(folder: Path, comments: Collection[str]) -> tuple[str, ...]
 
 
 def _still_there(jobs: tuple[str, ...], folder: Path, comments: Collection[str]) -> tuple[str, ...]:
-    """Which of these jobs have not ended; all of them as long as SLURM does not say."""
+    """Return the jobs that have not ended; all of them if SLURM does not answer."""
     try:
         listed = _jobs(folder, comments)
     except SlurmSilent:
@@ -82,7 +83,7 @@ def _still_there(jobs: tuple[str, ...], folder: Path, comments: Collection[str])
 
 
 def _jobs(folder: Path, comments: Collection[str]) -> tuple[str, ...]:
-    """Ids of this user's jobs, waiting, running or ending, in a folder with one of the comments."""
+    """Ids of this user's waiting, running and ending jobs with these comments in a folder."""
     command = ["squeue", "--me", "--noheader", "--format=%i|%Z|%k"]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", check=False
@@ -92,7 +93,7 @@ def _jobs(folder: Path, comments: Collection[str]) -> tuple[str, ...]:
             f"{' '.join(command)}: {done.stderr.strip()}; is SLURM up? "
             "(`scontrol ping`; SLURM's programs are on PATH here)"
         )
-    # The comment last: nothing keeps it from having the separator in it.
+    # The comment comes last because it may contain the separator.
     listed = (line.split("|", maxsplit=2) for line in done.stdout.splitlines())
     return tuple(
         job

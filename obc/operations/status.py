@@ -36,13 +36,13 @@ Reason = Literal[
     "evaluation failed",
     "not evaluated",
 ]
-# Progress is written every few seconds; a GPU that hangs or a full disk shows as silence.
+# Progress is written every few seconds; it stops if a GPU hangs or the disk is full.
 SILENT_MINUTES = 5.0
 ENDED: tuple[State, ...] = ("done", "failed")
 
 
 class Progress(BaseModel):
-    """The progress note of a run: how far a training is, written now and then while it runs."""
+    """The progress note of a run, which its training writes every few seconds."""
 
     epoch: int
     epochs: int
@@ -62,11 +62,12 @@ class RunState:
     """One training of a plan at one moment.
 
     Attributes:
-        resumed: how often it went on from a checkpoint.
-        progress: how far the newest session is; None before its first note.
-        reason: why it is in that state, where the state alone does not tell; see `note`.
-        note: what else to know in words, e.g. the error.
-        seconds_left: of this training; None where nothing tells.
+        resumed: how often the training was resumed from a checkpoint.
+        progress: progress note of the newest session; None before its first note, and if the run is
+            waiting, trained or done.
+        reason: reason for the state, if the state alone does not tell it.
+        note: further information as text, e.g. the error.
+        seconds_left: remaining seconds of this training; None: unknown.
     """
 
     run_id: str
@@ -83,10 +84,10 @@ class RunState:
 
 
 def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
-    """The state of every training behind the tables that are shown, starting weights first.
+    """Return the state of every training behind the tables that are shown, starting weights first.
 
     Args:
-        now: the moment that silence is measured at.
+        now: present time, up to which silence is measured; None: by the clock.
     """
     now = now or datetime.now(UTC)
     shown = set(shown_tables(plan))
@@ -102,7 +103,7 @@ def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
 
 
 def read_progress(folder: RunFolder) -> Progress | None:
-    """The progress note of a run's folder; None where there is no whole one."""
+    """Read the progress note of a run's folder; None: it is missing or damaged."""
     record = read_record(folder.work.progress)
     if record is None:
         return None
@@ -117,7 +118,7 @@ def read_progress(folder: RunFolder) -> Progress | None:
 
 
 def read_sessions(folder: RunFolder) -> list[dict[str, Any]]:
-    """The sessions of a training that is not done, oldest first; of a finished one, too."""
+    """Return the sessions of a training, finished or not, oldest first."""
     record = read_record(folder.record) or {}
     found = read_json(folder.work.sessions) or record.get("sessions")
     return [session for session in found or [] if isinstance(session, dict)]
@@ -152,7 +153,7 @@ def _state(
     interruption = read_record(folder.work.interrupted) or {}
     if "signal" in interruption:
         return "interrupted", "signal", str(interruption["signal"])
-    # A kill that no process can note: SIGKILL, out of memory, power loss.
+    # SIGKILL, out of memory and power loss leave a process no time for a note.
     if started or status == "interrupted":
         return "interrupted", "killed", "killed without a note"
     return "waiting", None, ""
@@ -181,7 +182,7 @@ def _silence(progress: Progress | None, now: datetime) -> tuple[Reason | None, s
 
 
 def _rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
-    """What running trainings measure, and what finished ones did on the same kind of device."""
+    """Return throughputs of running trainings, and of finished ones on the same kind of device."""
     processes = max(1, plan.gpus_per_run)
     running = [
         Rate(
@@ -200,7 +201,7 @@ def _rates(plan: Plan, found: Sequence[RunState]) -> list[Rate]:
 
 
 def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunState:
-    """The state with what its training, evaluations aside where it runs, still takes."""
+    """Return the state with its time left, including evaluations unless the training runs."""
     seconds = None
     if state.state == "running" and state.progress is not None:
         seconds = state.progress.seconds_left
@@ -218,7 +219,7 @@ def _with_time_left(plan: Plan, state: RunState, rates: Sequence[Rate]) -> RunSt
 
 
 def render(found: Sequence[RunState]) -> str:
-    """One line a run, then how many there are of each state and when all are done."""
+    """Return a line for each run, then the number of runs in each state and the time left."""
     lines = [
         (
             state.run_id,
@@ -234,7 +235,7 @@ def render(found: Sequence[RunState]) -> str:
 
 
 def summary(found: Sequence[RunState]) -> str:
-    """How many runs are in which state, and the time until all are done at the present pace."""
+    """Return the number of runs in each state, and the time left at the present pace."""
     counts = Counter(state.state for state in found)
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"{len(found)} trainings: {said}. {_overall(found)}".strip()
@@ -271,7 +272,7 @@ def _progress_text(state: RunState) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
+    """Format a time for people: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

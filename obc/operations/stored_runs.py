@@ -1,12 +1,12 @@
-"""Finished runs in an archive without their weights, and back into a results folder.
+"""Store finished runs in an archive without their weights; restore them into a results folder.
 
-For a measurement that takes more than one machine's time: what one sitting trained and evaluated is
-committed, another sitting restores it and goes on with the rest. An archive of a sitting holds the
-runs that no earlier archive has.
+With archives a long experiment can be run in several parts, also on different machines. One part
+trains and evaluates some runs, which are committed; the next part restores them and does the rest.
+The archive of a part holds the runs that no earlier archive has.
 
-In it: `archive.json` (code that evaluated, format), the folder of each run,
-and `shown/` with what figures drew of trained weights. Weights are stored only where another
-training starts from them. Detections are packed (`obc.evaluation.packed_detections`), losslessly.
+An archive contains `archive.json` (digest of the evaluation code, format), the folder of each run,
+and `shown/` with files that were drawn from trained weights. Weights are stored only if another
+training starts from them. Detections are packed losslessly (`obc.evaluation.packed_detections`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from obc.io.files import atomic_path, read_record
 from obc.runs.staleness import other_versions
 from obc.runs.versions import EVALUATION_CODE, TRAINING_CODE, code_digest
 
-# Of an archive, by folder and name; `shown` holds paths, "" what lies at the top.
+# Files of an archive, by folder and name. Names in `shown` are paths; folder "" is the top level.
 Content = dict[str, dict[str, bytes]]
 FORMAT = 1
 _ABOUT = "archive.json"
 _SHOWN = "shown"
 _PACKED = ".packed"
-# Files of rule `inside`, which alone reads weights for figures. Restored, they are not drawn anew.
+# Files of rule `inside`, the only rule that reads weights for figures. They are restored so that
+# Snakemake does not draw them again, which would need the weights.
 _DRAWN_OF_WEIGHTS = (
     "figures/stages.*",
     "figures/offset_distributions.*",
@@ -50,17 +51,17 @@ _DRAWN_OF_WEIGHTS = (
 
 
 class CannotRestore(SuiteError):
-    """Stored runs do not belong to the plan, the code or the data here; the message says which."""
+    """Stored runs cannot be restored with this plan, code or data; the message says why."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What `restore` did.
+    """Result of `restore`.
 
     Attributes:
         written: run id and seed of the runs that were written.
-        there: those whose folder had a training already.
-        refused: run id, seed and why, of those that are not of this plan, code or data.
+        there: run id and seed of the runs whose folder already had a training.
+        refused: run id, seed and reason of the runs that do not fit this plan, code or data.
     """
 
     written: list[tuple[str, int]]
@@ -72,10 +73,10 @@ class Restored:
 
 
 def finished_runs(plan: Plan) -> list[tuple[str, int]]:
-    """Run id and seed of every training of the plan's runs that was evaluated, of any seed.
+    """Run id and seed of every evaluated training of the plan's runs, of any seed.
 
-    Starting weights that were trained here come first; those that come with the suite, and imported
-    weights, are files that are there anyway.
+    Starting weights that were trained here come first. Starting weights that come with the suite,
+    and imported weights, are left out: they exist as files elsewhere.
     """
     folders = [*RunFolder.all_in(plan.shared), *RunFolder.all_in(plan.results)]
     keys = dict.fromkeys((one.run_id, one.seed) for one in folders)
@@ -95,11 +96,11 @@ def finished_runs(plan: Plan) -> list[tuple[str, int]]:
 def store(
     plan: Plan, runs: Sequence[tuple[str, int]], path: Path, earlier: Sequence[Path] = ()
 ) -> None:
-    """Write an archive of finished runs, the same bytes for the same files.
+    """Write an archive of finished runs; the same files always give the same bytes.
 
     Args:
-        runs: run id and seed, of `finished_runs`.
-        earlier: archives whose drawn files are not stored again.
+        runs: run ids and seeds from `finished_runs`.
+        earlier: archives whose drawn files are stored again only if they have changed.
     """
     drawn = _drawn(map(_read, earlier))
     about = {"format": FORMAT, "evaluation_code": code_digest(EVALUATION_CODE)}
@@ -115,7 +116,7 @@ def store(
 
 
 def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path) -> None:
-    """Write an archive of single evaluations to look at; `restore` is not for it."""
+    """Write an archive of single evaluations for `stored_evaluations`; `restore` cannot read it."""
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz", preset=9) as archive:
         for one in evaluations:
             folder = RunFolder.of(Path(), one.run.run_id, one.run.seed)
@@ -126,7 +127,7 @@ def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path)
 
 
 def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
-    """Digest of the weights of every run in some archives; a later archive replaces an earlier."""
+    """Digest of the weights of every archived run; later archives take precedence."""
     found = {}
     for path in archives:
         for key, files in _runs_in(_read(path)).items():
@@ -135,7 +136,7 @@ def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
 
 
 def _files_of(plan: Plan, run_id: str, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of what is stored of a run."""
+    """Yield name and content of each file of a run that is stored."""
     folder = plan.run_folder(run_id, seed)
     files = [folder.record, folder.config, folder.log, folder.benchmark]
     if run_id in plan.initial_runs:
@@ -162,7 +163,7 @@ def _packed(path: Path) -> tuple[str, bytes]:
 
 
 def _drawn_of_weights(plan: Plan) -> list[Path]:
-    """What was drawn of trained heads; nothing where the images are photographs."""
+    """Return the files drawn from trained heads; none if the images are photographs."""
     table = plan.detail_table
     if table is None or not isinstance(plan.scale.data[table.dataset], ShapesData):
         return []
@@ -179,19 +180,19 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
-    """Write stored runs into the folders of a plan, so that Snakemake takes them for done.
+    """Write stored runs into a plan's run folders, so that Snakemake treats them as done.
 
-    Snakemake compares times: a file is made anew when one that it was made from is newer. So the
-    data must be indexed and shipped starting weights be in their places before, and everything that
-    is written here gets one time, that of the end.
+    Snakemake makes a file again if one of its inputs is newer. Therefore data must be indexed and
+    shipped starting weights must be in place before this call, and all restored files get the same
+    modification time, the end of the call.
 
     Args:
-        plan: whose run folders are written.
-        archives: oldest first; of two with the same run the later one counts.
+        plan: the plan whose run folders are written.
+        archives: oldest first; if two have the same run, the later archive counts.
 
     Raises:
-        CannotRestore: no archive, one of other evaluation code, or data or starting weights are
-            not there yet.
+        CannotRestore: there is no archive, an archive is unreadable or of another format or other
+            evaluation code, or data or starting weights are missing.
     """
     if not archives:
         raise CannotRestore("no archive runs-<n>.tar.xz there: `make reference KEEP_RUNS=1` stores")
@@ -235,7 +236,7 @@ def _restore_drawn(plan: Plan, contents: Iterable[Content]) -> list[Path]:
 
 
 def _drawn(contents: Iterable[Content]) -> dict[str, bytes]:
-    """What was drawn of weights, by path in the results folder; of a later archive first."""
+    """Files drawn from weights, by path in the results folder; later archives take precedence."""
     return {name: file for one in contents for name, file in one.get(_SHOWN, {}).items()}
 
 
@@ -263,7 +264,10 @@ def _require_same_evaluation(contents: Mapping[Path, Content]) -> None:
 
 
 def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
-    """What Snakemake would else make after the restored runs, and then train these again."""
+    """Raise CannotRestore if an index is missing, or starting weights that no archive has.
+
+    Snakemake would make them after the restored runs, and then train these runs again.
+    """
     missing = []
     for run_id, seed in runs:
         if run_id not in plan.trainings:
@@ -287,17 +291,17 @@ def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
 
 
 def _runs_in(content: Content) -> dict[tuple[str, int], dict[str, bytes]]:
-    """The files of each run in an archive."""
+    """Return the files of each run in an archive, by run id and seed."""
     folders = {name: files for name, files in content.items() if name not in ("", _SHOWN)}
     runs = {RunFolder(Path(name)): files for name, files in folders.items()}
     return {(run.run_id, run.seed): files for run, files in runs.items()}
 
 
 def _read(path: Path) -> Content:
-    """What is in an archive.
+    """Read the files of an archive.
 
     Raises:
-        CannotRestore: not an archive that `store` wrote.
+        CannotRestore: the file is not an archive of this module, or is damaged.
     """
     found: Content = {}
     try:
@@ -320,7 +324,7 @@ class StoredEvaluation:
     """One evaluation in an archive.
 
     Attributes:
-        record: of the run.
+        record: the run's record.
         metrics: the content of the metrics file.
         detections: COCO-format results.
     """
@@ -334,10 +338,10 @@ class StoredEvaluation:
 
 
 def stored_evaluations(path: Path) -> list[StoredEvaluation]:
-    """Every evaluation in an archive.
+    """Return every evaluation in an archive.
 
     Raises:
-        CannotRestore: as of `restore`, of a damaged archive.
+        CannotRestore: the archive is damaged.
     """
     prefix, suffix = RunFolder(Path()).detections("*").name.split("*")
     found = []
@@ -365,7 +369,7 @@ def _results(name: str, content: bytes) -> list[dict[str, Any]]:
 
 
 def describe(restored: Restored) -> Iterator[str]:
-    """What was restored, for a person."""
+    """Yield lines that tell a user what was restored."""
     yield (
         f"restored {len(restored.written)} trainings with their evaluations; "
         f"{len(restored.there)} were there already"

@@ -1,11 +1,11 @@
-"""How long the jobs of a call still take, by what they were expected to take and what they did."""
+"""Estimates the remaining time of a Snakemake call from expected and measured job times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# A job that runs longer than expected is taken to be this part short of its end.
+# A running job is assumed to have at least this fraction of its expected or reported time left.
 STILL_TO_GO = 0.1
 
 
@@ -14,13 +14,14 @@ class TimedJob:
     """One job of a call.
 
     Attributes:
-        kind: jobs of one kind are slower or faster than expected by one factor.
-        expected: seconds, before anything of the kind has run; None: nothing is known.
-        threads: cores that it occupies.
-        started: seconds of a monotonic clock; None: it waits.
-        ended: likewise; None: it waits or runs.
-        reported: seconds that were left by the job's own report, or by that of a job like it.
-        reported_at: of the clock, when that was so.
+        kind: jobs of the same kind share one factor between measured and expected time.
+        expected: seconds, estimated before any job of the kind has run; None: unknown.
+        threads: cores that the job occupies.
+        started: start time in seconds of a monotonic clock; None: the job waits.
+        ended: end time by the same clock; None: the job waits or runs.
+        reported: remaining seconds, by the job's own report or by that of a similar job; None: no
+            report yet.
+        reported_at: time of the report by the same clock.
     """
 
     kind: str
@@ -33,17 +34,17 @@ class TimedJob:
 
     @property
     def running(self) -> bool:
-        """Whether it has begun and not ended."""
+        """Whether the job has started and not ended."""
         return self.started is not None and self.ended is None
 
 
 def seconds_left(jobs: Iterable[TimedJob], now: float, at_once: int) -> float | None:
-    """Seconds until all jobs have ended; None: nothing is known of one of them.
+    """Seconds until all jobs have ended; None: the time of one of them is unknown.
 
     Args:
-        jobs: all of the call, those that ended included.
-        now: seconds of the clock that the jobs are timed by.
-        at_once: threads that run together.
+        jobs: all jobs of the call, including those that have ended.
+        now: present time by the jobs' clock, in seconds.
+        at_once: number of threads that may run at the same time.
     """
     found = list(jobs)
     factors = {kind: _factor(found, kind) for kind in {job.kind for job in found}}
@@ -57,9 +58,9 @@ def seconds_left(jobs: Iterable[TimedJob], now: float, at_once: int) -> float | 
 
 
 def part_done(jobs: Iterable[TimedJob], now: float) -> float:
-    """Which part of the work is done, from 0 to 1, by the time that it takes.
+    """Fraction of the work that is done, from 0 to 1, measured in seconds times threads.
 
-    Where nothing is known of a job, by the number of jobs.
+    If the time of a job is unknown, it is the fraction of the jobs that have ended.
     """
     found = list(jobs)
     factors = {kind: _factor(found, kind) for kind in {job.kind for job in found}}
@@ -77,7 +78,7 @@ def part_done(jobs: Iterable[TimedJob], now: float) -> float:
 
 
 def _factor(jobs: Iterable[TimedJob], kind: str) -> float:
-    """What the ended jobs of a kind took, over what was expected of them."""
+    """Ratio of measured to expected time of the ended jobs of a kind; 1 if none has ended."""
     took = expected = 0.0
     for job in jobs:
         if job.kind == kind and None not in (job.started, job.ended, job.expected):

@@ -22,10 +22,11 @@ from obc.runs.versions import TRAINING_CODE, code_digest
 
 
 def find_run(plan: Plan, beginning: str) -> str:
-    """The run id that starts with `beginning`; of several the one that tables of the paper have.
+    """Return the run id that starts with `beginning`; if several do, the one in the paper's tables.
 
     Raises:
-        ConfigError: none does, or several of the paper's, or several and none of the paper's.
+        ConfigError: no run id starts with it, or several do and not exactly one of them is in the
+            paper's tables.
     """
     if beginning in plan.trainings:
         return beginning
@@ -41,11 +42,11 @@ def find_run(plan: Plan, beginning: str) -> str:
 
 
 def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = None) -> str:
-    """Why a run has no number, or an old one, as text.
+    """Return text that explains why a run's number is missing or stale.
 
     Args:
-        plan_file: where the plan lies, for the commands.
-        seed: None: the first that is not done.
+        plan_file: path of the plan, for the commands in the text.
+        seed: None: the run's first seed that is not done.
 
     Raises:
         ConfigError: the plan does not train this run with that seed.
@@ -105,7 +106,7 @@ def _why_not_finished(
 def _of_finished(
     plan: Plan, run_id: str, seed: int, folder: RunFolder, state: RunState
 ) -> tuple[dict[str, str], list[Path]]:
-    """Why the run is in its state, in a few sentences; the files that are there and of no use."""
+    """Return the reasons for a trained run's state, and its files that must be made again."""
     record = read_record(folder.record)
     if record is None:
         why = f"{folder.record} cannot be read; nothing tells what the weights are"
@@ -133,7 +134,7 @@ def _of_finished(
 
 
 def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
-    """What has to be there before the run can start."""
+    """Say which data and weights are missing before the run can start."""
     run = plan.trainings[run_id].resolved
     missing = [
         f"{one.name}, which `obc fetch {one.name}` gets"
@@ -150,7 +151,7 @@ def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
 
 
 def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dict[str, str]:
-    """Where the newest session, or the evaluation that failed, ran, and how its process ended."""
+    """Return host, job, progress and exit status of the newest session or failed evaluation."""
     session: dict[str, Any] = next(reversed(read_sessions(folder)), {})
     if state.reason == "evaluation failed":
         decode = not_evaluated(plan, run_id, folder)[0]
@@ -176,7 +177,7 @@ def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dic
 
 
 def _exit_status(folder: RunFolder, state: RunState) -> str:
-    """How the newest process ended; empty where none has."""
+    """Exit status of the newest process, as text; empty if none has ended."""
     if state.state == "failed":
         failure = read_record(folder.work.failed) or {}
         return f"1 ({failure.get('exit', 'error')})"
@@ -191,10 +192,10 @@ def _exit_status(folder: RunFolder, state: RunState) -> str:
 def _again(
     plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState, useless: list[Path]
 ) -> str:
-    """The command that makes what is missing, and anew what is of no use.
+    """Return the commands that make missing and `useless` files; empty if there is nothing to do.
 
-    Snakemake is told which files it must make although they are there: not every reason is one that
-    it would see by itself.
+    `--forcerun` names existing files that must be made again, because Snakemake cannot detect every
+    reason for it.
     """
     if state.state == "running" or (state.state == "done" and not useless):
         return ""
@@ -221,7 +222,7 @@ def _again(
 
 
 def config_options(plan: Plan) -> str:
-    """What makes Snakemake plan the same again: ` --config key=value ..`."""
+    """Return ` --config key=value ..`, with which Snakemake makes the same plan again."""
     config = plan.config.model_dump(mode="json", exclude_defaults=True)
     pairs = [
         f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
@@ -231,9 +232,10 @@ def config_options(plan: Plan) -> str:
 
 
 def _log(plan: Plan, run_id: str, folder: RunFolder) -> Path | None:
-    """The log of the step that is to blame: the first evaluation that is missing, or the training.
+    """Return the log of the first missing evaluation that has a log, otherwise the training's.
 
-    A training that starts again leaves the logs of earlier evaluations in place.
+    If the run is not trained, logs of evaluations are ignored: a training that starts again leaves
+    the logs of earlier evaluations in place.
     """
     missing = not_evaluated(plan, run_id, folder) if run_status(folder) == "trained" else []
     logs = [*map(folder.evaluation_log, missing), folder.log]

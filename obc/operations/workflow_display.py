@@ -1,8 +1,8 @@
-"""What a person sees while Snakemake runs: lines with the names of jobs, and a bar with the time.
+"""Terminal output while Snakemake runs: lines with job names, and a bar with the remaining time.
 
 Snakemake's own lines name job ids, and jobs print to the same terminal. Here jobs print into a file
-instead, and one handler of Snakemake's logger writes everything: on a terminal above a bar, else as
-plain lines. Snakemake's log file in .snakemake/log has all that is left out.
+instead, and one handler of Snakemake's logger writes everything: above a bar on a terminal,
+otherwise as plain lines. Snakemake's log file in .snakemake/log has the lines that are left out.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from obc.operations.status import duration, states
 from obc.operations.time_left import TimedJob, part_done, seconds_left
 
 State = Literal["before", "showing", "beside", "ended"]
-# Seconds of a job that trains and evaluates nothing, before one has run.
+# Expected seconds of a job that neither trains nor evaluates, before any of its rule has ended.
 SHORT_JOB = 5.0
 TICK = 0.5
 PLAIN_LINE_SECONDS = 60.0
-# What running trainings report is read from their folders so often.
+# Interval at which the progress of running trainings is read from their folders.
 REPORT_SECONDS = 15.0
 BAR_WIDTH = 20
 CLEAR_LINE = "\r\x1b[K"
 RED, RESET = "\x1b[31m", "\x1b[0m"
-# A training's line every few seconds; the bar has it for all.
+# Trainings print this line every few seconds. It is left out: the bar shows the progress of all.
 PROGRESS_LINE = re.compile(r": epoch \d+/\d+, iteration \d+/\d+, ")
-# Jobs of these print what became of them; of others it is said here.
+# Rules whose jobs print their result themselves; for other rules it is printed here.
 SPEAKING = ("train", "evaluate")
-# What Snakemake prints of a failed job besides the job's own message, and at the end.
+# Snakemake's own messages about failed jobs, left out because the job's message is shown.
 OF_A_FAILED_JOB = re.compile(
     r"returned non-zero exit status|died with <Signals|Exiting because a job execution failed"
     r"|At least one job did not complete|Removing output files of failed job"
 )
-# The page is there before its last job, because it was written with each table.
+# The page exists before the job of rule page runs, because it is also written with each table.
 INTERIM_PAGE_IS_THERE = re.compile(r"output files of rule page were not\s+present")
-# The one of this process, which is Snakemake's.
+# The display of this process; empty if there is none.
 _attached: list[WorkflowDisplay] = []
 STOPPED_EARLY = "stopped before the first job; the same command starts again"
 
@@ -59,7 +59,7 @@ class ShownJob:
     """A job with its name and times.
 
     Attributes:
-        training: run id and seed of a training.
+        training: run id and seed; None: the job does not train.
     """
 
     rule: str
@@ -69,15 +69,15 @@ class ShownJob:
 
 
 class WorkflowDisplay(logging.Handler):
-    """A handler of Snakemake's logger in place of its default one.
+    """A handler that replaces the default one of Snakemake's logger.
 
-    Before the first job it keeps informative records back; they are shown at the end where no job
-    was to run, e.g. that there is nothing to be done.
+    Informative records before the first job are held back. They are shown if jobs are submitted to
+    a cluster, and at the end if there was no job, e.g. that there is nothing to be done.
 
     Args:
         default: Snakemake's handler, whose stream and format are used.
         output: file that jobs print into; see `redirection`.
-        captions: of the page.
+        captions: folder with the captions of the page.
         colors: whether failures are red on a terminal.
     """
 
@@ -112,7 +112,7 @@ class WorkflowDisplay(logging.Handler):
 
     @property
     def redirection(self) -> str:
-        """Shell command after which a job prints into the file."""
+        """Beginning of a shell command that redirects a job's output into the file."""
         return f"exec >> {self.output} 2>&1; "
 
     # --- what happens ----------------------------------------------------------------------
@@ -122,8 +122,8 @@ class WorkflowDisplay(logging.Handler):
 
         Args:
             jobs: rule, wildcards and threads by Snakemake's job id.
-            at_once: threads that run together; 0: jobs are submitted to a cluster, whose messages
-                are Snakemake's own.
+            at_once: threads that run at the same time; 0: jobs are submitted to a cluster, and
+                Snakemake's own messages about them are shown.
         """
         expected = {(cost.run_id, cost.seed): cost.seconds for cost in costs(self.plan)}
         processes = max(1, self.plan.gpus_per_run)
@@ -149,7 +149,7 @@ class WorkflowDisplay(logging.Handler):
         threading.Thread(target=self._tick, daemon=True).start()
 
     def end(self) -> None:
-        """Say in one line what was done, where the page is, and how to go on."""
+        """Print one line: number of finished jobs, path of the page, and how to continue."""
         page = self.plan.results / "report.html"
         with self.lock:
             self._drain()
@@ -167,16 +167,17 @@ class WorkflowDisplay(logging.Handler):
                 self.say(f"done in {duration(time.monotonic() - self._began)}{where}")
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT: the first one stops Snakemake, which waits for its jobs.
+        """Handle SIGINT: the first one stops Snakemake, which then waits for its jobs.
 
-        They get further ones themselves; one within Snakemake would end in a traceback.
+        Further ones are ignored, because they would end Snakemake with a traceback. Jobs receive
+        every SIGINT themselves.
         """
         if not self.interrupted:
             self.interrupted = True
             raise KeyboardInterrupt
 
     def write_page(self) -> None:
-        """Write the page with what there is; on an error the page before stays."""
+        """Write the page from the results so far; on an error the previous page stays."""
         plan_file = self.plan.results / "plan.json"
         command = [sys.executable, "-m", "obc", "report", str(plan_file)]
         subprocess.run(
@@ -189,7 +190,7 @@ class WorkflowDisplay(logging.Handler):
     # --- records of Snakemake --------------------------------------------------------------
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record, or what it means for a job."""
+        """Show a record, or update the job that it is about."""
         if self.state == "before":
             if record.levelno < logging.WARNING:
                 self._kept.append(record)
@@ -236,11 +237,11 @@ class WorkflowDisplay(logging.Handler):
     # --- writing ---------------------------------------------------------------------------
 
     def say(self, text: str, *, failed: bool = False, always: bool = False) -> None:
-        """Write lines, on a terminal above the bar and no wider than it.
+        """Write lines, on a terminal above the bar and wrapped to the terminal's width.
 
         Args:
-            failed: in red.
-            always: also after an interruption, when all else is left out.
+            failed: write in red.
+            always: write even after an interruption, when other lines are left out.
         """
         if self.interrupted and not always:
             return
@@ -256,7 +257,7 @@ class WorkflowDisplay(logging.Handler):
                 self._draw()
 
     def close(self) -> None:
-        """Show what was kept back where no job ran, and remove the file that jobs printed into."""
+        """Show the records held back if no job ran, and remove the file that jobs printed into."""
         with self.lock:
             self._stop.set()
             self._drain()
@@ -272,7 +273,7 @@ class WorkflowDisplay(logging.Handler):
         self._kept.clear()
 
     def _drain(self) -> None:
-        """Show what jobs have printed since the last look, whole lines only."""
+        """Show the complete lines that jobs have printed since the last call."""
         if not self.output.exists():
             return
         with self.output.open("rb") as file:
@@ -286,7 +287,7 @@ class WorkflowDisplay(logging.Handler):
     def _of_job_output(self, line: str) -> None:
         if not line or PROGRESS_LINE.search(line):
             return
-        failed = "FAILED: " in line  # with the run id, which `obc why` takes
+        failed = "FAILED: " in line  # keeps its run id, for `obc why`
         self.say(line if failed else with_names(self.plan, line), failed=failed)
 
     def _tick(self) -> None:
@@ -304,7 +305,7 @@ class WorkflowDisplay(logging.Handler):
                     self._last_plain = time.monotonic()
 
     def read_reports(self) -> None:
-        """Take over the time that running trainings report, for them and for those like them."""
+        """Update the time left of running and waiting trainings from the running ones' reports."""
         left = {(one.run_id, one.seed): one.seconds_left for one in states(self.plan)}
         self._last_report = now = time.monotonic()
         for job in self.jobs.values():
@@ -351,14 +352,15 @@ class WorkflowDisplay(logging.Handler):
 def attach(
     plan: Plan, logger: logging.Logger, settings: Any, captions: Path
 ) -> WorkflowDisplay | None:
-    """Put a display in the place of the default handler of Snakemake's logger.
+    """Replace the default handler of Snakemake's logger by a display.
 
-    None, with everything as Snakemake has it, for a dry run, where more (`-p`, `--verbose`) or less
-    (`--quiet all`) is asked for, and where a logger plugin writes to the terminal.
+    Returns None, and leaves Snakemake's output unchanged, for a dry run, if more (`-p`,
+    `--verbose`) or less (`--quiet all`) output is asked for, or if a logger plugin writes to the
+    terminal.
 
     Args:
         settings: Snakemake's output settings.
-        captions: of the page.
+        captions: folder with the captions of the page.
     """
     default = next((one for one in logger.handlers if one.name == "DefaultStreamHandler"), None)
     if not isinstance(default, logging.StreamHandler):
@@ -375,7 +377,7 @@ def attach(
     logger.removeHandler(default)
     logger.addHandler(display)
     if threading.current_thread() is threading.main_thread():
-        # Where Ctrl-C is ignored (nohup) it stays so.
+        # If Ctrl-C is ignored (nohup), it must stay ignored.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, display.interrupt)
         sys.excepthook = without_traceback_of_interrupts
@@ -388,9 +390,10 @@ def was_interrupted() -> bool:
 
 
 def say_stopped_early() -> None:
-    """Say in a line that Snakemake was stopped outside of its jobs.
+    """Print a line about an interruption that came while Snakemake was not running jobs.
 
-    Where it was about to run some, the page is written too; after the last line nothing is said.
+    If the jobs were already announced, the page is written too. After the display's last line
+    nothing is printed.
     """
     for display in _attached:
         if display.state == "ended":
@@ -405,7 +408,7 @@ def say_stopped_early() -> None:
 def without_traceback_of_interrupts(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """An `excepthook` that says of an interruption before the first job that it was one."""
+    """An `excepthook` that prints a line instead of a traceback for an interruption."""
     if issubclass(kind, KeyboardInterrupt):
         say_stopped_early()
     else:
@@ -413,7 +416,7 @@ def without_traceback_of_interrupts(
 
 
 def bar(part: float, width: int, encoding: str | None) -> str:
-    """A bar of some characters, `part` of which (0 to 1) are full."""
+    """A bar of `width` characters, of which the fraction `part` (0 to 1) is full."""
     full, empty = "━", "─"
     try:
         (full + empty).encode(encoding or "ascii")
@@ -424,12 +427,12 @@ def bar(part: float, width: int, encoding: str | None) -> str:
 
 
 def clipped(text: str, columns: int) -> str:
-    """A text that fits into so many columns, `...` in the place of its end where it did not."""
+    """Shorten a text to a number of columns; `...` replaces an end that does not fit."""
     return text if len(text) <= columns else f"{text[: max(columns - 3, 0)]}..."
 
 
 def wrapped(line: str, columns: int) -> Iterable[str]:
-    """Parts of a line that fit, broken at spaces and indented; a path is never broken."""
+    """Break a line at spaces into parts that fit, the further ones indented; keep paths whole."""
     indent = line[: len(line) - len(line.lstrip())] + "  "
     return textwrap.wrap(
         line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False

@@ -1,7 +1,7 @@
 """Titles and stamps of tables and figures: scale, data, protocol, seeds, comparability.
 
-A number from a small scale must never pass for a result, so scale, data, protocol and seeds are
-part of each caption.
+Readers must not mistake a number of a small scale for a number at the paper's setting, so every
+caption names scale, data, protocol and seeds.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ NOT_SHOWN = "The images themselves may not be passed on, so grey stands in their
 
 
 def title(table: TableSpec) -> str:
-    """Number and title, e.g. `Table 1. The effect of each component (section 4.1).`
+    """Return number and title, e.g. `Table 1. The effect of each component (section 4.1).`
 
-    A table that is not the paper's says so in place of a section.
+    For a table beyond the paper, `not in the paper` replaces the section.
     """
     return f"{number(table)}. {heading(table)}"
 
 
 def number(table: TableSpec) -> str:
-    """What the paper calls a table, e.g. `Table 1`."""
+    """Return the name of a table in words, as the paper prints it, e.g. `Table 1`."""
     words = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}"
 
 
 def heading(table: TableSpec) -> str:
-    """A title without its number, e.g. `The effect of each component (section 4.1).`"""
+    """Return a title without its number, e.g. `The effect of each component (section 4.1).`"""
     where = "not in the paper" if table.beyond else f"section {table.section}"
     return f"{table.title} ({where})."
 
 
 def signed(number: float) -> str:
-    """A difference as it is printed: one decimal, a typographic minus, 0.0 without a sign."""
+    """Format a difference: one decimal, a typographic minus sign, and 0.0 without a sign."""
     text = f"{number:+.1f}".replace("-", "−")
     return text if re.search("[1-9]", text) else "0.0"
 
 
 def bound(number: float) -> str:
-    """A bound of an interval as it is printed: `signed`, or with two decimals where that is 0.0.
+    """Format a bound of an interval as `signed` does, but with two decimals instead of 0.0.
 
-    So that the page shows on which side of 0 the bound is.
+    The second decimal shows on which side of 0 the bound lies.
     """
     text = f"{number:+.2f}".replace("-", "−")
     return text if signed(number) == "0.0" and re.search("[1-9]", text) else signed(number)
@@ -64,10 +64,10 @@ def stamp(plan: Plan, table: TableSpec) -> str:
 
 
 def run_stamp(plan: Plan, *runs: tuple[str, int]) -> str:
-    """Scale, comparability, data, protocol of what is shown of single trainings, and which.
+    """Scale, comparability, data, protocol and runs of a figure about single trainings.
 
     Args:
-        runs: run id and seed of each; all on one data set.
+        runs: run id and seed of each training shown; all on one data set.
     """
     said = f"Run {' and '.join(f'{run_id}, seed {seed}' for run_id, seed in runs)}."
     return _stamp(plan, plan.dataset_of(runs[0][0]), False, said)
@@ -85,29 +85,29 @@ def _stamp(plan: Plan, dataset: DatasetName, comparable: bool, *said: str) -> st
 
 
 def sentence(note: str) -> str:
-    """A note with a capital at its start and one full stop at its end."""
+    """Turn a note into a sentence: first letter in upper case, one full stop at the end."""
     return f"{note[:1].upper()}{note[1:].rstrip('.')}."
 
 
 def badge(plan: Plan, table: TableSpec) -> str:
-    """The least that must stand on a picture: the scale and whether it can be compared."""
+    """Return the short text drawn on a picture: its scale, and whether it is comparable."""
     if is_comparable(plan, table):
         return _scale_name(plan)
     return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
 
 
 def run_badge(plan: Plan) -> str:
-    """`badge` of what is shown of single trainings, which the paper has no numbers of."""
+    """Return the badge of a figure about single trainings; the paper has no numbers for them."""
     return f"{_scale_name(plan)}. {NOT_COMPARABLE}"
 
 
 def images_note(plan: Plan) -> str:
-    """What the caption of a picture says where the plan shows no images; else nothing."""
+    """Return the caption's note that images are hidden; empty if the plan shows images."""
     return "" if plan.config.show_images else f" {NOT_SHOWN}"
 
 
 def describe_data(data: Data) -> str:
-    """A data set in words: embedded, published or a folder of the user's own."""
+    """Describe a data set in words: embedded, published, or a folder of the user."""
     if isinstance(data, ShapesData):
         read = f", objects marked difficult {DIFFICULT[data.difficult]}"
         return (
@@ -129,10 +129,10 @@ def describe_data(data: Data) -> str:
 
 
 def provenance(plan: Plan, table: TableSpec, *said: str) -> str:
-    """What stands under a figure: `stamp`, how the trainings leave the paper's, and what is said.
+    """Return the text under a figure: `stamp`, deviations from the paper's setting, and `said`.
 
     Args:
-        said: further sentences; empty ones are left out.
+        said: further sentences; empty strings are left out.
     """
     deviations = map(sentence, deviation_notes(plan, table))
     return " ".join(filter(None, [stamp(plan, table), *deviations, *said]))
@@ -145,13 +145,13 @@ def _scale(plan: Plan) -> str:
 
 
 def _scale_name(plan: Plan) -> str:
-    """`Paper scale`; capitals throughout where a scale is not the paper's setting."""
+    """Return e.g. `Paper scale`, or `MINI scale` for a scale that is not the paper's setting."""
     name = plan.scale.name
     return f"{name.capitalize() if plan.scale.papers_setting else name.upper()} scale"
 
 
 def _seeds(plan: Plan, table: TableSpec) -> str:
-    """The seeds of a table; rows that it shares with other tables may have more of them."""
+    """List the seeds of a table; rows shared with other tables may have more seeds."""
     rows = Counter(plan.seeds_of(plan.run_of(row).run_id) for row in table.rows if not row.cited)
     texts = {", ".join(map(str, seeds)): count for seeds, count in rows.items()}
     if len(texts) > 1:

@@ -1,4 +1,4 @@
-"""Text as LaTeX and as Markdown show it."""
+"""Escape plain text for LaTeX and for Markdown."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LATEX = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    """Plain text as LaTeX, with the symbols of the paper's labels as mathematics."""
+    """Escape plain text for LaTeX; the symbols in the paper's labels become mathematics."""
     return text.translate(_LATEX)
 
 
 def escape_markdown(text: str) -> str:
-    """Plain text as Markdown that shows it literally, also inside a table cell."""
+    """Escape plain text so that Markdown shows it literally, also inside a table cell."""
     return re.sub(r"([\\`*|<>])", r"\\\1", text)

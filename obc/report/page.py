@@ -1,8 +1,8 @@
 """The report: one HTML file with every verdict, table, figure and run; it needs no network.
 
-What answers "does it work?" comes first: verdicts, the first table, the first figure. Run pages are
-sections of the same file that only show when a link leads to them, by style alone: the file has no
-script. It is small enough to be committed (`obc.report.pictures`).
+The page begins with the results that answer "does it work?": the verdicts, one table and one
+figure. Run pages are sections of the same file. CSS alone shows a run page when a link to it is
+followed; the file contains no script. The file is small enough to commit (`obc.report.pictures`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from obc.report.tables.readable import ReadableTable, readable
 from obc.runs.records import last_lines
 from obc.runs.status import RunStatus, shown_tables
 
-# Counts of an index that are reasons why something is not trained on.
+# Reasons why images or objects are left out of training: key of the count in the index, text.
 LEFT_OUT = (
     ("without_objects", "images without objects"),
     ("small_images", "images with a side below 32 pixels"),
@@ -68,15 +68,15 @@ LEFT_OUT = (
     ("ignored_boxes", "objects marked to be left out"),
     ("crowd", "crowds"),
 )
-# Of a claim, the verdict beside the sentence: a phone shows two columns at a time.
+# The verdict comes right after the claim, because a phone shows only two columns at a time.
 CLAIM_COLUMNS = ("Claim", "Verdict", *OVERVIEW[2:])
-COMPARISON_COLUMNS = DETAILS[:-1]  # without the verdict, which stands beside the sentence
-MANY = 12  # lines of a further table; more are folded away
+COMPARISON_COLUMNS = DETAILS[:-1]  # without the verdict, already shown next to the claim
+MANY = 12  # a further table with more lines than this is folded
 RUN_COLUMNS = ("State", "Started", "Time (s)", "Images/s", "Memory (MiB)", "Commit")
 
 
 class Link(NamedTuple):
-    """A line of the table of contents, with those below it."""
+    """An entry of the table of contents, with its sub-entries."""
 
     anchor: str
     text: str
@@ -85,7 +85,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkedCell:
-    """A cell as printed, the page of the run behind it, and the direction of the difference."""
+    """A printed cell, the id of the run that it links to, and the direction of its difference."""
 
     cell: Cell
     run_id: str | None
@@ -101,24 +101,25 @@ class TableView:
     title: str
     stamp: str
     caption: str | None
-    published: bool  # whether the paper prints any number of it
+    published: bool  # whether the paper prints any number of the table
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
-    rows: list[tuple[list[str], bool, list[LinkedCell]]]  # labels, whether a block begins, cells
+    rows: list[tuple[list[str], bool, list[LinkedCell]]]  # labels, begins a block, cells
     notes: list[str]
 
 
 @dataclass(frozen=True)
 class FigureView:
-    """A figure that was drawn, with its one caption.
+    """A drawn figure with its caption.
 
     Attributes:
-        title: for the table of contents.
-        source: a data URI.
-        heading: begins the caption; empty where another program drew the figure.
-        intro: what it shows, HTML; `more`, how to read it, is folded away with `text`: scale, data,
-            runs and rules.
-        partial: drawn from the runs that there were at the time.
+        title: entry in the table of contents.
+        source: the picture as a data URI.
+        heading: start of the caption; empty if another program drew the figure.
+        intro: what the figure shows, as HTML.
+        more: how to read the figure, as HTML; folded away together with `text`.
+        text: scale, data, runs and rules.
+        partial: whether target `partial` drew it, from the runs that were finished at the time.
     """
 
     name: str
@@ -134,7 +135,7 @@ class FigureView:
 
 @dataclass(frozen=True)
 class FurtherView:
-    """A table that is none of the paper's, e.g. of a diagnosis, with the figure of its name."""
+    """A table from a CSV file outside the plan, e.g. the diagnosis, and the figure of this name."""
 
     name: str
     title: str
@@ -145,15 +146,15 @@ class FurtherView:
 
 @dataclass(frozen=True)
 class RunView:
-    """All seeds of a run: a line of the list and a page of its own."""
+    """All seeds of a run, as shown in the list of runs and on the run's page."""
 
     run_id: str
-    lines: list[tuple[int, list[str]]]  # of the list of runs: seed, then as RUN_COLUMNS
-    use: list[tuple[str, str]]  # anchor and text of what reads it
+    lines: list[tuple[int, list[str]]]  # list of runs: seed, cells of RUN_COLUMNS
+    use: list[tuple[str, str]]  # anchor and name of each table row that reads the run
     seeds: list[TracedRun]
-    facts: list[tuple[str, list[str]]]  # one text where all seeds say the same
+    facts: list[tuple[str, list[str]]]  # a text per seed, or one if all are equal
     metrics: list[str]
-    numbers: list[tuple[str, list[str]]]  # of each decoding and seed, as `metrics`
+    numbers: list[tuple[str, list[str]]]  # evaluation, a text per metric of `metrics`
     files: list[tuple[str, str, str]]
     resolved: str
     logs: list[tuple[int, list[str]]]
@@ -163,20 +164,21 @@ class RunView:
 
 
 def write(plan: Plan, path: Path, captions: Path) -> None:
-    """Write the report of a plan, with whatever has been measured, drawn and judged so far.
+    """Write the report of a plan with everything that has been measured, drawn and judged so far.
 
     Args:
-        captions: folder with `<name>.rst` for tables and figures, as Snakemake's report has them.
+        captions: folder with the captions `<name>.rst` of tables and figures, which Snakemake's
+            report uses too.
 
     Raises:
-        MetricsFileError: a metrics file is damaged or belongs to something else.
-        DetectionsFileError: detections of an example image are damaged.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
+        DetectionsFileError: a detections file that an example image needs is damaged.
     """
     write_text(path, render(plan, captions))
 
 
 def render(plan: Plan, captions: Path) -> str:
-    """The page as HTML text; same input, same text. Arguments as `write`."""
+    """Return the page as HTML; the same input gives the same text. Arguments as in `write`."""
     found = trace_back(plan)
     frame = collect(plan)
     environment = Environment(
@@ -190,7 +192,7 @@ def render(plan: Plan, captions: Path) -> str:
     further = _further(plan, captions, figures)
     diagnosed = [view.figure for view in further]
     comparable = all(is_comparable(plan, table) for table in plan.tables.values())
-    # Stable: tables first.
+    # The sort is stable: tables come before figures, both in the plan's order.
     names = sorted(shown_tables(plan), key=lambda name: name in plan.figures)
     tables = [_table(plan, plan.tables[name], frame, captions) for name in names]
     table = _first([one for one in tables if one.name == plan.config.detail_table] or tables)
@@ -255,11 +257,11 @@ def _contents(
     return [line for line in lines if line]
 
 
-# --- what stands on top ------------------------------------------------------------------------
+# --- top of the page ---------------------------------------------------------------------------
 
 
 def _warnings(plan: Plan, found: Provenance) -> list[str]:
-    """What a reader must know before believing a number, the counts of trainings first."""
+    """Return the warnings for the top of the page; those that count trainings come first."""
     trained = [run for run in found.runs if run.status == "trained"]
     counts = {
         "made from a tree with uncommitted changes": [
@@ -275,12 +277,15 @@ def _warnings(plan: Plan, found: Provenance) -> list[str]:
 
 
 def _not_trained_on(plan: Plan) -> Iterator[str]:
-    """What MMDetection leaves out of the training images of each data set, as its index counts."""
+    """Yield a note for each data set with images or objects that MMDetection does not train on.
+
+    The counts come from the manifest of the data set's index.
+    """
     for name in dict.fromkeys(table.dataset for table in plan.tables.values()):
         manifest = plan.index_folder(name).find_manifest() or {}
         counts = manifest.get("splits", {}).get("train", {})
         if "trained_images" not in counts:
-            continue  # not indexed yet, or by a version that did not count
+            continue  # not indexed yet, or indexed by a version without counts
         images, boxes = (counts[one] - counts[f"trained_{one}"] for one in ("images", "boxes"))
         if images or boxes:
             why = ", ".join(f"{counts[key]} {text}" for key, text in LEFT_OUT if counts[key])
@@ -351,7 +356,7 @@ def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[
             continue
         frame = pd.read_csv(path, keep_default_na=False, na_values=["n/a"])
         figure = by_name.get(name)
-        # The figure above it has said what is in `<name>.rst`.
+        # If there is a figure, `<name>.rst` is its caption, and the table has a caption of its own.
         said = "compared" if name.endswith("_compared") else name
         caption = _caption(captions, f"{name}_table" if figure else said)
         views.append(FurtherView(name, _words(name), figure, caption, readable(name, frame)))
@@ -359,7 +364,7 @@ def _further(plan: Plan, captions: Path, figures: Iterable[FigureView]) -> list[
 
 
 def _words(name: str) -> str:
-    """The name of a file as words."""
+    """Turn the name of a file into words."""
     words = re.sub(r"(?<=[a-z])(?=\d)", " ", re.sub("[_-]", " ", name))
     return re.sub(r"^Ap\b", "AP", f"{words[:1].upper()}{words[1:]}").replace("iou", "IoU")
 
@@ -368,9 +373,9 @@ def _words(name: str) -> str:
 
 
 def _claims(plan: Plan) -> dict[str, Any] | None:
-    """The verdicts, or what target `partial` made of them with the runs that there were.
+    """Return the verdicts from `claims.json`, or else from that of target `partial`.
 
-    None where there are none, or none by the present rules.
+    Return None if neither file exists, or if the file was written by rules other than RULES.
     """
     places = (plan.results / "claims.json", plan.results / "partial/claims.json")
     path = next((path for path in places if path.exists()), None)
@@ -404,7 +409,7 @@ def _claims(plan: Plan) -> dict[str, Any] | None:
 
 
 def _figures(plan: Plan, captions: Path) -> list[FigureView]:
-    """Every figure that was drawn, those of the paper first."""
+    """Return every figure that was drawn, the paper's figures first."""
     folders = (plan.results / "partial/figures", plan.results / "figures")
     paths = {path.stem: path for folder in folders for path in sorted(folder.glob("*.svg"))}
     of_paper = sorted(name for name in paths if re.fullmatch(r"figure\d+\w*", name))
@@ -432,7 +437,7 @@ def _figures(plan: Plan, captions: Path) -> list[FigureView]:
 
 
 def _caption(folder: Path, name: str) -> str | None:
-    """A caption as HTML; None where nobody wrote one."""
+    """Return a caption as HTML; None if there is no caption file of this name."""
     path = folder / f"{name}.rst"
     if not path.exists():
         return None
@@ -498,7 +503,7 @@ def _run(
 
 
 def _listed(run: TracedRun) -> list[str]:
-    """A line of the list of runs, as RUN_COLUMNS."""
+    """Return the cells of a training in the list of runs, in the order of RUN_COLUMNS."""
     if run.status != "trained":
         return [run.status, *["–"] * (len(RUN_COLUMNS) - 1)]
     code = run.code or {}
@@ -518,7 +523,7 @@ def _listed(run: TracedRun) -> list[str]:
 def _numbers(
     seeds: Sequence[TracedRun], measured: Iterable[Measurement]
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Every number of the run that a table reads: metrics, and a line a decoding and seed."""
+    """Return the metrics that tables read from a run, and a line for each decoding and seed."""
     texts: dict[tuple[str, int], dict[str, str]] = {}
     for m in measured:
         by_metric = texts.setdefault((m.decode or "", m.seed or 0), {})
@@ -535,7 +540,7 @@ def _numbers(
 
 
 def _environments(runs: Iterable[TracedRun]) -> list[tuple[int, list[tuple[str, str]]]]:
-    """Packages, machine and code of the trainings, each combination once with its count."""
+    """Return each combination of code, packages and hardware with its number of trainings."""
     counts: Counter[tuple[tuple[str, str], ...]] = Counter()
     for run in runs:
         if run.status == "trained":

@@ -1,4 +1,4 @@
-"""Pictures inside of the page: small enough for a file that is committed, sharp enough to read."""
+"""Pictures embedded in the page: small enough to commit the file, sharp enough to read."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image
 from obc.io.pictures import narrowed
 
 LIMIT = 128 * 2**10
-"""Bytes of a picture. An SVG with more is mostly pixels, which a scaled picture has in less."""
+"""Largest size of a picture in bytes. A larger SVG is mostly pixels; a scaled PNG is smaller."""
 STEPS = ((1600, 85), (1200, 80), (800, 75))
-"""Pixels across (the page shows 800) and quality: the first that keeps a picture in LIMIT."""
+"""Width in pixels (the page shows 800) and quality; the first pair within LIMIT is used."""
 QUALITY = 85
 GREY = (208, 208, 208)
-"""What stands in place of an image that may not be shown."""
+"""Colour that replaces an image that may not be shown."""
 _MIME = {"svg": "image/svg+xml", "webp": "image/webp"}
 
 
 def figure_uri(svg: Path) -> str:
-    """A figure as a data URI: its SVG, or its PNG scaled down where the SVG is large."""
+    """Return a figure as a data URI: its SVG, or its PNG scaled down if the SVG is too large."""
     png = svg.with_suffix(".png")
     if svg.stat().st_size <= LIMIT or not png.exists():
         return _data_uri("svg", svg.read_bytes())
@@ -33,16 +33,16 @@ def figure_uri(svg: Path) -> str:
 
 
 def image_uri(path: Path, width: int) -> str:
-    """An image as a data URI, at most so many pixels wide.
+    """Return an image as a data URI, at most `width` pixels wide.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the image cannot be read.
     """
     return _data_uri("webp", _scaled(path, width, QUALITY))
 
 
 def grey_uri(width: int, height: int) -> str:
-    """A grey picture of so many pixels as a data URI, where an image may not be shown."""
+    """Return a grey picture of this size as a data URI, to replace a hidden image."""
     return _data_uri("webp", _webp(Image.new("RGB", (width, height), GREY), QUALITY))
 
 

@@ -1,7 +1,7 @@
-"""What the page of a run shows of it: its loss curves, and what it finds in an example image.
+"""Pictures on the page of a run: its loss curves, and its detections in an example image.
 
-Both are drawn by the page's template as SVG of a few kilobytes, because a page has dozens of runs.
-All runs of a data set show the same image, which is in the page once.
+The page's template draws both as SVG of a few kilobytes, because a page has dozens of runs. All
+runs of a data set show the same image, which the page contains once.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from obc.report.figures.training_curves import LogError, read_curve
 from obc.report.pictures import grey_uri, image_uri
 from obc.runs.status import run_status
 
-# Of the frame that curves are drawn in, without the labels around it.
+# Width and height of the frame that curves are drawn in, without the labels around it.
 CURVE_SIZE = (400.0, 180.0)
 LOSSES = {"loss": "all losses", "loss_bbox": "box loss"}
 POINTS = 60
-"""Of a curve at most."""
+"""Largest number of points of a curve."""
 IMAGE_WIDTH = 480  # pixels
 DECODES: tuple[Decode, ...] = ("expectation", "argmax", "regression")
-"""Whose detections are shown: the first of them that was evaluated."""
+"""The first decoding that was evaluated gives the detections that are shown."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One loss of one training: `points` as SVG writes them."""
+    """One loss of one training; `points` is the attribute of an SVG polyline."""
 
     loss: str
     seed: int
@@ -47,12 +47,12 @@ class Line:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The losses of a run's seeds in one frame, whose corner is at 0, 0.
+    """The losses of all seeds of a run in one frame, whose upper left corner is at (0, 0).
 
     Attributes:
-        lines: one a loss and seed.
-        ticks: of the vertical axis: its place and text.
-        iterations: where the horizontal axis ends.
+        lines: one for each loss and seed.
+        ticks: place and text of each tick of the vertical axis.
+        iterations: last iteration, the end of the horizontal axis.
     """
 
     lines: list[Line]
@@ -62,7 +62,7 @@ class LossCurves:
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of its image; a label where it is a detection."""
+    """A box in pixels of its image; only detections have a label."""
 
     x: float
     y: float
@@ -73,7 +73,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ExampleImage:
-    """An image of a data set with its objects, and its picture as a data URI."""
+    """An image of a data set with its ground-truth boxes, and its picture as a data URI."""
 
     dataset: DatasetName
     image_id: int
@@ -87,7 +87,7 @@ class ExampleImage:
 
 @dataclass(frozen=True)
 class Found:
-    """What a run finds in the example image of its data set."""
+    """Detections of a run in the example image of its data set."""
 
     image: ExampleImage
     decode: Decode
@@ -99,7 +99,7 @@ class Found:
 
 
 def loss_curves(plan: Plan, run_id: str) -> LossCurves | None:
-    """The losses that the trained seeds of a run logged; None where there is none."""
+    """Return the losses that the trained seeds of a run logged; None if there are none."""
     frames = []
     for run in plan.seeded(run_id):
         if run_status(run.folder) != "trained":
@@ -107,14 +107,14 @@ def loss_curves(plan: Plan, run_id: str) -> LossCurves | None:
         try:
             frames.append(read_curve(run.folder.log).assign(seed=run.seed))
         except LogError:
-            continue  # imported weights, and logs that were cleared away
+            continue  # the weights were imported, or the log was deleted
     return frame_curves(pd.concat(frames)) if frames else None
 
 
 def frame_curves(curves: pd.DataFrame) -> LossCurves | None:
-    """Curves of `read_curve` with a column `seed`, scaled into a frame of CURVE_SIZE.
+    """Scale curves of `read_curve`, joined with a column `seed`, into a frame of CURVE_SIZE.
 
-    The vertical axis begins at 0. None where no loss is a finite number.
+    The vertical axis begins at 0. Return None if no loss is a finite number.
     """
     width, height = CURVE_SIZE
     finite = curves[list(LOSSES)].replace([np.inf, -np.inf], np.nan)
@@ -138,16 +138,16 @@ def frame_curves(curves: pd.DataFrame) -> LossCurves | None:
 
 
 def example_images(plan: Plan, datasets: Iterable[DatasetName]) -> dict[DatasetName, ExampleImage]:
-    """The example image of each data set that can be read here."""
+    """Return the example image of each data set; omit data sets without a readable image."""
     found = ((name, example_image(plan, name)) for name in dict.fromkeys(datasets))
     return {name: image for name, image in found if image is not None}
 
 
 def example_image(plan: Plan, dataset: DatasetName) -> ExampleImage | None:
-    """The first validation image with two objects or more, or else with one.
+    """Return the first validation image with two objects or more, or else the first with one.
 
-    Its picture is grey where the plan shows no images. None where the data set is not indexed, or
-    the image is not where it was.
+    The picture is grey if the plan shows no images. Return None if the data set is not indexed, if
+    no image has an object, or if the image file cannot be read.
     """
     index = plan.index_folder(dataset)
     manifest = index.find_manifest()
@@ -181,13 +181,13 @@ def example_image(plan: Plan, dataset: DatasetName) -> ExampleImage | None:
 
 
 def found_in(plan: Plan, run_id: str, image: ExampleImage, min_score: float) -> Found | None:
-    """What the first evaluated seed of a run finds in an image; None where none is evaluated.
+    """Return the detections of a run's first evaluated seed; None if no seed is evaluated.
 
     Args:
-        min_score: detections that score less are left out.
+        min_score: detections with a lower score are left out.
 
     Raises:
-        DetectionsFileError: the file is damaged.
+        DetectionsFileError: the detections file is damaged.
     """
     for run in plan.seeded(run_id):
         for decode in DECODES:
@@ -198,10 +198,10 @@ def found_in(plan: Plan, run_id: str, image: ExampleImage, min_score: float) -> 
 
 
 def _boxes(path: Path, image: ExampleImage, min_score: float) -> list[Box]:
-    """The detections in one image, the surest last, so that they are drawn on top.
+    """Return the detections in one image by rising score, so that the best are drawn on top.
 
-    From the arrays of `obc.evaluation.detections_file` themselves, because a file can hold 500,000
-    detections, and there is a file for each run.
+    The function filters the arrays of the detections file directly, because a file can hold 500,000
+    detections and there is a file for each run.
     """
     fields = ("category_id", "score", "bbox")
     try:

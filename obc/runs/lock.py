@@ -22,22 +22,22 @@ class RunBusy(SuiteError):
 
 @contextmanager
 def training_lock(folder: RunFolder, patience: float = 0.0) -> Iterator[TextIO]:
-    """Hold a run's folder against a second training; the system frees it if the process dies.
+    """Lock a run's folder against a second training; the system frees the lock of a dead process.
 
     Args:
-        folder: of the run.
-        patience: seconds to wait for a process that holds it, e.g. one that was told to stop and
-            is saving.
+        folder: the run's folder.
+        patience: seconds to wait for a process that holds the lock, e.g. one that was told to stop
+            and is saving a checkpoint.
 
     Yields:
-        The lock, an open file: a process that is given it holds the folder too.
+        The lock, an open file. A process that inherits the file holds the lock too.
 
     Raises:
-        RunBusy: another process holds it.
+        RunBusy: another process holds the lock.
         NoFileLocks: the file system has no file locks.
     """
     path = folder.work.lock
-    # At least a moment: `run_status` holds the lock for an instant when it looks.
+    # Wait at least a second: `run_status` holds the lock for an instant when it tests it.
     deadline = time.monotonic() + max(patience, 1.0)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +45,8 @@ def training_lock(folder: RunFolder, patience: float = 0.0) -> Iterator[TextIO]:
             if not _lock_until(handle, path, deadline):
                 raise RunBusy(f"{folder}: another process is training this run; wait for it")
             if not _is_at(handle, path):
-                continue  # the one that held it is done and has removed it
-            # Processes that load images would hold the lock on when the training itself is killed.
+                continue  # its former holder is done and has removed the file
+            # Otherwise processes that load images would keep the lock when the training is killed.
             os.register_at_fork(after_in_child=handle.close)
             yield handle
             return
@@ -75,12 +75,12 @@ def is_locked(folder: RunFolder) -> bool:
     with path.open(encoding="utf-8") as handle:
         try:
             return not lock(handle, path, shared=True)
-        except NoFileLocks:  # the machine that trains may well have them
+        except NoFileLocks:  # the machine that trains may have file locks
             return _heard_from(folder.work)
 
 
 def _heard_from(work: WorkFolder) -> bool:
-    """Whether a training that has not ended left a note lately: all to go by without locks."""
+    """Whether an unfinished training wrote a note recently, its only sign of life without locks."""
     if work.failed.exists() or work.interrupted.exists():
         return False
     notes = [note for note in (work.progress, work.sessions) if note.exists()]

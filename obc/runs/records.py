@@ -1,4 +1,4 @@
-"""What a run says of itself in its folder, read back: its record, its log, the notes in `work/`."""
+"""Records of runs, notes of failed evaluations, and the last lines of logs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_WIDTH = 160
 
 
 def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
-    """What every run's record says, of trained and of imported weights: spec, packages, machine."""
+    """Return the entries of every run's record, trained or imported: spec, packages, machine."""
     run = plan.run(run_id, seed)
     return {
         "run_id": run_id,
@@ -36,7 +36,7 @@ def weights_record(plan: Plan, run_id: str, seed: int) -> dict[str, Any]:
 
 
 def untrained_record(plan: Plan, run_id: str, seed: int, source: Path) -> dict[str, Any]:
-    """A record as a training's, with nothing where a training would have measured.
+    """Return a record of weights that were not trained here; measurements of a training are None.
 
     Args:
         source: the file that the run's weights come from.
@@ -57,9 +57,9 @@ def untrained_record(plan: Plan, run_id: str, seed: int, source: Path) -> dict[s
 
 @contextmanager
 def failure_noted(folder: RunFolder, decode: str) -> Iterator[None]:
-    """Leave a note in a run's folder if the evaluation in the block fails.
+    """Write a note into a run's folder if the evaluation in the block fails.
 
-    Trainings leave theirs in `work/`, which is gone when a run is evaluated.
+    A training's note is in `work/`, but that folder no longer exists when a run is evaluated.
     """
     note = folder.evaluation_failure(decode)
     note.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def failure_noted(folder: RunFolder, decode: str) -> Iterator[None]:
 
 
 def evaluation_failure(folder: RunFolder, decode: str) -> dict[str, Any] | None:
-    """What `failure_noted` left of the last evaluation of a run's present weights, if it failed."""
+    """Return the note of `failure_noted`, if the last evaluation of the present weights failed."""
     note, record = map(read_record, (folder.evaluation_failure(decode), folder.record))
     same = note and record and note.get("weights_sha256") == record.get("weights_sha256")
     return note if same else None
@@ -93,7 +93,7 @@ def is_imported(folder: RunFolder) -> bool:
 
 
 def last_lines(log: Path) -> list[str]:
-    """The end of a log, long lines cut; what is no text is shown as replacement characters."""
+    """Return the last lines of a log; long lines are cut, invalid bytes replaced by a character."""
     with log.open(encoding="utf-8", errors="replace") as file:
         lines = deque((line.rstrip() for line in file), maxlen=LOG_LINES)
     return [line[:LINE_WIDTH] for line in lines]

@@ -1,6 +1,6 @@
-"""`runs.jsonl`: the records and metrics of many trainings in one file, a line a training.
+"""`runs.jsonl`: the records and metrics of many trainings in one file, one line per training.
 
-A line is a JSON object: `run_id`, `seed`, `run` (the content of run.json, null where there is none)
+A line is a JSON object: `run_id`, `seed`, `run` (the content of run.json, null if there is none)
 and `metrics` (the content of metrics.<decode>.json by decode).
 """
 
@@ -23,10 +23,10 @@ class RunsFileError(SuiteError):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One training with its evaluations, as its JSON files had them.
+    """The contents of the JSON files of one training and its evaluations.
 
     Attributes:
-        run: the record; None where the folder had none.
+        run: the record; None: the folder had no record.
         metrics: the content of each metrics file, by decode.
     """
 
@@ -37,10 +37,10 @@ class StoredRun:
 
 
 def read_folder(folder: RunFolder) -> StoredRun:
-    """What the JSON files in a run's folder say.
+    """Read the JSON files in a run's folder.
 
     Raises:
-        DamagedRecord: one of them is not whole.
+        DamagedRecord: one of the files is damaged.
     """
     prefix, suffix = folder.metrics("*").name.split("*")
     files = sorted(folder.path.glob(f"{prefix}*{suffix}"))
@@ -56,14 +56,14 @@ def read_folder(folder: RunFolder) -> StoredRun:
 
 
 def write_runs(path: Path, runs: Iterable[StoredRun]) -> None:
-    """Write trainings by run id and seed, a line each, so that Git keeps few changed lines."""
+    """Write one line per training, sorted by run id and seed, so that few lines change in Git."""
     ordered = sorted(runs, key=lambda run: (run.run_id, run.seed))
     lines = [json.dumps(vars(run), allow_nan=False, ensure_ascii=False) for run in ordered]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_runs(path: Path) -> list[StoredRun]:
-    """The trainings in a runs.jsonl.
+    """Read the trainings in a runs.jsonl.
 
     Raises:
         RunsFileError: a line is not what `write_runs` wrote.

@@ -1,8 +1,8 @@
-"""Notes about weights that other code, data or settings than the present ones trained.
+"""Notes about weights that were trained with other code, data or settings than the present ones.
 
-Where weights are kept (scale `paper`), an edit of the code trains nothing again; the tables then
-say that a number is of another version. So they do where another number of processes trained a run
-together, which renames no run, and where weights were trained elsewhere.
+If weights are kept (scale `paper`), an edit of the code does not repeat trainings; a note under the
+tables then states that weights are of another version. A note also states that a run was trained by
+another number of processes, which does not change the run id, or that weights were imported.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from obc.runs.versions import TRAINING_CODE, code_digest
 
 
 def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
-    """A sentence for each way in which weights of a table are not what would be trained now.
+    """Return a sentence for each way in which a table's weights differ from weights trained now.
 
     Raises:
-        DamagedRecord: a record that tells is not whole.
+        DamagedRecord: a run's record, or a file that it is compared with, is damaged.
     """
     run_ids = dict.fromkeys(plan.run_of(row).run_id for row in table.rows if not row.cited)
     records = [found for run_id in run_ids for found in _records(plan, run_id)]
@@ -47,22 +47,23 @@ def weights_notes(plan: Plan, table: TableSpec) -> list[str]:
 def other_versions(
     plan: Plan, run_id: str, seed: int, record: dict[str, Any], code: str
 ) -> tuple[str, ...]:
-    """What of a trained run is other than it would be now, e.g. "code than the present one (..)".
+    """Return how a trained run differs from a training now, e.g. "code than the present one (..)".
 
-    Imported weights were trained by none of this, so they cannot be of another version of it.
+    The texts continue a sentence after "other". Imported weights have no differences, because they
+    were not trained with this suite's code, data and settings.
 
     Args:
         record: the content of the run's record.
         code: digest of the present TRAINING_CODE.
 
     Raises:
-        DamagedRecord: the manifest of the data or the record of the starting weights is not whole.
+        DamagedRecord: the manifest of the data or the record of the starting weights is damaged.
     """
     if record.get("imported"):
         return ()
     data = _indexed(plan, run_id)
     processes, precision = max(1, plan.gpus_per_run), plan.scale.runtime.numerics
-    # Where weights are kept, a training may have gone on under other code than it began with.
+    # If weights are kept, a training may have been resumed with other code than it began with.
     sessions = record.get("sessions") or []
 
     def mixed(key: str, now: Any) -> bool:

@@ -12,10 +12,10 @@ RunStatus = Literal["trained", "running", "failed", "interrupted", "not run"]
 
 
 def run_status(folder: RunFolder) -> RunStatus:
-    """State of a run, from its folder alone.
+    """Return the state of a run, from its folder alone.
 
     A run whose evaluations were restored without its weights (`obc import results/reference/..`)
-    is trained: its numbers are there. Who needs weights asks `has_weights`.
+    counts as trained, because its metrics exist. Callers that need weights must use `has_weights`.
     """
     if has_weights(folder):
         return "trained"
@@ -29,14 +29,15 @@ def run_status(folder: RunFolder) -> RunStatus:
 
 
 def has_weights(folder: RunFolder) -> bool:
-    """Whether a run is trained and its weights are here."""
+    """Whether a run is trained and its weights are in its folder."""
     return folder.record.exists() and folder.weights.exists()
 
 
 def shown_tables(plan: Plan) -> tuple[str, ...]:
-    """The paper's tables, and those beyond it of which a run of its own has begun.
+    """Names of the tables to show: all of the paper, and tables beyond it that have started.
 
-    What nobody asked for would stand as a page of "not run" under what was.
+    A table beyond the paper has started once one of its own runs has a folder. Before, it would
+    only show "not run".
     """
     begun = {
         table

@@ -1,4 +1,4 @@
-"""What a number was made with: the code's version, the packages, the machine."""
+"""Versions of the code and the packages, and the machine, that made a number."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PACKAGE = Path(__file__).parent.parent
 _OWN = __name__.partition(".")[0]
 DISTRIBUTION = "offset-bin-classification"
 # Modules and packages (dotted, without `obc.`) that decide a result. A package counts with all of
-# its modules, those of its subpackages included.
+# its modules, including those of its subpackages.
 MODEL_CODE = ("bins", "head", "detector", "config.box_losses", "config.protocols")
-# The weights of a run, given its spec.
+# Code that decides the weights of a run, given its spec.
 TRAINING_CODE = (*MODEL_CODE, "training.exact_resume", "training.mmdet_config")
-# The metrics of a run, given its weights.
+# Code that decides the metrics of a run, given its weights.
 EVALUATION_CODE = (
     *MODEL_CODE,
     "evaluation.evaluate",
@@ -59,10 +59,10 @@ PACKAGES = (
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """8 hex digits of what modules and packages of this package *do*.
+    """Return 8 hex digits that change when modules or packages of `obc` behave differently.
 
-    Comments, docstrings and imports within this package do not count: moving a module changes
-    nothing that it does. With the box losses come the modules of plugins that define one.
+    Comments, docstrings and imports within this package do not count, so moving a module does not
+    change the digits. `config.box_losses` includes plugin modules that define a box loss.
 
     Args:
         modules: dotted names without `obc.`, e.g. `bins` or `training.exact_resume`.
@@ -81,7 +81,7 @@ def code_behind(module: str) -> tuple[str, ...]:
     """A module and the modules that it imports, directly or through others, in order of name.
 
     Args:
-        module: dotted name without `obc.`; of what it imports, modules of SHOWN_CODE count.
+        module: dotted name without `obc.`; only imports of modules in SHOWN_CODE are followed.
     """
     followed = tuple(f"{package}." for package in SHOWN_CODE)
     found: set[str] = set()
@@ -108,7 +108,7 @@ def _files(module: str) -> list[Path]:
 
 
 def _own_files(module: str) -> list[Path]:
-    """Files outside of this package that define what belongs to a package of it: box losses."""
+    """Files of plugins that define box losses; none unless `module` is `config.box_losses`."""
     if module != "config.box_losses":
         return []
     modules = {model.__module__ for model in BOX_LOSSES.values()}
@@ -121,13 +121,13 @@ def _path(module: str) -> Path:
     return PACKAGE.joinpath(*module.split("."))
 
 
-# By text, because parsing is what takes time: a call of the workflow asks for the code of a dozen
-# outputs, and those share most of their modules.
+# Cached by text, because parsing takes most of the time: a call of the workflow computes digests
+# for a dozen outputs, which share most of their modules.
 @cache
 def _read(text: str) -> tuple[str, tuple[str, ...]]:
-    """What a module does, see `code_digest`, and what it imports of this package.
+    """Return the code of a module that counts in `code_digest`, and its imports of this package.
 
-    The imports are names of modules, and of what is in them, without `obc.`.
+    The imports are names of modules, and of objects in modules, without `obc.`.
     """
     reader = _Reader()
     code = ast.dump(reader.visit(ast.parse(text)))
@@ -136,13 +136,13 @@ def _read(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 class _Reader(ast.NodeTransformer):
-    """Takes docstrings and imports of this package out of a tree, and notes what is imported."""
+    """Removes docstrings and imports of this package from a syntax tree; collects all imports."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.expr):  # most nodes, and no statement is in them
+        if isinstance(node, ast.expr):  # most nodes; they contain no statements
             return node
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node
@@ -192,7 +192,8 @@ def package_versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """Processor, cores, threads that torch uses, and the GPU if there is one.
 
-    Processors of one name can have other vector instructions, and torch then rounds otherwise.
+    Processors with the same name can have different vector instructions, and torch then rounds
+    differently.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""The checkpoints of a training that is not done, the newest two, in its work folder.
+"""The newest two checkpoints of an unfinished training, in its work folder.
 
-One is written beside its place, flushed to the disk and renamed, so a kill leaves whole files and
-one unfinished one under another name. What a disk that lost its power makes of a file, its
-checksums tell.
+A checkpoint is written under another name, flushed to the disk and renamed, so a kill leaves whole
+checkpoints and at most one unfinished file under another name. Checksums detect files that a power
+failure has damaged.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ def write_checkpoint(work: Path, iteration: int, state: dict[str, Any]) -> Path:
     """Write a checkpoint, then delete all but the newest two.
 
     Args:
-        state: tensors, numbers and containers of them, so that it can be read as nothing but data.
+        state: tensors, numbers and containers of them, so that it can be read with
+            `weights_only=True`.
 
     Raises:
-        CheckpointNotWritten: with the space that it needs and that there is; the earlier ones stay.
+        CheckpointNotWritten: with the needed and the free space; the earlier checkpoints stay.
     """
     path = WorkFolder(work).checkpoint(iteration)
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's own writer on a full disk
         needed, free = _tensor_bytes(state) / 2**20, shutil.disk_usage(work).free / 2**20
         raise CheckpointNotWritten(
             f"{path}: cannot be written ({str(error).splitlines()[0]}); it needs about "
@@ -57,18 +58,18 @@ def write_checkpoint(work: Path, iteration: int, state: dict[str, Any]) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` was given, in host memory; runs no code that the file holds."""
+    """Read the state of a checkpoint into host memory, without running code from the file."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def drop_damaged(work: Path, terminal: TextIO) -> Path | None:
-    """Delete the newest checkpoints as long as they are damaged, and what a kill left half written.
+    """Delete damaged checkpoints, newest first, until one is whole; delete unfinished files too.
 
     Args:
-        terminal: where each damaged one is named.
+        terminal: gets a warning for each damaged checkpoint.
 
     Returns:
-        The newest whole checkpoint.
+        The newest whole checkpoint; None if there is none.
     """
     for unfinished in work.glob(".*.pth"):
         unfinished.unlink()
@@ -82,10 +83,10 @@ def drop_damaged(work: Path, terminal: TextIO) -> Path | None:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file that torch wrote: an archive with a checksum for each tensor.
+    """Damage of a file that torch wrote, an archive with a checksum for each tensor; None if whole.
 
-    Reading it is not enough, as torch does not look at the checksums; neither are they, as they say
-    nothing of the archive's own structure.
+    Both checks are needed: torch does not verify the checksums when it reads the file, and the
+    checksums do not cover the structure of the archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -93,7 +94,7 @@ def _damage(path: Path) -> str | None:
         if broken is not None:
             return f"wrong checksum of {broken}"
         read_checkpoint(path)
-    except Exception as error:  # flipped bits ask for any decoder, and each has errors of its own
+    except Exception as error:  # flipped bits can call any decoder, each with its own errors
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
 

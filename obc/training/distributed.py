@@ -1,8 +1,8 @@
-"""One training on several processes of one machine: a process a GPU, or on the CPU for tests.
+"""One training on several processes of one machine: one process per GPU, or on the CPU for tests.
 
-torch's elastic launcher (torchrun) starts the processes, the ranks, and ends the others when one
-fails. Every rank runs the same function; rank 0 alone writes the run's files, prints to its log and
-reports progress, the others print to `work/rank<k>.log`.
+torch's elastic launcher (torchrun) starts the processes (ranks); if one fails, it ends the others.
+Every rank runs the same function. Only rank 0 writes the run's files, prints to its log and reports
+progress; the other ranks print to `work/rank<k>.log`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RankFailed(SuiteError):
     """One of the processes of a training failed; the message names it, its error and its log.
 
     Attributes:
-        rank: which one.
+        rank: of the failed process.
     """
 
     def __init__(self, rank: int, message: str) -> None:
@@ -51,14 +51,14 @@ def train_together(
     """Train a run on several processes, each on its share of every batch; see `obc.training.train`.
 
     Args:
-        plan: as there, like `run_id`, `seed` and `terminal`.
-        processes: how many; they divide the batch.
-        lock: of the claimed run. The first process holds it too: it outlives this one for a moment
-            if this one is killed.
+        plan: see there, also for `run_id`, `seed` and `terminal`.
+        processes: number of processes, which share each batch.
+        lock: of the claimed run. Rank 0 holds it too, because it outlives this process for a moment
+            if this process is killed.
 
     Raises:
         RankFailed: a process failed, and the others were ended.
-        SystemExit: 128 + signal, when a signal asked it to stop.
+        SystemExit: 128 + signal, when a signal asked the training to stop.
     """
     folder = plan.run_folder(run_id, seed)
     before = read_record(folder.record)
@@ -67,9 +67,9 @@ def train_together(
         launch(_train, arguments, processes, folder.work)
     except SystemExit:
         if read_record(folder.record) in (None, before):
-            raise  # otherwise the first rank had written its results when the signal came
+            raise  # otherwise rank 0 had already written its results when the signal came
     except RankFailed as error:
-        if error.rank > 0:  # the first rank notes its own errors; of others' it sees the connection
+        if error.rank > 0:  # rank 0 notes its own errors; from others it sees a lost connection
             note_failure(folder, error)
         raise
 
@@ -90,16 +90,16 @@ def launch(
 ) -> None:
     """Run a function in several processes that form torch's process group, and wait for them.
 
-    A stop signal to this process reaches all ranks: rank 0 handles it as it would alone, the others
-    go on until rank 0 is gone, because it cannot finish its step without them. What still runs 30
-    seconds later is killed, which is torch's limit. If this process is killed, the system sends all
-    ranks SIGINT.
+    A stop signal to this process reaches all ranks. Rank 0 handles it as a single process would.
+    The other ranks continue until rank 0 has ended, because it cannot finish its step without them.
+    Ranks that still run 30 seconds later (torch's limit) are killed. If this process is killed, the
+    system sends all ranks SIGINT.
 
     Args:
-        function: of a module, so that a fresh process can import it.
-        arguments: can be pickled.
-        processes: how many ranks.
-        work: where all ranks but the first log.
+        function: at module level, so that a new process can import it.
+        arguments: of the function; they are pickled.
+        processes: number of ranks.
+        work: folder for the logs of all ranks but the first.
 
     Raises:
         RankFailed: a rank raised an error or was killed.
@@ -136,7 +136,7 @@ def launch(
 
 
 class InheritedStream:
-    """A stream of this process that a rank can write to: it arrives there as an open file."""
+    """A stream of this process that a rank can write to: it is unpickled there as an open file."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -150,14 +150,14 @@ def _reopened(descriptor: Any) -> TextIO:
 
 
 def _rank(function: Callable[..., object], arguments: tuple[Any, ...], work: WorkFolder) -> None:
-    """What each process does: join the group, run the function."""
+    """The main function of each process: join the process group, run the function."""
     rank = int(os.environ["RANK"])
     if rank > 0:
         _print_to(work.rank_log(rank))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # SIGINT is Ctrl-C, or the system's word that the launcher was killed. Until the function
-        # handles it, it must end this process, also where a shell had it ignored and while torch
-        # waits for other ranks: Python's own handler would only run when that wait is over.
+        # SIGINT is Ctrl-C, or means that the launcher was killed. Until the function handles it,
+        # SIGINT must end this process, even if a shell set it to be ignored, and also while torch
+        # waits for other ranks: Python's own handler would run only after that wait.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     on_gpus = torch.cuda.is_available()
     if on_gpus:
@@ -171,7 +171,7 @@ def _rank(function: Callable[..., object], arguments: tuple[Any, ...], work: Wor
 
 
 def _print_to(log: Path) -> None:
-    """Send what this process prints to a file of its own."""
+    """Redirect the output of this process to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
@@ -186,7 +186,7 @@ def _said(failure: ProcessFailure) -> str:
 
 @contextmanager
 def _kept_signal_handlers() -> Iterator[None]:
-    """Give back the handlers that the launcher replaces."""
+    """Restore the signal handlers that the launcher replaces."""
     before = {stop: signal.getsignal(stop) for stop in STOPS}
     try:
         yield

@@ -1,9 +1,9 @@
 """Random draws and data order of a training that can resume within an epoch.
 
-Nothing depends on what was drawn before: the order of the images follows from (seed, epoch), how
-one is augmented from (seed, epoch, image), what a step draws, i.e. which RoIs, from (seed,
-iteration, process). So a checkpoint holds no state of a generator, and which process loads an image
-makes no difference.
+Every random choice is computed from its place in the training: the order of the images from (seed,
+epoch), the augmentation of an image from (seed, epoch, image), and the random choices of a step
+(which RoIs are sampled) from (seed, iteration, process). So a checkpoint needs no generator state,
+and it does not matter which process loads an image.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ ORDER, AUGMENTATION, STEP = range(1, 4)
 
 
 def seed_of(purpose: int, seed: int, *place: int) -> int:
-    """A 32-bit seed that shares nothing with those of other purposes, seeds and places.
+    """A 32-bit seed that is independent of those for other purposes, seeds and places.
 
     Args:
         purpose: ORDER, AUGMENTATION or STEP.
-        place: within the training; as many numbers for all seeds of one purpose.
+        place: numbers that identify a place in the training; equally many for all seeds of one
+            purpose.
     """
     return int(np.random.SeedSequence((purpose, seed, *place)).generate_state(1)[0])
 
@@ -43,7 +44,7 @@ def seed_generators(seed: int) -> None:
     """Seed Python's, NumPy's and torch's generators, those of GPUs in use included."""
     random.seed(seed)
     np.random.seed(seed)
-    # torch.manual_seed takes twenty times as long as all of this where no GPU is in use: it notes
+    # Without a GPU in use torch.manual_seed takes twenty times as long as all of this: it records
     # the whole call stack, for an error that a GPU may raise later.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
@@ -52,9 +53,9 @@ def seed_generators(seed: int) -> None:
 
 @DATASETS.register_module()
 class SeededDataset:
-    """A data set whose augmentations of an image follow from (seed, epoch, image).
+    """A data set that computes the augmentation of an image from (seed, epoch, image).
 
-    Its items are asked for by pairs (epoch, index), as ResumableBatchSampler yields them.
+    Its items are indexed by pairs (epoch, index), as ResumableBatchSampler yields them.
 
     Args:
         dataset: config of the data set that loads and augments.
@@ -67,7 +68,7 @@ class SeededDataset:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Class names and so on."""
+        """Metadata of the data set, e.g. class names."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:
@@ -89,18 +90,18 @@ class SeededDataset:
 
 @DATA_SAMPLERS.register_module()
 class ResumableBatchSampler(AspectRatioBatchSampler):
-    """MMDetection's batches of images of like aspect ratio, from any batch of an epoch on.
+    """MMDetection's batches of images of similar aspect ratio, starting at any batch of an epoch.
 
-    Yields lists of pairs (epoch, index). Images of batches that are left out are not loaded.
+    Yields lists of pairs (epoch, index). Images of skipped batches are not loaded.
 
     Attributes:
-        first_batch: how many batches the next pass leaves out; the length stays the whole epoch's.
+        first_batch: number of batches that the next pass skips; the length stays the whole epoch's.
     """
 
     first_batch = 0
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        self._aspect_ratio_buckets = [[], []]  # a pass that was given up leaves images in them
+        self._aspect_ratio_buckets = [[], []]  # an unfinished pass leaves images in them
         epoch = self.sampler.epoch
         for batch in islice(super().__iter__(), self.first_batch, None):
             yield [(epoch, index) for index in batch]
@@ -108,7 +109,7 @@ class ResumableBatchSampler(AspectRatioBatchSampler):
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's training loop, going on after any iteration.
+    """MMEngine's training loop, which can resume after any iteration.
 
     It starts from the newest checkpoint in the runner's work folder, if there is one.
     """
@@ -121,7 +122,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         return super().run()
 
     def run_epoch(self) -> None:
-        """Train what is left of an epoch: nothing, if it was interrupted after its last batch."""
+        """Train the remaining batches of an epoch; none if the last batch is already done."""
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
@@ -132,7 +133,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """One step, which draws the same numbers whatever came before it."""
+        """Run one step; its random numbers do not depend on earlier steps."""
         seed_generators(seed_of(STEP, self.runner.seed, self._iter, get_rank()))
         super().run_iter(idx, data_batch)
 
@@ -140,7 +141,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         """Write a checkpoint; for hooks that run at the end of an iteration.
 
         Raises:
-            CheckpointNotWritten: no space.
+            CheckpointNotWritten: the disk is full.
         """
         runner, iteration = self.runner, self._iter + 1
         state = {
@@ -154,7 +155,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     @property
     def model(self) -> nn.Module:
-        """The detector itself, also where processes share the training."""
+        """The detector itself, without the wrapper of a distributed training."""
         model = self.runner.model
         return model.module if is_model_wrapper(model) else model
 
@@ -167,6 +168,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         ):
             scheduler.load_state_dict(saved)
         self._iter = state["iteration"]
-        # Checkpoints are written before an epoch's end is dealt with, also after its last batch.
+        # The checkpoint after an epoch's last batch is written before the epoch is counted.
         self._epoch = (self._iter - 1) // len(self.dataloader)
         runner.optim_wrapper.initialize_count_status(runner.model, self._iter, self._max_iters)

@@ -1,9 +1,10 @@
 """Lease of the GPUs that a job may see, so that no two jobs share one.
 
-Snakemake counts GPUs but hands out none, and several calls of it know nothing of each other. So
-each job leases what it needs: one lock file a device, which the system frees when the process
-dies, however it dies. CUDA reads CUDA_VISIBLE_DEVICES once, when it first starts, and importing
-MMEngine starts it: a lease comes before that import, and this module asks `nvidia-smi`.
+Snakemake counts GPUs but does not assign them, and concurrent Snakemake calls do not know of each
+other. So each job leases its GPUs with one lock file per device. The system frees the lock when the
+process ends, even if it is killed. CUDA reads CUDA_VISIBLE_DEVICES only when it starts, and
+importing MMEngine starts it. So a job leases its GPUs before that import, and this module asks
+`nvidia-smi` instead of CUDA.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ ON_THE_CPU = "To train on the CPU on purpose: --config gpus_per_run=0"
 
 
 class DeviceError(SuiteError):
-    """The GPUs that are there are not those that were asked for."""
+    """The requested GPUs are not there, or cannot be used."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, or a part of one that was partitioned (MIG).
+    """A GPU, or a MIG device, which is a part of a partitioned GPU.
 
     Attributes:
         uuid: its name in CUDA_VISIBLE_DEVICES, the same in every container and job of a machine.
@@ -49,11 +50,11 @@ class Device:
         return self.uuid if self.is_part else f"GPU {self.gpu}"
 
 
-# --- what there is -----------------------------------------------------------------------------
+# --- devices -----------------------------------------------------------------------------------
 
 
 def installed_devices() -> tuple[Device, ...]:
-    """GPUs and MIG devices that the driver lists to this job; none where it is not installed."""
+    """GPUs and MIG devices that the driver lists for this job; empty if no driver is installed."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", check=False
@@ -67,7 +68,7 @@ def installed_devices() -> tuple[Device, ...]:
 
 
 def parse_list(text: str) -> tuple[Device, ...]:
-    """Devices in what `nvidia-smi -L` prints: a line a GPU, under it one for each MIG device."""
+    """Devices in the output of `nvidia-smi -L`: a line per GPU, followed by its MIG devices."""
     devices: list[Device] = []
     for line in text.splitlines():
         gpu = re.match(r"GPU (\d+):.*\(UUID: (\S+)\)", line)
@@ -88,8 +89,7 @@ def visible_devices(installed: Sequence[Device], visible: str | None) -> tuple[D
             empty or -1 for none; None when it is not set, for all.
 
     Raises:
-        DeviceError: it names a device that is not there, one twice, or a GPU by its index that is
-            partitioned.
+        DeviceError: `visible` names a missing device, a device twice, or a partitioned GPU.
     """
     partitioned = {device.gpu for device in installed if device.is_part}
     if visible is None:
@@ -126,15 +126,15 @@ def _named(name: str, installed: Sequence[Device], visible: str) -> Device:
 
 
 def lease_folder() -> Path:
-    """Where the lock files lie: one folder a user and host.
+    """Folder of the lock files, one for each user and host.
 
-    Not in $XDG_RUNTIME_DIR, which is emptied when its user logs out and leaves a training behind.
+    It is not in $XDG_RUNTIME_DIR, which is emptied when the user logs out while a training runs.
     """
     return Path(tempfile.gettempdir()) / f"obc-devices-{os.getuid()}-{platform.node()}"
 
 
 def devices_torch_sees() -> int:
-    """How many GPUs this process could train on now, as torch counts; starts nothing."""
+    """Number of GPUs that torch sees in this process; does not start CUDA."""
     import torch
 
     return torch.cuda.device_count()
@@ -150,24 +150,24 @@ def lease(
     folder: Path | None = None,
     poll_seconds: float = 1.0,
 ) -> Iterator[tuple[str, ...]]:
-    """Hold `count` visible GPUs that no other job of this user holds; wait while there are fewer.
+    """Hold `count` visible GPUs that no other job of this user holds; wait while too few are free.
 
-    Inside, CUDA_VISIBLE_DEVICES names exactly those (with 0: none, whatever is installed), so
-    torch's `cuda:0` is the first of them and child processes see the same.
+    Inside the block CUDA_VISIBLE_DEVICES names exactly these GPUs (none if `count` is 0), so
+    torch's `cuda:0` is the first of them, and child processes see the same GPUs.
 
     Args:
-        count: GPUs to hold; all of them or none are taken, so that waiting jobs block nobody.
-        terminal: where it is said that, and for whom, a job waits.
+        count: number of GPUs; a job that waits holds none of them, so it does not block others.
+        terminal: gets a line if the job has to wait, with the processes that hold the GPUs.
         installed: lists this machine's devices.
         usable: counts the devices that torch sees once CUDA_VISIBLE_DEVICES is set.
         folder: of the lock files.
-        poll_seconds: between two looks at taken devices.
+        poll_seconds: time between two attempts.
 
     Yields:
         UUIDs of the devices.
 
     Raises:
-        DeviceError: fewer are visible than asked for, or torch cannot use them.
+        DeviceError: fewer than `count` GPUs are visible, or torch cannot use them.
     """
     with ExitStack() as held:
         devices: tuple[Device, ...] = ()
@@ -233,7 +233,7 @@ def _try(
 ) -> tuple[Device, ...]:
     """`count` free devices, or none at all."""
     with ExitStack() as locks, (folder / "one-at-a-time").open("wb") as attempt:
-        # Two jobs that each took half of what both need would otherwise undo each other for ever.
+        # Otherwise two jobs that each take half of the devices could block each other for ever.
         lock(attempt, folder / "one-at-a-time", wait=True)
         taken: list[Device] = []
         for device in candidates:
@@ -243,14 +243,14 @@ def _try(
                 taken.append(device)
             if len(taken) == count:
                 leases = held.enter_context(locks.pop_all())
-                # Processes that load images would hold them on when the training itself is killed.
+                # Otherwise data loader processes would keep the locks if the training is killed.
                 os.register_at_fork(after_in_child=leases.close)
                 return tuple(taken)
     return ()
 
 
 def _locked(path: Path) -> TextIO | None:
-    """The lock file, held by this process until it is closed; None where another holds it."""
+    """The lock file, held by this process until it is closed; None if another process holds it."""
     handle = path.open("a+", encoding="utf-8")
     if not lock(handle, path):
         handle.close()
@@ -266,13 +266,13 @@ def _lock_file(folder: Path, device: Device) -> Path:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote itself into a lock file last, perhaps gone by now."""
+    """The last process that wrote its id into a lock file; it may have ended since."""
     return path.read_text(encoding="utf-8") if path.exists() else "free"
 
 
 @contextmanager
 def _visible_to_cuda(uuids: Sequence[str]) -> Iterator[None]:
-    """CUDA_VISIBLE_DEVICES for as long as the lease lasts."""
+    """Set CUDA_VISIBLE_DEVICES for as long as the lease lasts."""
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = ",".join(uuids)
     try:

@@ -25,15 +25,15 @@ from obc.training.stop_signals import Interrupted, StopRequest, agreed, group_on
 
 
 class TrainingDiverged(SuiteError):
-    """The loss or a weight became nan or infinite; the message says when and where to go on."""
+    """The loss or a weight is not finite; the message names iteration and last good checkpoint."""
 
 
 def save_checkpoint(runner: Runner) -> None:
-    """Write a checkpoint at the end of an iteration, in the main process, if the weights are good.
+    """Write a checkpoint of finite weights, at the end of an iteration, in the main process.
 
     Raises:
-        TrainingDiverged: a weight is not finite, so going on from here would be in vain.
-        CheckpointNotWritten: no space.
+        TrainingDiverged: a weight is not finite, so such a checkpoint would be useless.
+        CheckpointNotWritten: the disk is full.
     """
     if not is_main_process():
         return
@@ -46,11 +46,11 @@ def save_checkpoint(runner: Runner) -> None:
 
 @HOOKS.register_module()
 class IterationCheckpointHook(Hook):
-    """Writes a checkpoint now and then, and after the last iteration of each epoch.
+    """Writes a checkpoint at intervals of time, and after the last iteration of each epoch.
 
     Args:
-        minutes: of training between two checkpoints; 0: after every iteration, None: at the ends of
-            epochs only.
+        minutes: of training between two checkpoints; 0: after every iteration, None: only at the
+            end of each epoch.
     """
 
     priority = "VERY_LOW"
@@ -65,7 +65,7 @@ class IterationCheckpointHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Write one if it is time."""
+        """Write a checkpoint if one is due."""
         due = time.monotonic() - self.written >= self.seconds
         if due or self.end_of_epoch(runner.train_dataloader, batch_idx):
             save_checkpoint(runner)
@@ -73,7 +73,7 @@ class IterationCheckpointHook(Hook):
 
 
 class StopHook(Hook):
-    """Stops the training, with a checkpoint, at the end of an iteration in which a signal came.
+    """After a stop signal, saves a checkpoint at the end of the iteration and stops the training.
 
     Args:
         request: receives signals; the hook tells it when the training loop begins.
@@ -88,34 +88,35 @@ class StopHook(Hook):
         self.request = request
 
     def before_train(self, runner: Runner) -> None:
-        """From here on a signal waits for the end of the iteration."""
+        """Defer signals to the end of the iteration from now on."""
         self.request.deferred = True
         self.group = group_on_cpu()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Save, unless this iteration has been saved, and leave."""
+        """After a signal, save this iteration unless it is saved already, and stop."""
         number = agreed(self.request.number, self.group)
         if not number:
             return
         if not WorkFolder(Path(runner.work_dir)).checkpoint(runner.iter + 1).exists():
             save_checkpoint(runner)
-        # A process that left earlier would have the first one killed while it saves.
+        # If another process ended earlier, the launcher would kill the first one while it saves.
         barrier(self.group)
         raise Interrupted(number)
 
 
 class SessionHook(Hook):
-    """Notes after each checkpoint how much this session has trained, for when it is killed.
+    """Records after each checkpoint how much this session has trained, in case it is killed.
 
-    Not before: a kill between the two leaves a note of a little less than the checkpoint has, and
-    never of more, which the next session would train and count again.
+    The record is written after the checkpoint: a kill between the two leaves a record of slightly
+    less than the checkpoint has. In the other order the record could have more, which the next
+    session would train and count again.
 
     Args:
         session: the session's record; `seconds` and `images` are kept up to date in it.
         save: writes the records of all sessions.
-        progress: counts.
+        progress: counts seconds and images.
     """
 
     def __init__(
@@ -126,9 +127,9 @@ class SessionHook(Hook):
         self.progress = progress
 
     def after_save_checkpoint(self, runner: Runner) -> None:
-        """Bring the record up to date."""
+        """Update the record."""
         self.session.update(seconds=round(self.progress.seconds, 2), images=self.progress.images)
-        with suppress(OSError):  # a disk that is full now: the next checkpoint says what to do
+        with suppress(OSError):  # on a full disk the next checkpoint raises an error with a remedy
             self.save()
 
 
@@ -136,8 +137,8 @@ class SessionHook(Hook):
 class NonFiniteLossHook(Hook):
     """Stops the training when the loss is nan or infinite.
 
-    On a GPU reading the loss waits for the device, so there it looks only every `interval`
-    iterations. A checkpoint is not written of weights that are not finite, whatever the loss was.
+    Reading the loss waits for a GPU, so on a GPU the hook checks only every `interval` iterations.
+    Independently of the loss, weights that are not finite are never written to a checkpoint.
 
     Raises:
         TrainingDiverged: with the iteration and the last good checkpoint.
@@ -169,14 +170,14 @@ def _diverged(runner: Runner, what: str) -> TrainingDiverged:
 
 
 class ProgressHook(Hook):
-    """Tells how far a training is: a line for a person now and then, a file for `obc status`.
+    """Reports the progress of a training: lines on a stream, and a file for `obc status`.
 
     Args:
         name: of the run.
-        stream: where a person looks, e.g. the terminal.
+        stream: gets the lines, e.g. the terminal.
         path: of the file.
-        print_seconds: at most one line in this time, so a run of seconds prints none.
-        write_seconds: at most one file in this time, the first after the first iteration.
+        print_seconds: shortest time between two lines, so a training of seconds prints none.
+        write_seconds: shortest time between two writes; the first is after the first iteration.
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class ProgressHook(Hook):
         self.images = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Start the clock; say where a resumed run goes on."""
+        """Start the clock; print where a resumed training continues."""
         self.started = self.printed = time.monotonic()
         self.written = -math.inf
         self.first_iter = runner.iter
@@ -214,7 +215,7 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Count, and tell when it is time."""
+        """Count images; print a line and write the file if they are due."""
         self.images += len(data_batch["inputs"]) * get_world_size()
         now = time.monotonic()
         to_write = now - self.written >= self.write_seconds
@@ -224,9 +225,9 @@ class ProgressHook(Hook):
         progress = self._progress(runner, outputs["loss"].item())
         if to_write:
             self.written = now
-            # On a GPU a loss that is not finite may come here before it is noticed.
+            # On a GPU a loss that is not finite may get here before NonFiniteLossHook checks it.
             loss = progress["loss"]
-            with suppress(OSError):  # on a full disk the checkpoint says so, and what to do
+            with suppress(OSError):  # on a full disk the next checkpoint raises an error
                 write_json(self.path, {**progress, "loss": loss if math.isfinite(loss) else None})
         if to_print:
             self.printed = now

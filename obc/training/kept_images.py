@@ -1,4 +1,4 @@
-"""Training images that stay in memory once they were loaded, for small data sets."""
+"""A data set that keeps its training images in memory after loading, for small data sets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from obc.io.errors import SuiteError
 
 
 class NotOnlyFlipped(SuiteError):
-    """A pipeline draws more than whether an image is mirrored."""
+    """A pipeline has other steps than loading, resizing, one flip and packing."""
 
 
 @DATASETS.register_module()
 class KeptCocoDataset(CocoDataset):
     """``CocoDataset`` that loads each image, and its mirror image, once.
 
-    The items and the random draws are ``CocoDataset``'s. Callers must not change the items.
+    Items and random draws equal those of ``CocoDataset``. Callers must not change the items.
 
     Raises:
-        NotOnlyFlipped: the pipeline is not loading, resizing, one flip and packing.
+        NotOnlyFlipped: the pipeline has other steps than loading, resizing, one flip and packing.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -45,7 +45,7 @@ class KeptCocoDataset(CocoDataset):
         self._flip = flips[0]
 
     def prepare_data(self, idx: int) -> Any:
-        """The packed image of an index, mirrored where the draw says so."""
+        """The packed image of an index, mirrored or not by a random draw."""
         before = np.random.get_state()
         direction = self._flip._choose_direction()
         if (idx, direction) not in self._kept:

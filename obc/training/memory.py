@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# glibc gives large tensors back to the system and asks for them, page by page, again at the next
-# step of a training (docs/performance.md). Values in bytes; 32 MiB is the largest threshold that
-# every glibc takes. Other C libraries do not read these.
+# By default glibc returns large tensors to the system and requests them again, page by page, in the
+# next training step (docs/performance.md). Values in bytes; 32 MiB is the largest threshold that
+# every glibc accepts. Other C libraries do not read these variables.
 KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),

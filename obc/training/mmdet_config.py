@@ -1,4 +1,4 @@
-"""From a resolved run to the whole MMDetection config of its training.
+"""The whole MMDetection config of a resolved run's training.
 
 Pure functions: the same run gives the same config text.
 """
@@ -36,15 +36,16 @@ def build_config(
     processes: int = 1,
     plugins: tuple[str, ...] = (),
 ) -> Config:
-    """The whole MMDetection config of one training, `tools/train.py`-ready.
+    """Build the MMDetection config of one training, complete for `tools/train.py`.
 
     Args:
         run: what to train.
         seed: of weights, data order and sampling.
         data: the indexed data set.
         runtime: how this machine loads data and how often it saves.
-        initial_weights: what backbone, neck and RPN start from, written by the run's initial_run.
-        processes: that train together, each on its share of every batch; divides the batch size.
+        initial_weights: weights file for backbone, neck and RPN, written by the run's initial_run.
+        processes: number of processes that train together, each on its share of every batch; the
+            batch size is divided by it.
         plugins: modules of the user that the config imports.
     """
     config = Config.fromfile(BASE_CONFIGS / "_base_/default_runtime.py")
@@ -91,7 +92,7 @@ def _share(config: Config, processes: int) -> None:
     config.model_wrapper_cfg = dict(
         type="MMDistributedDataParallel",
         broadcast_buffers=False,
-        device_ids=None,  # where the model is: MMEngine's default names a GPU, also on the CPU
+        device_ids=None,  # the model's device; MMEngine's default is a GPU, also on the CPU
     )
 
 
@@ -108,7 +109,7 @@ def _train_loader(run: ResolvedRun, seed: int, data: DataFiles, runtime: Runtime
             batch_size=run.schedule.batch_size,
             num_workers=runtime.num_workers,
             persistent_workers=False,
-            # MMEngine's sampler adds the epoch to its seed: those of other trainings lie far off.
+            # MMEngine's sampler adds the epoch to its seed. Seeds of other trainings are far away.
             sampler=dict(type="DefaultSampler", shuffle=True, seed=seed_of(ORDER, seed)),
             batch_sampler=dict(type="ResumableBatchSampler"),
             worker_init_fn=dict(type="ignore_stop_signals"),

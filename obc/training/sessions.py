@@ -1,11 +1,11 @@
-"""The sessions of one training: each start, and how far it came before it ended or was killed.
+"""The sessions of one training: each start, and its progress until it ended or was killed.
 
-Weights that two versions of the code, or two states of the data, trained together are no result.
-So a session goes on from an earlier one's checkpoint only if code, data, starting weights,
-precision and the number of processes are the same, unless the scale keeps weights at any price;
-then the run's record names every version.
+Weights that were trained partly by one version of the code or data and partly by another are not a
+valid result. So a session resumes an earlier session's checkpoint only if code, data, starting
+weights, precision and number of processes are the same. The scale's `keep_weights` overrides this;
+the run's record then lists every version.
 
-Nothing here starts CUDA: a run is claimed before a GPU is leased for it (`gpu_lease`).
+This module does not start CUDA: a run is claimed before a GPU is leased for it (`gpu_lease`).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class NoInitialWeights(SuiteError):
 def claimed(
     plan: Plan, run_id: str, seed: int, processes: int, patience: float, terminal: TextIO
 ) -> Iterator[TextIO | None]:
-    """Hold a run while it is trained, unless another process trains it before this one gets it.
+    """Lock a run while it is trained, unless another process finishes it before the lock is free.
 
-    Comes first of all in a training: what waits for a run should hold no GPU meanwhile.
+    A run is claimed before a GPU is leased, so that a process that waits for a run holds no GPU.
 
     Args:
         plan: the resolved plan that names the run.
         seed: of the training.
-        processes: that would train it.
+        processes: number of processes that are to train it.
         patience: seconds to wait for another process that holds the run.
-        terminal: where it is said that the run is trained.
+        terminal: gets a line if another process has trained the run.
 
     Yields:
-        The lock, an open file; None when the run was trained meanwhile, and of a version that this
-        process would go on from.
+        The lock, an open file; None if another process has trained the run meanwhile, in a version
+        whose checkpoints this process could resume.
 
     Raises:
         RunBusy: another process holds the run.
@@ -79,18 +79,18 @@ def claimed(
 
 
 def training_version(plan: Plan, run_id: str, seed: int, processes: int) -> Version:
-    """What decides a run's weights besides its spec and its seed, which its folder is named after.
+    """Everything that decides a run's weights, except spec and seed, which name its folder.
 
     Args:
-        processes: that train together; what each of them draws is its own.
+        processes: number of processes that train together; each draws other random numbers.
 
     Returns:
         training_code (digest of the code that decides weights), data_sha256 (of the indexed data
         set), initial_weights_sha256, numerics (the switches of precision), processes.
 
     Raises:
-        NotIndexed: the data set was not checked yet.
-        NoInitialWeights: the run that this one starts from is not trained.
+        NotIndexed: the data set has not been indexed.
+        NoInitialWeights: the run that provides the starting weights is not trained.
     """
     initial_weights = starting_weights(plan, run_id, seed)
     return {
@@ -120,17 +120,18 @@ def starting_weights(plan: Plan, run_id: str, seed: int) -> Path | None:
 def begin_session(
     work: WorkFolder, version: Version, keep_weights: bool, terminal: TextIO
 ) -> list[dict[str, Any]]:
-    """Add a session to the record in a work folder, deleting checkpoints that it cannot go on from.
+    """Add a session to the record in a work folder; delete checkpoints that it cannot resume.
 
     Args:
         work: the training's work folder, with the checkpoints of earlier sessions if any.
-        version: what a training must not mix, as training_version says.
-        keep_weights: go on from earlier checkpoints whatever they were trained with.
-        terminal: where it is said that a training starts over, or goes back to an older checkpoint.
+        version: of this session, see `training_version`; a training must not mix versions.
+        keep_weights: resume earlier checkpoints of any version.
+        terminal: gets a line if a training starts over, or goes back to an older checkpoint.
 
     Returns:
-        All sessions whose training counts, oldest first: started, version, seconds, images,
-        resumed_from (the iteration that it goes on after; 0: from the start). The last one is new.
+        All sessions that contribute to the weights, oldest first; the last one is the new session.
+        Each has started, version, seconds, images and resumed_from (the iteration after which it
+        continues; 0: from the start).
     """
     path = work.sessions
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -141,7 +142,7 @@ def begin_session(
             file=terminal,
         )
         earlier = []
-    if not earlier:  # nobody knows, or it is known to be wrong, what wrote these
+    if not earlier:  # these checkpoints are of an unknown or another version
         for checkpoint in work.path.glob("*.pth"):
             checkpoint.unlink()
     resumed_from = iteration_of(drop_damaged(work.path, terminal))
@@ -168,7 +169,7 @@ def _fit(sessions: list[dict[str, Any]], version: Version, keep_weights: bool) -
 
 
 def process_identity() -> dict[str, Any]:
-    """Which process on which machine, in which job of a scheduler, writes a record."""
+    """Process id, machine and scheduler job of the process that writes a record."""
     return {"pid": os.getpid(), "host": platform.node(), "job": os.environ.get("SLURM_JOB_ID")}
 
 
@@ -178,7 +179,7 @@ def save_sessions(work: WorkFolder, sessions: list[dict[str, Any]]) -> None:
 
 
 def note_failure(folder: RunFolder, error: Exception) -> None:
-    """Leave a note for tables and `partial`; a full disk must not hide the real error."""
+    """Write a note for tables and `partial`; a full disk must not hide the real error."""
     note = {
         "error": f"{type(error).__name__}: {error}",
         "log": str(folder.log),
@@ -190,7 +191,7 @@ def note_failure(folder: RunFolder, error: Exception) -> None:
 
 
 def note_interruption(folder: RunFolder, interruption: Interrupted) -> int:
-    """Leave a note of a stop that was asked for; return the iteration that is saved."""
+    """Write a note of a requested stop; return the iteration of the newest checkpoint."""
     iteration = iteration_of(newest_checkpoint(folder.work.path))
     note = {
         "signal": interruption.signal.name,
@@ -203,7 +204,7 @@ def note_interruption(folder: RunFolder, interruption: Interrupted) -> int:
 
 
 def _whereabouts(folder: RunFolder) -> dict[str, str | None]:
-    """When a session ended, and what the next one goes on from."""
+    """End time of a session, and the checkpoint that the next session resumes."""
     checkpoint = newest_checkpoint(folder.work.path)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

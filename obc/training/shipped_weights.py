@@ -1,4 +1,4 @@
-"""Put starting weights that come with the suite in their places, and make such files.
+"""Installs starting weights that come with the suite, and makes files of such weights.
 
 A file holds backbone, neck and RPN of one training without a box loss, as half-precision tensors in
 safetensors format, which holds no code.
@@ -30,19 +30,19 @@ class ShippedWeightsRefused(SuiteError):
 
 
 def place_weights(plan: Plan, run_id: str, seed: int) -> RunFolder:
-    """Write the weights and the record of a training from the file that stands for it.
+    """Write the weights and the record of a training from its file of shipped weights.
 
     Args:
-        plan: one whose `shipped` has the run.
+        plan: a plan whose `shipped` has the run.
 
     Raises:
-        ShippedWeightsRefused: the file's bytes are others than its card says, or no weights.
+        ShippedWeightsRefused: the file has another hash than its card, or holds no weights.
         RunBusy: another process is training this run.
     """
     shipped, folder = plan.shipped[run_id], plan.run_folder(run_id, seed)
     weights = read_weights(shipped)
     with training_lock(folder):
-        folder.record.unlink(missing_ok=True)  # written last: the weights are whole then
+        folder.record.unlink(missing_ok=True)  # written last, when the weights are complete
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(weights, file)
         record = untrained_record(plan, run_id, seed, shipped.path)
@@ -52,10 +52,10 @@ def place_weights(plan: Plan, run_id: str, seed: int) -> RunFolder:
 
 
 def read_weights(shipped: ShippedWeights) -> dict[str, Tensor]:
-    """The tensors of a file, in single precision, after its bytes were checked.
+    """Check the hash of a file and return its tensors in single precision.
 
     Raises:
-        ShippedWeightsRefused: as `place_weights`.
+        ShippedWeightsRefused: see `place_weights`.
     """
     content = shipped.path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -77,7 +77,7 @@ def read_weights(shipped: ShippedWeights) -> dict[str, Tensor]:
 
 
 def write_weights(weights: Path, target: Path) -> None:
-    """Make such a file of the weights of a training.
+    """Write a file of starting weights from the weights of a training.
 
     Args:
         weights: `final.pth` of a training without a box loss.

@@ -1,8 +1,8 @@
-"""Signals that ask a training to stop: SIGTERM of a scheduler, Ctrl-C of a person.
+"""Signals that ask a training to stop: SIGTERM from a scheduler, Ctrl-C from a person.
 
-Before the training loop begins, a signal ends the training at once. In the loop it is noted, and
-obeyed when the iteration is finished and saved. After the loop there is nothing left to interrupt
-but the writing of results, which takes a moment and is finished.
+Before the training loop begins, a signal ends the training at once. During the loop, the training
+stops when the current iteration is finished and saved. After the loop a signal does not interrupt
+the writing of results, which takes a moment.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch.distributed import ProcessGroup
 from obc.io.errors import SuiteError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A scheduler signals every process of a job, and some of them pass it on: within this time, in
-# seconds, a second signal is the first one again.
+# A scheduler signals every process of a job, and some processes pass the signal on. A second signal
+# within this time, in seconds, counts as the same request.
 SAME_REQUEST = 1.0
 
 
 class Interrupted(SystemExit):
-    """A signal stopped the training; the exit status is the shell's, 128 + the signal's number."""
+    """A signal stopped the training; the exit status is 128 + its number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -37,11 +37,11 @@ class Interrupted(SystemExit):
 
 
 class StopRequest:
-    """Whether a signal came, and what is to be done about it.
+    """Receives stop signals and stores the first one.
 
     Attributes:
         number: of the signal; 0 for none.
-        deferred: note a signal, instead of raising Interrupted wherever the program is.
+        deferred: only store a signal, instead of raising Interrupted at once.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class StopRequest:
         self._since = 0.0
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """The signal handler. A second request ends the process without further ado."""
+        """The signal handler. A second request ends the process at once."""
         if self.number:
             if time.monotonic() - self._since > SAME_REQUEST:
                 signal.signal(number, signal.SIG_DFL)
@@ -66,9 +66,9 @@ def stop_requests() -> Iterator[StopRequest]:
     """Receive stop signals inside the block; signals that are ignored (`nohup`) stay ignored.
 
     Raises:
-        Interrupted: also in place of an error that came after a signal, such as those that
-            libraries make of any exception which is raised inside them. A SuiteError stays: it says
-            that saving failed, and how to mend that.
+        Interrupted: a signal came. It also replaces an error that is raised after the signal,
+            because libraries turn exceptions into errors of their own. A SuiteError is not
+            replaced: it says that saving failed and how to fix that.
     """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -89,7 +89,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 def agreed(number: int, group: ProcessGroup | None) -> int:
-    """The stop signal that any process of this training received; all get the same answer.
+    """The stop signal that any process of this training received, the same in all processes.
 
     Processes that stopped at different iterations would wait for each other for ever.
 
@@ -105,10 +105,10 @@ def agreed(number: int, group: ProcessGroup | None) -> int:
 
 
 def group_on_cpu() -> ProcessGroup | None:
-    """A group for questions among the processes of this training; None where one trains alone.
+    """Process group on the CPU, for `agreed`; None if only one process trains.
 
-    The group that sums gradients on GPUs would not do: to read its answer is to wait for the GPU,
-    which would run dry in every iteration. On the CPU two processes agree in a third of a
+    The group that sums gradients on GPUs is unsuitable: reading its result waits for the GPU, which
+    would then be idle in every iteration. On the CPU two processes agree in a third of a
     millisecond.
     """
     return distributed.new_group(backend="gloo") if get_world_size() > 1 else None
@@ -116,9 +116,9 @@ def group_on_cpu() -> ProcessGroup | None:
 
 @FUNCTIONS.register_module()
 def ignore_stop_signals(worker_id: int) -> None:
-    """Let a process that loads images live on for the iteration that is being finished.
+    """Keep a data loader process alive, so that the current iteration can be finished.
 
-    A scheduler or a terminal signals it too. It ends with the training process.
+    A scheduler or a terminal signals this process too. It ends with the training process.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Trackers of a training (`--config tracking=..`): TensorBoard, Weights & Biases, MLflow.
 
-They are MMEngine's visualisation backends. What a tracker gets has no part in what is trained.
+They are MMEngine's visualisation backends. A tracker does not affect the trained weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def visualizer(tracking: Tracking | None, run: Run) -> dict[str, Any] | None:
     name = f"{run.run_id}-seed{run.seed}"
     backend: dict[str, Any] = {
         "tensorboard": dict(type="TensorboardVisBackend"),
-        # One id, so that a training that goes on after an interruption stays one run there.
+        # A fixed id, so that a resumed training continues the same run at Weights & Biases.
         "wandb": dict(
             type="WandbVisBackend",
             init_kwargs=dict(project=PROJECT, name=name, id=name, resume="allow"),

@@ -1,7 +1,7 @@
-"""Train one run once: from a plan and a run id to the weights and their record.
+"""Train one run with one seed: from a plan and a run id to the weights and their record.
 
-The training writes checkpoints into the run's work folder, and a later call goes on from the newest
-one to the same weights.
+The training writes checkpoints into the run's work folder. A later call resumes the newest
+checkpoint and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class MissingPackage(SuiteError):
 
 
 def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> RunFolder:
-    """Train a run, or go on with it, and write its final files.
+    """Train a run, or resume its training, and write its final files.
 
-    The caller has claimed the run (`sessions`). Of several processes that train it together
-    (`distributed`) the first calls this one.
+    The caller must have claimed the run (`sessions`). If several processes train it together
+    (`distributed`), the first of them calls this function.
 
-    SIGTERM and SIGINT stop it with a checkpoint after the iteration that is going on; while the
-    final files are written they are written to the end.
+    SIGTERM and SIGINT stop the training with a checkpoint after the current iteration. They do not
+    interrupt the writing of the final files.
 
     Args:
         plan: the resolved plan that names the run.
         seed: of weights, data order and sampling.
-        terminal: where progress lines go; everything else is printed to stdout.
+        terminal: gets progress lines; everything else is printed to stdout.
 
     Returns:
         The run's folder.
@@ -79,7 +79,7 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> RunFolder:
         with stop_requests() as stop:
             _train(plan, run_id, seed, terminal, stop)
             # Checkpoints are not needed once the final weights are written. NFS keeps the names of
-            # open files, lock and log, for a while; that is no reason to fail.
+            # open files (lock and log) for a while; that must not be an error.
             shutil.rmtree(folder.work, ignore_errors=True)
     except Interrupted as interruption:
         iteration = note_interruption(folder, interruption)
@@ -96,9 +96,9 @@ def train(plan: Plan, run_id: str, seed: int, terminal: TextIO) -> RunFolder:
 
 
 def follow(plan: Plan, run_id: str, seed: int) -> None:
-    """What the other processes of a distributed training do: the same steps, writing nothing.
+    """Train in the other processes of a distributed training: the same steps, writing no files.
 
-    The process that calls `train` prepares the work folder before they meet.
+    The process that calls `train` prepares the work folder before the processes first synchronise.
     """
     with stop_requests() as stop:
         runner = build_runner(_config(plan, run_id, seed), plan.scale.runtime)
@@ -111,15 +111,15 @@ class MissingWeights(SuiteError):
 
 
 def require_weights_source(network: Network, pretrained: str | None) -> None:
-    """Say what to install or to fetch before a training fails on it, minutes into a job.
+    """Raise an error that names the remedy, before a training fails minutes into a job.
 
     Args:
-        network: that starts from the weights.
+        network: the network that starts from the weights.
         pretrained: its checkpoint.
 
     Raises:
-        MissingPackage: timm, or torchvision for `torchvision://` weights, is wanted and not there.
-        MissingWeights: `pretrained` is a file that is not there.
+        MissingPackage: timm, or torchvision for `torchvision://` weights, is needed but missing.
+        MissingWeights: `pretrained` is a file that is missing.
     """
     if network.timm is not None and find_spec("timm") is None:
         raise MissingPackage(
@@ -178,7 +178,7 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
     runner.register_hook(SessionHook(sessions[-1], lambda: save_sessions(work, sessions), progress))
     runner.register_hook(StopHook(stop))
     model = runner.train()
-    folder.record.unlink(missing_ok=True)  # it tells of the weights that go now
+    folder.record.unlink(missing_ok=True)  # it describes the weights that are replaced now
     _save(run, model.module if is_model_wrapper(model) else model, runner)
     record = _record(plan, run_id, seed, sessions, runner)
     record["initial_weights_sha256"] = version["initial_weights_sha256"]
@@ -187,9 +187,9 @@ def _train(plan: Plan, run_id: str, seed: int, terminal: TextIO, stop: StopReque
 
 
 def _save(run: Run, model: nn.Module, runner: Runner) -> None:
-    """The weights as a plain state dict, and the config that they were trained with."""
-    # To an open file: by a path torch writes the temporary name into the archive, and the hash of
-    # the same weights would differ.
+    """Write the weights as a plain state dict, and the config that they were trained with."""
+    # To an open file: given a path, torch writes the temporary name into the archive, and equal
+    # weights would have different hashes.
     with atomic_path(run.folder.weights) as path, path.open("wb") as file:
         torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
     config = written_config(runner.cfg, run.index.files().classes, run.resolved.protocol)
@@ -200,7 +200,7 @@ def _save(run: Run, model: nn.Module, runner: Runner) -> None:
 def _record(
     plan: Plan, run_id: str, seed: int, sessions: list[dict[str, Any]], runner: Runner
 ) -> dict[str, Any]:
-    """What was trained, how long it took and on what; times are of all sessions together."""
+    """Record of the training, its time and its machine; times are sums over all sessions."""
     seconds, images = (sum(session[key] for session in sessions) for key in ("seconds", "images"))
     return {
         **weights_record(plan, run_id, seed),
@@ -216,9 +216,9 @@ def _record(
 
 
 class FinishedConfig(Config):
-    """A config that nobody edits any more.
+    """A config that is not edited any more, so that its text is formatted only once.
 
-    MMEngine asks for its text at every checkpoint, and its formatter, YAPF, takes longer than
+    MMEngine reads the text at every checkpoint, and MMEngine's formatter, YAPF, takes longer than
     writing the checkpoint of a small network.
     """
 
@@ -232,21 +232,21 @@ class FinishedConfig(Config):
 
 
 class LossRecorder(Visualizer):
-    """MMEngine's visualizer for scalars alone: without the figure that each one prepares."""
+    """MMEngine's visualizer for scalars only, without the figure that a visualizer creates."""
 
     def _initialize_fig(self, fig_cfg: dict[str, Any]) -> tuple[None, SimpleNamespace, None]:
         return None, SimpleNamespace(get_dpi=lambda: 0), None
 
 
 class TrainingRunner(Runner):
-    """MMEngine's runner, for a config with `numerics`: the switches that its model computes by."""
+    """MMEngine's runner for a config with `numerics`, the precision switches of its model."""
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Prepare the model, then wrap it where several processes train."""
+        """Prepare the model, then wrap it if several processes train."""
         return super().wrap_model(model_wrapper_cfg, prepare(model, Runtime(**self.cfg.numerics)))
 
     def build_visualizer(self, visualizer: dict[str, Any] | None = None) -> Visualizer:
-        """What losses are written by; it draws nothing, so it needs no figure."""
+        """The visualizer that writes losses; it draws nothing, so it needs no figure."""
         options = visualizer or dict(
             name=self._experiment_name,
             save_dir=self._log_dir,
@@ -255,7 +255,7 @@ class TrainingRunner(Runner):
         return LossRecorder.get_instance(**options)
 
     def train(self) -> nn.Module:
-        """Train; say what to change when the device's memory is too small for it."""
+        """Train; if the device's memory is too small, raise an error that says what to change."""
         loader = self.cfg.train_dataloader
         with out_of_memory_explained(
             f"training with {loader.batch_size} images a device",

@@ -1,10 +1,10 @@
-"""The `config.py` that a run leaves: its training config, with which MMDetection also detects.
+"""The `config.py` of a finished run: its training config, which MMDetection can also detect with.
 
 `final.pth` is a plain state dict, so that it loads with `weights_only=True`. MMDetection's
-`DetInferencer` and `init_detector` look for class names in the checkpoint only, and call them
-COCO's where it has none; hence the detectors here, which know the names of their classes. The boxes
-that these detectors predict are edges in pixels, as everywhere in MMDetection 3, also where the
-model computes in whole pixels (`detector.whole_pixels`).
+`DetInferencer` and `init_detector` read class names only from the checkpoint, and use COCO's names
+if it has none. So the detectors here store the names of their classes. The boxes that these
+detectors predict are edges in pixels, as everywhere in MMDetection 3, even if the model computes in
+whole pixels (`detector.whole_pixels`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from obc.detector.model_config import BASE_CONFIGS
 
 
 class NamedClasses:
-    """Makes a detector whose `dataset_meta` has the classes that it was trained on.
+    """Mixin for a detector whose `dataset_meta` has the classes that it was trained on.
 
     Args:
-        classes: their names, in the order of the labels.
+        classes: names of the classes, in the order of the labels.
         last_pixel: 1 if the model's boxes are in whole pixels, else 0.
     """
 
@@ -40,7 +40,7 @@ class NamedClasses:
 
     @property
     def dataset_meta(self) -> dict[str, Any]:
-        """The classes, and what else was assigned."""
+        """The classes, and other metadata that was assigned."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -48,7 +48,7 @@ class NamedClasses:
         self._dataset_meta = {**meta, "classes": self._classes}
 
     def predict(self, *args: Any, **settings: Any) -> Any:
-        """As the detector's; boxes are edges, right and bottom not before left and top."""
+        """Predict as the detector, with boxes as edges: right >= left, bottom >= top."""
         samples = super().predict(*args, **settings)
         for sample in samples if self._last_pixel else ():
             boxes = sample.pred_instances.bboxes
@@ -58,12 +58,12 @@ class NamedClasses:
 
 @MODELS.register_module()
 class NamedFasterRCNN(NamedClasses, FasterRCNN):
-    """MMDetection's Faster R-CNN."""
+    """MMDetection's Faster R-CNN with the names of its classes."""
 
 
 @MODELS.register_module()
 class NamedCascadeRCNN(NamedClasses, CascadeRCNN):
-    """MMDetection's Cascade R-CNN."""
+    """MMDetection's Cascade R-CNN with the names of its classes."""
 
 
 NAMED = {"FasterRCNN": "NamedFasterRCNN", "CascadeRCNN": "NamedCascadeRCNN"}
@@ -72,12 +72,12 @@ NAMED = {"FasterRCNN": "NamedFasterRCNN", "CascadeRCNN": "NamedCascadeRCNN"}
 def written_config(trained: Config, classes: Sequence[str], protocol: Protocol) -> Config:
     """The config of a training, for its folder.
 
-    The model is built of MMDetection's own classes, with the same weights under the same names,
-    also where the training computed in batches. It knows its classes, and the visualizer
-    is MMDetection's own, with which `DetInferencer` draws.
+    The model uses MMDetection's own classes, with the same weights under the same names, even if
+    the training used the batched classes. It contains the class names. The visualizer is
+    MMDetection's own, with which `DetInferencer` draws.
 
     Args:
-        trained: what the model was trained with; it stays as it is.
+        trained: config that the model was trained with; it is not changed.
         classes: names in the order of the labels.
         protocol: of the run.
     """

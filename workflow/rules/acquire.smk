@@ -1,9 +1,9 @@
-# A compute node often has no way to the internet, where Snakemake itself runs there is one.
+# Compute nodes often have no internet access; the machine that runs Snakemake has.
 localrules:
     fetch,
 
 
-# Data and weights as published; a folder that is there already is used in place.
+# Published data and weights; an existing folder is used in place.
 rule fetch:
     output:
         ensure("data/fetched/{published}.json", non_empty=True),

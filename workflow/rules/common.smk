@@ -35,8 +35,9 @@ from obc.operations.doctor import name_user_without_passwd_entry
 from obc.operations.workflow_display import attach
 from obc.operations.slurm_jobs import JobsLeftOver, SlurmSilent, cancel_left_over, job_comment
 
-# `obc` lies beside the Python that runs Snakemake, also when its environment is not activated; in a
-# container it is the container's. Snakemake formats the prefix, hence the doubled braces.
+# Jobs find `obc` beside the Python that runs Snakemake, even if its environment is not activated.
+# Jobs in a container use the container's `obc`. Snakemake formats the prefix, hence the doubled
+# braces.
 PROGRAMS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
 name_user_without_passwd_entry()
 
@@ -53,7 +54,7 @@ try:
 except SuiteError as error:
     raise WorkflowError(str(error)) from None
 
-# None where Snakemake shows itself what it does, e.g. in a dry run and in a job on a cluster.
+# DISPLAY is None if Snakemake prints its own output, e.g. in a dry run or in a job on a cluster.
 CAPTIONS = Path(os.path.relpath(Path(str(workflow.current_basedir)).parent / "report"))
 DISPLAY = (
     attach(PLAN, logger, workflow.output_settings, CAPTIONS) if workflow.is_main_process else None
@@ -71,8 +72,8 @@ for line in summary(PLAN):
     say(line)
 
 
-# Jobs read this file and not config/, so that editing config/ changes nothing under their feet. It
-# is nobody's input: what matters of it to a job is in its wildcards and params.
+# Jobs read the plan file and not config/, so editing config/ does not affect a running workflow. The
+# file is not an input of any rule: a job's wildcards and params contain all that it depends on.
 onstart:
     PLAN.save(Path(PLAN_FILE))
     cancel_jobs_of_a_killed_snakemake()
@@ -85,7 +86,7 @@ onsuccess:
         DISPLAY.end()
 
 
-# Also after Ctrl-C: the page has what there is, and a line says how to go on.
+# Runs after Ctrl-C too: the page shows the results so far, and a line says how to continue.
 onerror:
     if DISPLAY:
         DISPLAY.write_page()
@@ -93,15 +94,15 @@ onerror:
 
 
 RESULTS = PLAN.results
-# Text, as every param: Snakemake does not record a Path, so that it would never trigger.
+# A string, like every param: Snakemake does not record a Path, so a change would trigger no rerun.
 PLAN_FILE = str(RESULTS / "plan.json")
 KEEP_WEIGHTS = PLAN.scale.runtime.keep_weights
 RUN = RunFolder.of(Path("{results}"), "{run_id}", "{seed}")
 INDEX = IndexFolder(Path("{results}/data/{index}"))
 
-# Weights that `obc import` put there are files of the user: nothing makes them, nothing renews them.
-# Looked for once a call, when it makes its DAG. A job reads this file again, but is told what to
-# make, so weights that are imported while a call has yet to train their run are trained over.
+# Weights that `obc import` wrote belong to the user: no rule makes or replaces them. They are looked
+# up once per call, when the DAG is built. A job reads this file again but is told what to make, so
+# weights imported later are overwritten if the call has yet to train their run.
 IMPORTED = [
     f"{run_id}/{run.folder.path.name}/"
     for run_id in PLAN.runs
@@ -112,12 +113,12 @@ TRAINABLE = f"(?!{'|'.join(IMPORTED)})" if IMPORTED else ""
 
 
 def one_of(names):
-    """A wildcard's constraint to some names; where there is none, nothing fits."""
+    """Constrain a wildcard to the given names; without names, no value matches."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
-    # Starting weights lie in a folder that results of several labels share.
+    # Starting weights lie in a folder that results with different labels share.
     results=one_of(map(str, {RESULTS, PLAN.shared})),
     run_id=one_of(PLAN.trainings),
     seed=r"\d+",
@@ -126,14 +127,14 @@ wildcard_constraints:
 
 
 def cancel_jobs_of_a_killed_snakemake():
-    """This Snakemake holds the lock on what it will make: SLURM jobs for that are nobody's."""
+    """Cancel SLURM jobs of a killed Snakemake; this one holds the lock on their output files."""
     if not Path(".snakemake/slurm_logs").exists():
         return  # nothing was ever submitted from this folder
     jobs = {job_comment(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()}
     try:
         cancelled = cancel_left_over(Path.cwd(), jobs)
     except SlurmSilent as error:
-        # Perhaps there are none, and a training that is still running holds its run's lock.
+        # Not an error: there may be no such jobs, and a running training holds its run's lock.
         logger.warning(f"no look for SLURM jobs of an earlier call: {error}")
         return
     except JobsLeftOver as error:
@@ -143,7 +144,7 @@ def cancel_jobs_of_a_killed_snakemake():
 
 
 def jobs_to_run():
-    """Rule, wildcards and threads of what this call runs, by Snakemake's job id."""
+    """Rule, wildcards and threads of each job of this call, by Snakemake's job id."""
     return {
         workflow.dag.jobid(job): (job.rule.name, dict(job.wildcards_dict), job.threads)
         for job in workflow.dag.needrun_jobs()
@@ -152,7 +153,7 @@ def jobs_to_run():
 
 
 def threads_at_once():
-    """How many threads run together on this machine; 0 where jobs are submitted to a cluster."""
+    """Number of threads that run together on this machine; 0 if jobs are submitted to a cluster."""
     if not workflow.local_exec:
         return 0
     if not PLAN.gpus_per_run:
@@ -162,18 +163,18 @@ def threads_at_once():
 
 
 def shown_by(module):
-    """Digest of the module that writes an output, with what it imports to compute and draw it."""
+    """Digest of the module that writes an output and of the modules that it imports for this."""
     return code_digest(code_behind(module))
 
 
 def shapes_settings(folder):
-    """What `obc draw` needs; not the plan, because scales and result folders share drawn data."""
+    """Settings for `obc draw`; not the plan, because scales and results folders share drawn data."""
     by_folder = {PLAN.data_folder(name).name: data for name, data in PLAN.scale.data.items()}
     return json.dumps(by_folder[folder].drawing)
 
 
 def image_scale(dataset):
-    """What images of a data set are resized to: `obc index` checks that something is left."""
+    """Image size that a data set is resized to; `obc index` checks that objects are left then."""
     return "x".join(map(str, PLAN.scale.sizes.image_scale[dataset]))
 
 
@@ -181,14 +182,14 @@ def dataset_of_index(index):
     return index.split("-")[0]
 
 
-# A job starts before those that are for a later table; all that is for one table ends before the
-# first training of the next. What has no priority is for the whole, or takes a moment.
+# Jobs for a table start before jobs for later tables, and a table is finished before the next one
+# is trained. Jobs without priority serve all tables or take a moment.
 NEXT_TABLE = 10
 TRAINED, EVALUATED, SHOWN, PREPARED, ON_PAGE = range(1, 6)
 
 
 def urgency(table, step):
-    """Priority of a job that is for a table, by its place in the reading order."""
+    """Priority of a job by the place of its table in the reading order."""
     if table not in PLAN.reading_order:
         return 0
     places = len(PLAN.reading_order) - PLAN.reading_order.index(table)
@@ -201,7 +202,7 @@ def urgency_of_run(run_id, step):
 
 
 def urgency_of_data(index):
-    """Priority of what a data set is made of, by the first table whose trainings read it."""
+    """Priority of a job that makes a data set, by the first table whose trainings read it."""
     name = dataset_of_index(index)
     runs = [run_id for run_id in PLAN.trainings if PLAN.dataset_of(run_id) == name]
     return max((urgency_of_run(run_id, PREPARED) for run_id in runs), default=0)
@@ -233,17 +234,17 @@ def manifest_of(wildcards):
 
 
 def training_manifest(wildcards):
-    """Data that were indexed anew are a reason to train again, unless weights are kept."""
+    """Manifest of a run's data: new data are a reason to train again, unless weights are kept."""
     return ancient(manifest_of(wildcards)) if KEEP_WEIGHTS else manifest_of(wildcards)
 
 
 def shipped(wildcards, what):
-    """The file, or its digest, of the starting weights that stand for a training; "" where none."""
+    """Path or digest of the shipped starting weights of a training; "" if there are none."""
     return str(getattr(PLAN.shipped.get(wildcards.run_id), what, ""))
 
 
 def initial_weights(wildcards):
-    """The trained weights that a run starts from, if its scale has such."""
+    """The trained weights that a run starts from, if its scale has starting weights."""
     path = PLAN.initial_weights(wildcards.run_id, int(wildcards.seed))
     if path is None:
         return []
@@ -251,7 +252,7 @@ def initial_weights(wildcards):
 
 
 def drawn(wildcards):
-    """The stamp of an embedded data set; a folder of one's own is checked, not made."""
+    """The stamp of a drawn data set; a user's folder is checked, not made."""
     dataset = dataset_of_index(wildcards.index)
     if isinstance(PLAN.scale.data[dataset], ShapesData):
         return [f"{PLAN.data_folder(dataset)}.json"]
@@ -259,13 +260,13 @@ def drawn(wildcards):
 
 
 def fetched(wildcards):
-    """The stamps of what a published data set is made of, where it is not drawn or moved."""
+    """The stamps of the downloads of a published data set; none if it is drawn or a user's."""
     data = PLAN.scale.data[dataset_of_index(wildcards.index)]
     return [published.stamp for published in of_data(data, DATASETS)]
 
 
 def fetched_weights(wildcards):
-    """The stamp of the published weights that a run's network starts from, if it does."""
+    """The stamp of the published weights that a run's network starts from, if there are any."""
     published = of_run(PLAN.trainings[wildcards.run_id].resolved, DATASETS)
     if published is None:
         return []
@@ -278,7 +279,7 @@ def metrics_files(table):
 
 
 def evaluation_files(table):
-    """Everything that the evaluations of a table left: metrics, detections, and their test set."""
+    """Files of a table's evaluations: metrics, detections, and the index of their test images."""
     return [
         PLAN.index_folder(PLAN.tables[table].dataset).val,
         *metrics_files(table),
@@ -287,14 +288,14 @@ def evaluation_files(table):
 
 
 def detections_files():
-    """What is said of one table's detections; nothing where the plan has no such table."""
+    """Output of targets `curves` and `diagnosis`; empty if the plan lacks `detail_table`."""
     if PLAN.detail_table is None:
         return []
     return [*rules.curves.output, *rules.diagnosis.output]
 
 
 def claims_evaluations():
-    """What claims are judged by: metrics and detections of the rows that they name, test sets."""
+    """Input of the claims: metrics and detections of the rows that they name, and test sets."""
     runs = {
         (PLAN.run_of(row).run_id, row.decode) for row in PLAN.claimed_rows.values() if not row.cited
     }
@@ -311,7 +312,7 @@ def claims_evaluations():
 
 
 def example_evaluations():
-    """What Figure 6 is chosen from and drawn of: two evaluations and the test images' index."""
+    """Input of Figure 6: two evaluations and the index of the test images."""
     table = PLAN.tables[PLAN.config.examples.table]
     first = [PLAN.of_row(index, row)[0] for index, row in PLAN.example_rows.items()]
     return [
@@ -321,7 +322,7 @@ def example_evaluations():
 
 
 def example_files():
-    """What the target `figure6` makes; nothing where the plan lacks the table that it is of."""
+    """Output of target `figure6`; empty if the plan lacks the table that Figure 6 compares."""
     names = (
         [f"figure6.{kind}" for kind in ("svg", "png", "pdf", "csv")] if PLAN.example_rows else []
     )
@@ -329,34 +330,34 @@ def example_files():
 
 
 def training_records(table):
-    """What says that the trainings behind a table are done; their logs lie beside it."""
+    """The records of a table's finished trainings; their logs lie in the same folders."""
     return list(dict.fromkeys(one.run.folder.record for one in PLAN.evaluations(table)))
 
 
 def training_curve_files():
-    """What the target `training_curves` makes; nothing where the plan lacks `detail_table`."""
+    """Output of target `training_curves`; empty if the plan lacks `detail_table`."""
     names = [f"training_curves.{kind}" for kind in ("svg", "png", "pdf", "csv")]
     return [RESULTS / "figures" / name for name in names] if PLAN.detail_table else []
 
 
 def claims_files():
-    """What the target `claims` makes; nothing where config/claims.yaml has no claim."""
+    """Output of target `claims`; empty if config/claims.yaml has no claim."""
     return [RESULTS / f"claims.{kind}" for kind in ("json", "md")] if PLAN.claims else []
 
 
 def inside_inputs():
-    """The weights that the figures look into, and the data set that they look at."""
+    """Input of the figures of trained heads: weights, and the data set that they are applied to."""
     runs = [PLAN.run(*shown) for shown in shown_runs(PLAN).values()]
     return [*(run.folder.weights for run in runs), *{run.index.manifest for run in runs}]
 
 
 def inside_files():
-    """Nothing where the plan has no such runs, as with a COCO folder only."""
+    """Output of target `inside`; empty if the plan lacks these runs, e.g. of a COCO folder."""
     return rules.inside.output if shown_runs(PLAN) else []
 
 
 def inside_figure(name, title):
-    """A figure as the report has it."""
+    """A figure of trained heads, marked for Snakemake's report."""
     return report(
         RESULTS / "figures" / f"{name}.svg",
         caption=f"../report/{name}.rst",
@@ -366,7 +367,7 @@ def inside_figure(name, title):
 
 
 def table_files(table):
-    """What a named target of the workflow makes."""
+    """Output of a named target of the workflow."""
     files = [RESULTS / "tables" / f"{table}.{kind}" for kind in ("csv", "md", "tex")]
     if PLAN.tables[table].compared_rows:
         files += [RESULTS / "tables" / f"{table}_compared.{kind}" for kind in ("csv", "md")]
@@ -380,11 +381,11 @@ def detail_files():
     return [*detections_files(), *example_files(), *training_curve_files(), *inside_files()]
 
 
-DETAILS = "details"  # what the page has of them, as a part beside its tables
+DETAILS = "details"  # the page's part with these figures, beside its tables
 
 
 def files_of_part(part):
-    """What a part of the page is made of."""
+    """Input of a part of the page."""
     return detail_files() if part == DETAILS else table_files(part)
 
 
@@ -394,16 +395,16 @@ def table_of_part(part):
 
 
 def interim_page(part):
-    """What says that the page was written with a table, or with the figures of `detail_table`."""
+    """Stamp of the page that was written after a table, or after the figures of `detail_table`."""
     return str(RESULTS / "logs" / f"interim-page-{part}.done")
 
 
 def page_files():
-    """What the target `report` makes."""
+    """Output of target `report`."""
     return [str(RESULTS / name) for name in ("report.html", "provenance.json")]
 
 
 def caption(name):
-    """What stands beside a table or figure in the reports; one of one's own may have none."""
+    """Caption of a table or figure in the reports; a user's own may have none."""
     path = CAPTIONS / f"{name}.rst"
     return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,4 +1,4 @@
-# What is said from detections and ground truth alone, of the rows of one table.
+# Curves and diagnosis of the rows of one table, from detections and ground truth alone.
 rule curves:
     input:
         lambda wildcards: evaluation_files(PLAN.config.detail_table),

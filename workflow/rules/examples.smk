@@ -2,7 +2,7 @@ localrules:
     figure4,
 
 
-# From the bins' own code: no run and no data, so no plan either.
+# Drawn by the code of the bins alone: needs no run, no data and no plan.
 rule figure4:
     output:
         report(

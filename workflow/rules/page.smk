@@ -3,8 +3,8 @@ localrules:
     page,
 
 
-# The page with what there is, when a table is complete and when the figures of `detail_table` are.
-# Two at once take turns (`obc report` waits), and none leaves half a page.
+# Writes the page with the results so far once a table or the figures of `detail_table` are complete.
+# Simultaneous jobs take turns (`obc report` waits), and no job leaves an incomplete page.
 rule interim_page:
     input:
         lambda wildcards: files_of_part(wildcards.part),
@@ -18,20 +18,20 @@ rule interim_page:
     params:
         plan=PLAN_FILE,
         captions=lambda wildcards: str(CAPTIONS),
-        # Verdicts, which take most of the time, change with tables alone.
+        # `--partial` computes verdicts, which takes most of the time; they change only with tables.
         partial=lambda wildcards: "" if wildcards.part == DETAILS else "--partial",
     shell:
         "obc report {params.plan:q} --captions {params.captions:q} {params.partial} > {log:q} 2>&1"
 
 
-# Shows what lies in the folders of figures and tables, so it waits for all that a plain call makes.
+# Shows all files in the folders of figures and tables, so it waits for everything that `all` makes.
 rule page:
     input:
         [path for path in rules.all.input if path not in page_files()],
         captions=sorted(CAPTIONS.glob("*.rst")),
         templates=sorted((PACKAGE / "report" / "templates").iterdir()),
     output:
-        update(page_files()),  # not removed before: who stops this job keeps the interim page
+        update(page_files()),  # not removed at the start: a stopped job keeps the interim page
     log:
         RESULTS / "logs" / "page.log",
     params:

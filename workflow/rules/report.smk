@@ -103,7 +103,7 @@ rule figure:
         "obc figure {params.plan:q} {wildcards.figure} > {log:q} 2>&1"
 
 
-# Mathematics: no run and no data, so no plan either.
+# Mathematics only: needs no run, no data and no plan.
 rule losses:
     output:
         report(
@@ -146,7 +146,7 @@ rule claims_report:
         "obc claims {params.plan:q} --workers {threads} 2>&1 | tee {log:q}"
 
 
-# Has no output on purpose: it shows what there is at this moment, so it runs each time.
+# Has no output on purpose: it shows the results so far, so it runs in every call.
 rule partial:
     log:
         RESULTS / "logs" / "partial.log",

@@ -1,4 +1,4 @@
-# Starting weights that come with the suite stand in the place of their training.
+# Writes starting weights that come with the suite, instead of training them.
 rule start:
     input:
         lambda wildcards: shipped(wildcards, "path"),
@@ -34,14 +34,14 @@ rule train:
     wildcard_constraints:
         run_id=f"{TRAINABLE}(?:{one_of(sorted(set(PLAN.trainings) - set(PLAN.shipped)))})",
     priority: lambda wildcards: urgency_of_run(wildcards.run_id, TRAINED)
-    threads: max(1, PLAN.gpus_per_run)  # one for each process; those that load images mostly wait
+    threads: max(1, PLAN.gpus_per_run)  # one per training process; image loaders mostly wait
     resources:
         gpu=PLAN.gpus_per_run,
     params:
         plan=PLAN_FILE,
         code="kept" if KEEP_WEIGHTS else code_digest(TRAINING_CODE),
-    # exec: a scheduler signals every process of a job, and a shell between would die before the
-    # training has saved. --wait: the job before this one may still be saving.
+    # exec: a scheduler signals every process of a job, and a shell in between would die before the
+    # training has saved. --wait: the run's previous job may still be saving.
     shell:
         "exec obc train {params.plan:q} {wildcards.run_id} --seed {wildcards.seed} --again --wait 300"
 

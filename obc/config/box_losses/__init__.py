@@ -1,6 +1,7 @@
-"""The box losses that a row can name under `box:`, a module each; see `registry.BoxLoss`.
+"""The box losses that a row can name under `box:`, one module each; see `registry.BoxLoss`.
 
-The paper's own are regression and offset bins; the others are what the suite compares them with.
+Regression and offset bins are the paper's. The other losses are for comparison, except `none`,
+which trains starting weights.
 """
 
 from importlib import import_module

@@ -9,7 +9,7 @@ from obc.config.box_losses.registry import Regression, register_box
 
 @register_box
 class BalancedL1(Regression):
-    """Box regression with the balanced L1 loss of Libra R-CNN, its alpha, gamma and beta."""
+    """Box regression with the balanced L1 loss and the alpha, gamma and beta of Libra R-CNN."""
 
     loss: Literal["balanced_l1"]
 

@@ -13,7 +13,7 @@ from obc.config.box_losses.registry import BoxLoss, register_box
 
 @register_box
 class Distribution(BoxLoss):
-    """A distribution over points and its integral (GFL): `obc.detector.other_heads`."""
+    """Offsets as the mean of a distribution over points (GFL); see `obc.detector.other_heads`."""
 
     loss: Literal["dfl"]
     max_offset: PositiveFloat = Field(3.0, description="the points are from -a to a")

@@ -23,5 +23,5 @@ class BoxIoU(Regression):
         return dict(type=names[self.loss], loss_weight=self.loss_weight)
 
     def head(self, deltas: dict[str, Any], shape: HeadShape) -> dict[str, Any]:
-        """The detector's own head, whose loss sees boxes."""
+        """The detector's own head with a loss that compares decoded boxes."""
         return super().head(deltas, shape) | dict(reg_decoded_bbox=True)

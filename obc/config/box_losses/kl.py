@@ -10,7 +10,7 @@ from obc.config.box_losses.registry import Regression, register_box
 
 @register_box
 class Variance(Regression):
-    """Box regression that predicts a variance too (KL loss): `obc.detector.other_heads`."""
+    """Box regression that also predicts a variance (KL loss); see `obc.detector.other_heads`."""
 
     loss: Literal["kl"]
     numbers_per_box: ClassVar[int] = 8

@@ -1,4 +1,4 @@
-"""Layers of a box head as numbers, so that a box loss states its cost without torch."""
+"""Operations and parameters of layers, so that a box loss can state its cost without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROI_SIDE = 7
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer with what normalises it: its part, operations, weights."""
+    """A convolution or linear layer with its batch norm, if any: part, operations, parameters."""
 
     part: Part
     flops: int
@@ -20,12 +20,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class HeadShape:
-    """The detector around a box head, as far as a box loss depends on it.
+    """The properties of the detector that a box loss depends on.
 
     Attributes:
-        num_classes: without the background.
-        channels: of a RoI feature.
-        width: of the shared fully connected layers.
+        num_classes: number of classes without the background.
+        channels: channels of a RoI feature.
+        width: outputs of each shared fully connected layer.
         cascade: whether the detector is a Cascade R-CNN.
     """
 
@@ -36,7 +36,7 @@ class HeadShape:
 
     @property
     def region(self) -> int:
-        """Numbers of one RoI feature."""
+        """Number of values in one RoI feature."""
         return self.channels * ROI_SIDE**2
 
 
@@ -54,6 +54,6 @@ def convolution(
     groups: int = 1,
     bias: bool = False,
 ) -> Layer:
-    """A convolution whose output is `after` (height, width); without bias it has a batch norm."""
+    """A convolution whose output is `after` (height, width); without a bias it has a batch norm."""
     weights = out * channels // groups * kernel**2
     return Layer(part, 2 * weights * after[0] * after[1], weights + out * (1 if bias else 2))

@@ -11,13 +11,13 @@ from obc.config.box_losses.registry import BoxLoss, Decode, register_box
 
 @register_box
 class NoBox(BoxLoss):
-    """No box loss: the box head only classifies. For initialisations, which favour no method."""
+    """No box loss: the box head only classifies. For starting weights that favour no method."""
 
     loss: Literal["none"]
 
     @property
     def slug(self) -> str:
-        """What is made: starting weights."""
+        """`weights`, because the run trains starting weights."""
         return "weights"
 
     @property

@@ -13,7 +13,7 @@ from obc.config.box_losses.registry import BoxLoss, Decode, register_box
 
 @register_box
 class OffsetBin(BoxLoss):
-    """Offset bin classification (section 3.2) and every switch the paper leaves open."""
+    """Offset bin classification (section 3.2), with a switch for all that the paper leaves open."""
 
     default_decode: ClassVar[Decode] = "expectation"
     loss: Literal["offset_bin"]
@@ -104,7 +104,7 @@ class OffsetBin(BoxLoss):
 
     @property
     def looks_again(self) -> bool:
-        """Whether later stages have RoI features of their own."""
+        """Whether later stages take RoI features instead of stage 1's shared features."""
         return self.num_stages > 1 and self.stage_features != "shared"
 
     @model_validator(mode="after")
@@ -125,22 +125,25 @@ class OffsetBin(BoxLoss):
 
     @property
     def slug(self) -> str:
-        """With a, n and K."""
+        """The name of the method with a, n and K."""
         return f"obc-a{self.max_offset:g}-n{self.num_bins}-k{self.num_stages}"
 
     @property
     def decodes(self) -> tuple[Decode, ...]:
-        """Expectation and argmax, and with several stages what only they have."""
+        """Expectation and argmax; with several stages also the decodings that need several."""
         of_stages: tuple[Decode, ...] = ("argmax_expectation", "first_stage")
         return ("expectation", "argmax", *(of_stages if self.num_stages > 1 else ()))
 
     @property
     def roi_head(self) -> str | None:
-        """One that extracts RoI features again, where later stages have their own."""
+        """`OBCRoIHead` where later stages take RoI features; None otherwise: the detector's own."""
         return "OBCRoIHead" if self.looks_again else None
 
     def check_detector(self, cascade: bool, own_stds: bool) -> None:
-        """The stages of a cascade extract RoI features again; those of a head there may not."""
+        """Raise ValueError for later stages that take RoI features in a cascade.
+
+        The stages of a cascade extract RoI features again themselves.
+        """
         if cascade and self.looks_again:
             raise ValueError(
                 f"num_stages {self.num_stages} with stage_features {self.stage_features} "
@@ -192,14 +195,15 @@ class OffsetBin(BoxLoss):
         yield linear(width, self.num_stages * logits, rois)
 
     def _later_stages(self, shape: HeadShape, logits: int, rois: int) -> Iterator[Layer]:
-        """Stages with RoI features of their own, counted for all RoIs, as in evaluation.
+        """Layers of later stages that take RoI features, counted for all RoIs, as in evaluation.
 
-        Training looks again at positive RoIs alone, a quarter of the sampled ones at most.
+        Unless `class_scores` is `mean`, training applies them to positive RoIs only, at most a
+        quarter of the sampled RoIs.
         """
         for _ in range(self.num_stages - 1):
             for channels in (shape.region, shape.width):
                 layer = linear(channels, shape.width, rois)
-                # Without layers of its own a stage takes stage 1's again.
+                # With stage_fcs 0 a stage reuses stage 1's layers, which are counted already.
                 yield Layer("box", layer.flops, layer.parameters if self.stage_fcs else 0)
             yield linear(shape.width, logits, rois)
             if self.class_scores == "mean":

@@ -17,7 +17,7 @@ Decode = Literal["expectation", "argmax", "argmax_expectation", "first_stage", "
 
 
 class BoxLoss(Strict):
-    """A box loss: its settings are fields; the methods say what follows from them.
+    """A box loss: its fields are the settings; its methods derive the head, cost and decodings.
 
     A subclass narrows `loss` to the names that a row may write, `loss: Literal["l1"]`.
     """
@@ -49,7 +49,7 @@ class BoxLoss(Strict):
 
     @property
     def slug(self) -> str:
-        """The name of the method inside run ids; two settings may have the same."""
+        """The name of the method inside run ids; different settings may share a name."""
         return self.loss.replace("_", "")
 
     @property
@@ -59,7 +59,7 @@ class BoxLoss(Strict):
 
     @property
     def roi_head(self) -> str | None:
-        """The type of the RoI head; None: that of the detector."""
+        """The type of the RoI head; None: the detector's own."""
         return None
 
     def check_detector(self, cascade: bool, own_stds: bool) -> None:
@@ -72,7 +72,7 @@ class BoxLoss(Strict):
 
 
 class Regression(BoxLoss):
-    """A loss of regressed offsets, or of the box that they give; a subclass names the loss."""
+    """A loss on regressed offsets or on the decoded box; a subclass names the loss."""
 
     loss_weight: PositiveFloat = Field(1.0, description="of the box loss")
     reg_class_agnostic: bool | None = Field(
@@ -87,14 +87,14 @@ class Regression(BoxLoss):
         """MMDetection's config of the loss: its `type` and arguments."""
 
     def head(self, deltas: dict[str, Any], shape: HeadShape) -> dict[str, Any]:
-        """The detector's own head with the loss."""
+        """The detector's own head with this loss."""
         head: dict[str, Any] = dict(loss_bbox=self.loss_config())
         if self.reg_class_agnostic is not None:
             head["reg_class_agnostic"] = self.reg_class_agnostic
         return head
 
     def layers(self, shape: HeadShape, rois: int) -> Iterator[Layer]:
-        """The second shared layer, and four numbers for each box."""
+        """The second shared layer, and the layer that predicts `numbers_per_box` numbers a box."""
         yield linear(shape.width, shape.width, rois)
         # MMDetection's Faster R-CNN regresses by class, its Cascade R-CNN does not.
         agnostic = shape.cascade if self.reg_class_agnostic is None else self.reg_class_agnostic
@@ -107,10 +107,10 @@ Model = TypeVar("Model", bound=BoxLoss)
 
 
 def register_box(model: type[Model]) -> type[Model]:
-    """Let rows name a box loss: a class decorator.
+    """Register a box loss, so that rows can name it: a class decorator.
 
     Raises:
-        ValueError: `loss` is no Literal of names, or another class has the name.
+        ValueError: `loss` is not a Literal of names, or another class already has one of the names.
     """
     names = get_args(model.model_fields["loss"].annotation)
     if not names:
@@ -135,7 +135,7 @@ def _place(model: type[BoxLoss]) -> tuple[str, str]:
 
 @lru_cache
 def _adapter(models: tuple[type[BoxLoss], ...]) -> TypeAdapter[BoxLoss]:
-    # A union that is made at run time is no type to a type checker.
+    # Type checkers reject a union that is built at run time.
     return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="loss")])  # type: ignore[arg-type]
 
 
@@ -143,5 +143,5 @@ def _validated(value: Any) -> BoxLoss:
     return _adapter(tuple(dict.fromkeys(BOX_LOSSES.values()))).validate_python(value)
 
 
-# Looked up when a value is validated, because a plugin registers losses after RunSpec is defined.
+# Losses are looked up at validation, because plugins register theirs after RunSpec is defined.
 Box = Annotated[SerializeAsAny[BoxLoss], PlainValidator(_validated, json_schema_input_type=BoxLoss)]

@@ -16,7 +16,7 @@ class SideAware(BoxLoss):
     loss: Literal["sabl"]
 
     def check_detector(self, cascade: bool, own_stds: bool) -> None:
-        """Faster R-CNN alone, and no normalisation of offsets."""
+        """Raise ValueError unless the detector is Faster R-CNN, without `target_stds`."""
         if cascade or own_stds:
             raise ValueError(
                 "box loss sabl is allowed with faster_rcnn only, and without target_stds: "
@@ -36,13 +36,13 @@ class SideAware(BoxLoss):
         )
 
     def layers(self, shape: HeadShape, rois: int) -> Iterator[Layer]:
-        """Convolutions, attention along each axis, a doubled row and column; no second layer."""
+        """Convolutions, attention, upsampling by 2 along each axis; no second shared layer."""
         channels, side = shape.channels, (ROI_SIDE * rois, ROI_SIDE)
         for _ in range(2):
             yield convolution("box", channels, channels, 3, side, bias=True)
         for _ in ("x", "y"):
             yield convolution("box", channels, 1, 1, side, bias=True)
-            for taps in (3, 2):  # after the attention, and the transposed one that doubles
+            for taps in (3, 2):  # after the attention, and transposed for upsampling
                 weights = channels * channels * taps
                 yield Layer("box", 2 * weights * ROI_SIDE * rois, weights + channels)
         for _ in ("bucket", "offset"):

@@ -18,7 +18,7 @@ class SmoothL1(Regression):
 
     @property
     def slug(self) -> str:
-        """With beta."""
+        """The name of the method with beta."""
         return f"smoothl1-b{self.beta:g}"
 
     def loss_config(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Outlines of the embedded data set's classes, and the geometry of drawing and boxing them.
 
 An outline is one polygon in continuous image coordinates (pixel i covers [i, i+1]); a box is the
-extent of what is drawn, so boxes are exact to a small fraction of a pixel.
+extent of the drawn outline, so boxes are exact to a small fraction of a pixel.
 
 Shapes: V outline vertices, H x W a window of pixels.
 """
@@ -27,7 +27,7 @@ def _star() -> Array:
 
 
 def _ring() -> Array:
-    # One polygon: the hole is joined to the outside by a seam without width.
+    # One polygon: the hole is joined to the outside by a seam of width 0.
     outer, inner = _regular(32), _regular(24, radius=0.29)
     return np.concatenate([outer, outer[:1], inner[:1], inner[:0:-1], inner[:1]])
 
@@ -62,7 +62,7 @@ OUTLINES: dict[str, Array] = {
 }
 # fmt: on
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
-_ALMOST_ISOTROPIC = ("pentagon", "hexagon", "ring")  # stretched, they could pass for each other
+_ALMOST_ISOTROPIC = ("pentagon", "hexagon", "ring")  # stretched strongly, they look alike
 
 
 def posed_outline(name: str, size: float, rng: Rng) -> Array:
@@ -83,9 +83,9 @@ def posed_outline(name: str, size: float, rng: Rng) -> Array:
 
 
 def coverage(outline: Array, left: int, top: int, width: int, height: int) -> Array:
-    """Return how much of each pixel of a window lies inside `outline` (even-odd), (H, W) in [0, 1].
+    """Return the fraction of each pixel of a window inside `outline` (even-odd), (H, W) in [0, 1].
 
-    Exact along x, sampled four times a pixel along y.
+    It is exact along x and sampled four times a pixel along y.
     """
     x, y = outline[:, 0], outline[:, 1]
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)

@@ -1,6 +1,6 @@
-"""Drawing one scene of the embedded data set: shapes on a background, and where exactly they are.
+"""Drawing one scene of the embedded data set: shapes on a background, and their exact boxes.
 
-Scenes are made so that localisation matters: rotated, anisotropic, textured shapes of limited
+Scenes are designed so that localisation matters: rotated, anisotropic, textured shapes of limited
 contrast that overlap and are cut by the image border, among distractor lines, blur and noise.
 
 Shapes: V outline vertices, S image side in pixels, H x W the pixel window of one outline.
@@ -25,8 +25,8 @@ from obc.datasets.drawn.outlines import (
 
 Array = np.ndarray
 Rng = np.random.Generator
-FULLY_ANNOTATED = 0.30  # visible fraction from which on an object is an ordinary one
-DIFFICULT = 0.15  # visible fraction from which on it may be drawn at all, if marked difficult
+FULLY_ANNOTATED = 0.30  # visible fraction from which an object is not difficult
+DIFFICULT = 0.15  # visible fraction from which an object may be drawn if it is marked difficult
 _ATTEMPTS = 12  # poses tried before an object is given up
 _CROWD_PROBABILITY = 0.06
 _CUT = 0.2  # fraction of an object's side that may lie outside the image
@@ -53,9 +53,9 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What scenes look like: side in pixels, classes, objects an image, their longer side as a
-    fraction of the image's, how far (8-bit RGB) a fill colour is from the background's, and whether
-    heavily hidden objects and crowds occur."""
+    """Settings of scenes: side in pixels, number of classes, objects in an image, their longer side
+    as a fraction of the image's, distance (8-bit RGB) of a fill colour to the background's, and
+    whether heavily hidden objects and crowds occur."""
 
     image_size: int
     num_classes: int
@@ -132,8 +132,8 @@ def _fill(height: int, width: int, local: Array, contrast: tuple[float, float], 
 
 
 class _Canvas:
-    """An image being painted from front to back, so that what is visible of an object is known when
-    it is painted: nothing comes in front of it later."""
+    """An image that is painted from front to back, so that the visible part of an object is known
+    when it is painted: no later object hides it."""
 
     def __init__(self, size: int, contrast: tuple[float, float], rng: Rng) -> None:
         self.size = size
@@ -154,7 +154,7 @@ class _Canvas:
         )
 
     def paint(self, alpha: Array, window: tuple[slice, slice], fill: Array) -> None:
-        """Paint `fill` where `alpha` (H, W), the visible part of an object, says."""
+        """Paint `fill` with the weights `alpha` (H, W), the visible part of an object."""
         self.painted[window] += alpha[:, :, None] * fill
         self.free[window] -= alpha
 
@@ -165,7 +165,7 @@ class _Canvas:
 def _paint_object(
     canvas: _Canvas, label: int, outline: Array, least_visible: float, rng: Rng
 ) -> SceneObject | None:
-    """Paint one outline behind what is there; if too little would show, paint nothing: None."""
+    """Paint one outline behind the others; return None, unpainted, if too little would show."""
     over_x, over_y = ((outline < 0) | (outline > canvas.size)).any(axis=0)
     if over_x and over_y:  # clipping a concave outline is exact at parallel sides only
         return None
@@ -193,7 +193,7 @@ def _paint_object(
 def _place_object(
     canvas: _Canvas, spec: SceneSpec, label: int, least_visible: float, rng: Rng
 ) -> SceneObject | None:
-    """Try some positions, sizes and poses for an object of class `label`; None if none would do."""
+    """Try some positions, sizes and poses for an object of class `label`; None if all fail."""
     low, high = np.log(spec.object_size)
     for _ in range(_ATTEMPTS):
         side = spec.image_size * float(np.exp(rng.uniform(low, high)))
@@ -236,7 +236,7 @@ def _place_crowd(canvas: _Canvas, spec: SceneSpec, rng: Rng) -> SceneObject | No
 
 
 def _paint_lines(canvas: _Canvas, rng: Rng) -> None:
-    """Paint a few thin distractor lines behind everything that is there."""
+    """Paint a few thin distractor lines behind all objects."""
     for _ in range(int(rng.integers(0, 5))):
         start, end = rng.uniform(0, canvas.size, (2, 2))
         along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
@@ -261,8 +261,8 @@ def _finish(canvas: _Canvas, rng: Rng) -> Array:
 def draw_scene(spec: SceneSpec, rng: Rng) -> tuple[Array, list[SceneObject]]:
     """Draw one scene; return its image (S, S, 3) uint8 RGB and its objects, front to back.
 
-    An object of which less than 30 % would show is not drawn; with `spec.with_difficult`, from 15 %
-    on it is, and `visible` tells.
+    An object of which less than 30 % would show is not drawn. With `spec.with_difficult` the limit
+    is 15 %, and `visible` has the fraction.
     """
     canvas = _Canvas(spec.image_size, spec.contrast, rng)
     objects: list[SceneObject] = []

@@ -1,7 +1,7 @@
 """The embedded data set: scenes drawn by the project, written as real VOC or real COCO folders.
 
-The same spec always gives the same scenes, however many processes draw them: each image has a
-random stream of its own, seeded by (seed, split, index).
+The same settings always give the same scenes, with any number of processes: each image has its own
+random stream, seeded by (seed, split, index).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def generate(data: ShapesData, root: Path, workers: int = 1) -> None:
     """Draw the data set that `data` describes and write it to folder `root`, whole or not at all.
 
     VOC layout: `root/VOC2007/{Annotations,ImageSets/Main,JPEGImages}`. COCO layout:
-    `root/annotations/instances_{train,val}2017.json` and `root/{train,val}2017`. A folder that is
-    already there is replaced. Raises OSError when it cannot be written.
+    `root/annotations/instances_{train,val}2017.json` and `root/{train,val}2017`. An existing folder
+    is replaced. Raises OSError when it cannot be written.
     """
     write = {"voc": _write_voc, "coco": _write_coco}[data.layout]
     with atomic_folder(root) as folder:
@@ -155,7 +155,7 @@ def _write_coco(data: ShapesData, root: Path, workers: int) -> None:
 
 
 def _category_id(label: int) -> int:
-    # With gaps, as COCO's own: 1 2 3 5 6 7 9 ...
+    # With gaps, as in COCO: 1 2 3 5 6 7 9 ...
     return label + 1 + label // 3
 
 

@@ -1,1 +1,1 @@
-"""Published data and weights: what there is, downloading, checking, unpacking."""
+"""Published data and weights: catalogue, downloading, checking, unpacking."""

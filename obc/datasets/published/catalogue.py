@@ -37,11 +37,11 @@ class RemoteFile(Strict):
 
     @property
     def name(self) -> str:
-        """The file's name, as its URLs have it."""
+        """The file's name, from its URLs."""
         return _file_name(self.urls[0])
 
     def mismatch(self, path: Path) -> str | None:
-        """What of the file at `path` is not as published; None when all that is known fits."""
+        """Describe how a file differs from the published size or checksum; None if it does not."""
         size = path.stat().st_size
         if self.bytes is not None and size != self.bytes:
             return f"has {size} bytes, published are {self.bytes}"
@@ -56,7 +56,7 @@ class RemoteFile(Strict):
 
 
 class Published(Strict):
-    """A folder of a data set, or a weights file: what `obc fetch` gets as one thing."""
+    """A folder of a data set, or a weights file, which `obc fetch` downloads as a unit."""
 
     name: str = Field(description="its key")
     title: str = Field(description="for people")
@@ -92,11 +92,11 @@ class Published(Strict):
 
     @property
     def stamp(self) -> Path:
-        """The file that says that it is there and was checked, from the project's folder."""
+        """The file that records that the entry is complete; relative to the project's folder."""
         return Path("data/fetched") / f"{self.name}.json"
 
     def missing(self, root: Path) -> list[Path]:
-        """What should be there, and is not, in the project's folder `root`."""
+        """Expected files that are missing or empty in the project's folder `root`."""
         target = root / self.target
         wanted = [target / path for path in self.shows] or [target]
         return [path for path in wanted if not path.is_file() or path.stat().st_size == 0]
@@ -120,7 +120,7 @@ def read_datasets(path: Path = DATASETS) -> dict[str, Published]:
 def of_data(
     data: ShapesData | VocData | CocoData, datasets: dict[str, Published]
 ) -> list[Published]:
-    """What of `datasets` a data set is made of; nothing for a folder that is not fetched to."""
+    """The entries of `datasets` that make up a data set; none for a folder that no entry fills."""
     if isinstance(data, ShapesData):
         return []
     if isinstance(data, VocData):

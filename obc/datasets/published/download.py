@@ -1,9 +1,9 @@
 """Downloading one published file: resumed, retried, from its mirrors, and checked.
 
-What has arrived lies in `<name>.part`, beside `<name>.part.json`, which says from where it is. The
-file has its own name only once it is whole and as published. Where a checksum is published, a
-source goes on with the bytes of another: what does not fit together is found at the end, and then
-got anew from one source alone.
+The received bytes are in `<name>.part`; `<name>.part.json` records their source. The file gets its
+name only when it is complete and matches the published size and checksum. Where a checksum is
+published, a mirror may continue the download of another source: a mismatch is detected at the end,
+and the file is then downloaded again from one source alone.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from obc.datasets.published.catalogue import RemoteFile
 from obc.io.errors import SuiteError
 from obc.io.files import write_json
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before another attempt that is no attempt less
-_TIMEOUTS = (20.0, 60.0)  # seconds to connect, and without a byte
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds before each retry
+_TIMEOUTS = (20.0, 60.0)  # seconds to connect, and between received bytes
 _CHUNK = 1 << 20
 _PROGRESS_SECONDS = 10.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 
 
 class DownloadFailed(SuiteError):
-    """No source gave the file as published; the message says of each why."""
+    """No source gave the file as published; the message has the reason for each source."""
 
 
 class DiskFull(SuiteError):
-    """There is no room for a file; the message says how much is missing, and where."""
+    """A disk has too little space; the message names the place."""
 
 
 class _Refused(Exception):
-    """A source will not give the file, however often it is asked."""
+    """A source does not give the file, and a retry would not help."""
 
 
 def download(
     remote: RemoteFile, path: Path, terminal: TextIO, waits: Sequence[float] = WAITS
 ) -> None:
-    """Get a published file to `path`, unless it lies there already, as published.
+    """Download a published file to `path`, unless it is there already and matches.
 
     Args:
-        remote: where it is published and how it is checked.
-        path: where it is to lie; a file there that is not as published is set aside.
-        waits: seconds before each further attempt at one URL in which no byte arrived.
+        remote: URLs, size and checksum of the file.
+        path: the destination; an existing file that does not match is renamed.
+        waits: seconds before each retry of a URL; they start again when bytes arrived.
 
     Raises:
-        DownloadFailed: no URL gave it as published.
-        DiskFull: the disk is full; what has arrived is kept.
+        DownloadFailed: no URL gave the file as published.
+        DiskFull: the disk is full; the received bytes are kept.
     """
     if path.exists():
         problem = remote.mismatch(path)
@@ -89,19 +89,19 @@ def download(
 
 
 def missing_bytes(remote: RemoteFile, path: Path) -> int:
-    """Bytes still to come, as far as the published size is known."""
+    """Bytes still to download, as far as the published size is known."""
     if path.exists():
         return 0
     return max((remote.bytes or 0) - _size(_part(path)), 0)
 
 
 def begun(path: Path) -> bool:
-    """Whether the file, or a part of it, lies there."""
+    """Whether the file, or a part of it, exists."""
     return path.exists() or _part(path).exists()
 
 
 def require_space(wanted: Mapping[Path, int]) -> None:
-    """Raise DiskFull unless the bytes `wanted` in each folder fit beside each other."""
+    """Raise DiskFull unless the bytes `wanted` in all folders together fit on their disks."""
     for folder, size in by_disk(wanted).items():
         free = shutil.disk_usage(folder).free
         if size > free:
@@ -112,7 +112,7 @@ def require_space(wanted: Mapping[Path, int]) -> None:
 
 
 def by_disk(wanted: Mapping[Path, int]) -> dict[Path, int]:
-    """The bytes `wanted` in folders, by one existing folder of each disk that these are on."""
+    """Sum the bytes `wanted` in folders by disk; the key is an existing folder of the disk."""
     found: dict[int, Path] = {}
     sums: Counter[Path] = Counter()
     for folder, size in wanted.items():
@@ -123,7 +123,7 @@ def by_disk(wanted: Mapping[Path, int]) -> dict[Path, int]:
 
 @contextmanager
 def disk_full_explained(kept: str) -> Iterator[None]:
-    """Turn the system's 'no space left' into a DiskFull that says what became of the work."""
+    """Turn the system's 'no space left' into a DiskFull; `kept` is the message's beginning."""
     try:
         yield
     except OSError as error:
@@ -143,7 +143,7 @@ def readable_size(size: float) -> str:
 def _whole(
     url: str, part: Path, remote: RemoteFile, terminal: TextIO, waits: Sequence[float]
 ) -> str | None:
-    """Receive all of a file; what of it is not as published, and then it is deleted."""
+    """Receive all of a file; None if it is as published, else its mismatch, and it is deleted."""
     for last in (False, True):
         _attempt(url, part, remote, terminal, waits)
         print(f"{part.stem}: checking", file=terminal)
@@ -160,7 +160,7 @@ def _whole(
 def _attempt(
     url: str, part: Path, remote: RemoteFile, terminal: TextIO, waits: Sequence[float]
 ) -> None:
-    """Receive all of a file from one URL; attempts that brought bytes do not count."""
+    """Receive all of a file from one URL; `waits` start again after an attempt that got bytes."""
     left = list(waits)
     while True:
         before = _size(part)
@@ -178,7 +178,7 @@ def _attempt(
 
 
 def _receive(url: str, part: Path, remote: RemoteFile, terminal: TextIO) -> None:
-    """One request: the rest of the file where server or checksum can tell that it is the same."""
+    """Send one request, for the rest of the file where server or checksum can verify it."""
     total, note = remote.bytes, _read_note(part)
     validator = note["validator"] if note["url"] == url else None
     start = _size(part) if validator or (note["url"] and remote.checksum) else 0
@@ -190,7 +190,7 @@ def _receive(url: str, part: Path, remote: RemoteFile, terminal: TextIO) -> None
     if start and validator:
         headers["If-Range"] = validator
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as response:
-        if response.status_code == 416 and start:  # nothing after the last byte: whole, or too long
+        if response.status_code == 416 and start:  # no byte after `start`: complete, or too long
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return
             _discard(part)
@@ -236,11 +236,11 @@ def _write(
 
 
 def _read_note(part: Path) -> dict[str, Any]:
-    """Where a part is from.
+    """Read the source of a partial download.
 
     Returns:
-        url (the last source; None: not known), validator (what its server calls this version of the
-        file), mixed (whether bytes were put together that no server said are of one file).
+        url (the last source; None: not known), validator (its server's ETag or date of this version
+        of the file), mixed (whether it has bytes that no server confirmed to be of one version).
     """
     try:
         return json.loads(_source_note(part).read_text(encoding="utf-8"))

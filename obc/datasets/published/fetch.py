@@ -1,10 +1,10 @@
 """`obc fetch`: download published data and weights to where the suite looks for them.
 
-data/archives/        downloaded archives, or those that a person put there
-data/weights/         weights files
-data/fetched/<name>.json   written last: this entry of config/datasets.yaml is there
+data/archives/             archives, downloaded or put there by hand
+data/weights/              weights files
+data/fetched/<name>.json   stamp of an entry of config/datasets.yaml, written when it is complete
 
-A folder that is there already is used as it is; nothing is ever written into it.
+An existing folder is used without changes; nothing is ever written into it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ State = Literal["present", "partial", "missing"]
 
 
 def state(published: Published, root: Path = Path()) -> State:
-    """Whether an entry is there, in the project's folder `root`.
+    """The state of an entry in the project's folder `root`.
 
-    `partial`: something of it is, be it a part of a download, an archive that is not unpacked or a
-    folder that lacks files.
+    `partial`: there is a part of a download, an archive that is not unpacked, or a folder that
+    lacks files.
     """
     if not published.missing(root):
         return "present"
@@ -47,9 +47,9 @@ def state(published: Published, root: Path = Path()) -> State:
 
 
 def problem(published: Published, root: Path = Path()) -> str | None:
-    """What of an entry is missing or, of weights, not as published; None where nothing is.
+    """Describe a missing file of an entry, or a mismatch of weights; None if there is neither.
 
-    What archives were is gone once they are unpacked; `obc index` looks at every image instead.
+    Checksums are of the archives, not of unpacked data; `obc index` checks every image instead.
     """
     missing = published.missing(root)
     if missing:
@@ -58,7 +58,7 @@ def problem(published: Published, root: Path = Path()) -> str | None:
 
 
 def space_wanted(published: Published, root: Path = Path()) -> dict[Path, int]:
-    """Bytes that fetching an entry still takes, as far as they are known, by folder."""
+    """Bytes that fetching an entry still needs in each folder, as far as sizes are known."""
     wanted: Counter[Path] = Counter()
     for file in published.files:
         path = place(published, file, root)
@@ -70,7 +70,7 @@ def space_wanted(published: Published, root: Path = Path()) -> dict[Path, int]:
 
 
 def place(published: Published, file: RemoteFile, root: Path = Path()) -> Path:
-    """Where a file of an entry is downloaded to, or put by hand."""
+    """The path of a file of an entry, for the download or for a copy by hand."""
     return root / (published.target if published.folder is None else ARCHIVES / file.name)
 
 
@@ -79,14 +79,15 @@ def fetch(
 ) -> Path:
     """Get one entry: download what is missing, check it, unpack it; return its stamp.
 
-    A second process waits for the first and finds it done. A call that was killed goes on.
+    A second process waits for the first and then finds the entry complete. A call after a kill
+    continues the download.
 
     Args:
-        waits: as of `download`.
+        waits: as in `download`.
 
     Raises:
         DownloadFailed, DiskFull, UnsafeArchive, DamagedArchive: see `download` and `unpack`.
-        DatasetError: a folder that is not ours to change lies in the way.
+        DatasetError: the target is an incomplete folder, or its parent a link; neither is changed.
     """
     target, written = root / published.target, root / published.stamp
     with _alone(written.with_suffix(".lock"), published.name, terminal):
@@ -119,10 +120,10 @@ def fetch(
 
 
 def offline_list(entries: Iterable[Published]) -> Iterator[str]:
-    """Lines that say what to download elsewhere, how to check it and where to put it.
+    """Instructions, line by line: what to download elsewhere, how to check it, where to put it.
 
-    Files that are in place already are checked, which takes a minute or so for all of them, and
-    named as `there`.
+    Files that are in place are checked, which takes about a minute for all of them, and are listed
+    as `there`.
     """
     for published in entries:
         yield f"{published.name}: {published.title} [{state(published)}]"
@@ -145,7 +146,7 @@ def offline_list(entries: Iterable[Published]) -> Iterator[str]:
 
 
 def _refuse_other_folders(published: Published, root: Path) -> None:
-    """Nothing is written into a folder that somebody else made."""
+    """Raise DatasetError where the target exists or its parent is a link: others made them."""
     target = root / published.target
     if target.exists() or target.is_symlink():
         raise DatasetError(
@@ -162,7 +163,7 @@ def _refuse_other_folders(published: Published, root: Path) -> None:
 
 @contextmanager
 def _alone(lock: Path, name: str, terminal: TextIO) -> Iterator[None]:
-    """Hold an entry; the system frees it if the process dies."""
+    """Lock an entry; the system frees the lock if the process dies."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w", encoding="utf-8") as handle:
         if not take(handle, lock):

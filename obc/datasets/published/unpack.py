@@ -26,7 +26,7 @@ class UnsafeArchive(SuiteError):
 
 
 class DamagedArchive(SuiteError):
-    """An archive cannot be read to its end, or has not what it should have."""
+    """An archive cannot be read to its end, or lacks a file that it should have."""
 
 
 def unpack(
@@ -40,16 +40,16 @@ def unpack(
 
     Args:
         archives: tar or zip files.
-        folder: what of the archives is wanted, e.g. VOCdevkit/VOC2007.
-        target: where it is to lie; must not exist.
-        shows: files in it without which it is not complete.
+        folder: the folder in the archives that becomes the target, e.g. VOCdevkit/VOC2007.
+        target: the destination; must not exist.
+        shows: files without which `folder` is not complete.
 
     Raises:
         UnsafeArchive: a member's path or link leads out of the archive's folder, or is a device.
         DamagedArchive: an archive is broken, or a file of `shows` is not in any of them.
-        DiskFull: it does not fit; nothing is left behind.
+        DiskFull: the content does not fit; nothing is left behind.
     """
-    # One name and not a random one: what a killed call left is found and removed by the next.
+    # The name is not random, so that the next call finds and removes what a killed call left.
     temporary = target.with_name(f".{target.name}.unpacking")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -88,7 +88,7 @@ def _extract_tar(archive: Path, folder: Path, terminal: TextIO) -> None:
         members = tar.getmembers()
         for member in members:
             _check_path(archive, member.name)
-            # As tarfile's filter "data", which Debian's Python 3.11 has not.
+            # Like tarfile's filter "data", which Debian's Python 3.11 lacks.
             if not (member.isfile() or member.isdir()):
                 raise UnsafeArchive(_unsafe(archive, f"{member.name!r} is a link or a device"))
         require_space({folder: sum(member.size for member in members)})
@@ -109,7 +109,7 @@ def _extract_zip(archive: Path, folder: Path, terminal: TextIO) -> None:
 
 
 def _check_path(archive: Path, name: str) -> None:
-    # Both libraries would quietly make something harmless of it; such an archive is not genuine.
+    # Both libraries would silently change such a path to a safe one; the archive is not genuine.
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise UnsafeArchive(_unsafe(archive, f"{name!r} leads out of the folder"))
 
@@ -119,7 +119,7 @@ def _unsafe(archive: Path, what: str) -> str:
 
 
 def _counted(members: Sequence[Member], archive: Path, terminal: TextIO) -> Iterator[Member]:
-    """The members, a line every few seconds saying how many are done."""
+    """Yield the members, and print every few seconds how many are done."""
     printed = time.monotonic()
     for position, member in enumerate(members):
         yield member

@@ -1,7 +1,7 @@
-"""Figure 4: how the axis of an offset is divided into bins, as `OffsetBins` itself divides it.
+"""Figure 4: the division of the offset axis into bins, read from `OffsetBins`.
 
-Nothing is drawn by hand and no run enters: edges, labels and representative offsets are read from
-the class that the trainings use.
+Edges, labels and representative offsets come from the class that the trainings use. Nothing is
+drawn by hand, and no run is needed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ CAPTION = (
     "a bin stands for its middle. Label {below} takes all below and stands for {low}, label "
     "{above} all above and stands for {high}: n = m + 2 = {n} bins in all."
 )
-INNER, OVERFLOW = style.SQUARED, style.ARGMAX  # as colours only
-MARGIN = 0.35  # of the range: how much of an overflow bin, which has no end, is shown
+INNER, OVERFLOW = style.SQUARED, style.ARGMAX  # only for their colours
+MARGIN = 0.35  # shown width of an overflow bin (which is unbounded) / a
 
 
 def bin_table(bins: OffsetBins) -> pd.DataFrame:
-    """Every bin of the first stage, from the most negative offsets to the most positive.
+    """Return every bin of the first stage, from the most negative to the most positive offsets.
 
     Returns:
-        Columns `label` (0..m-1 inside; m below, m + 1 above), `low` and `high` (its edges,
-        infinite where it has no end) and `representative` (equation 5), in units of the offset.
+        Columns `label` (0..m-1 for inner bins, m for the bin below them, m + 1 for the bin above),
+        `low` and `high` (edges; infinite at the open side of an overflow bin) and `representative`
+        (equation 5). All but `label` are in units of the normalised offset.
     """
     a, half_width = bins.ranges[0].item(), bins.widths[0].item() / 2
     *inner, below, above = bins.centers[0].tolist()
@@ -49,7 +50,7 @@ def bin_table(bins: OffsetBins) -> pd.DataFrame:
 
 
 def draw(folder: Path, bins: OffsetBins = BINS) -> None:
-    """Draw `figure4` (svg, png, pdf) into `folder`, and write `figure4.csv`, what is drawn."""
+    """Draw `figure4` (svg, png, pdf) into `folder`, and write the drawn bins to `figure4.csv`."""
     table = bin_table(bins)
     width, height = style.SIZE_INCHES
     heading = HEADING.format(a=bins.ranges[0].item(), m=bins.num_inner)
@@ -72,12 +73,12 @@ def _caption(table: pd.DataFrame, bins: OffsetBins) -> str:
 
 
 def _draw_axis(axes: Axes, table: pd.DataFrame, bins: OffsetBins) -> None:
-    """The bins as fields over the offset's axis, a dot at the offset that each stands for."""
+    """Draw each bin as a field over the offset axis, with a dot at its representative offset."""
     limit = (1 + MARGIN) * bins.ranges[0].item()
     low, high = table["low"].clip(lower=-limit), table["high"].clip(upper=limit)
     is_inner = table["label"] < bins.num_inner
     colors = is_inner.map({True: INNER, False: OVERFLOW})
-    # Hatched, so that the overflow bins differ without colours too.
+    # Hatching distinguishes the overflow bins without colours too.
     hatches = is_inner.map({True: "", False: "//"}).tolist()
     axes.bar(
         low, height=1, width=high - low, align="edge", color=colors, alpha=0.4, hatch=hatches,
@@ -87,14 +88,14 @@ def _draw_axis(axes: Axes, table: pd.DataFrame, bins: OffsetBins) -> None:
     for label, middle in zip(table["label"], (low + high) / 2, strict=True):
         axes.annotate(f"label {label}", (middle, 0.62), ha="center", va="center", fontsize=9)
     axes.plot(table["representative"], [0] * len(table), "ko", clip_on=False, zorder=3)
-    # An overflow bin stands for its own edge: its number goes beside the line, not across it.
+    # The representative of an overflow bin is its edge: write the number beside the edge's line.
     sides = ["right", *["center"] * bins.num_inner, "left"]
     for value, side in zip(table["representative"], sides, strict=True):
         shift = {"right": -6, "center": 0, "left": 6}[side]
         axes.annotate(
             _number(value), (value, 0), (shift, 6), textcoords="offset points", ha=side, fontsize=9
         )
-    # The overflow bins have no end.
+    # Arrows show that the overflow bins are unbounded.
     for end in (-limit, limit):
         arrow = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (0.99 * end, 0.42), (0.82 * end, 0.42), arrowprops=arrow)

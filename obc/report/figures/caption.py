@@ -1,4 +1,4 @@
-"""The caption of a figure: written into its files, read back by pages that print it beside it."""
+"""Captions of figures: stored in the figures' files, and read back by pages that print them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from xml.etree import ElementTree
 
 from PIL import Image, UnidentifiedImageError
 
-_TITLE = "{http://www.w3.org/2000/svg}title"  # the metadata have the program's name as one too
+_TITLE = "{http://www.w3.org/2000/svg}title"  # not dc:title, which also has the program's name
 _DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
 class Caption(NamedTuple):
-    """What a figure is called, and the text that belongs beside it; both may be empty."""
+    """Heading of a figure, and the text to print beside it; both may be empty."""
 
     heading: str
     text: str
 
 
 def caption(*sentences: str, missing: str = "") -> str:
-    """Sentences as one text, then what has no number.
+    """Join sentences into one text that ends with the missing numbers.
 
     Args:
-        sentences: empty ones are left out.
-        missing: e.g. `not run: a = 1`; empty where nothing is missing.
+        sentences: empty strings are left out.
+        missing: e.g. `not run: a = 1`; empty if nothing is missing.
     """
     lacking = f"Without a number: {missing}." if missing else ""
     return " ".join(filter(None, [*sentences, lacking]))
 
 
 def read_caption(path: Path) -> Caption:
-    """The caption that a figure's file carries; empty where another program drew it."""
+    """Read the caption from a figure's file; it is empty if another program drew the figure."""
     try:
         return _of_png(path) if path.suffix == ".png" else _of_svg(path)
     except (ElementTree.ParseError, UnidentifiedImageError):

@@ -1,6 +1,7 @@
 """Precision-recall curves, and AP against the IoU threshold, of the rows of a table.
 
-Both are the evaluator's own: the mean of a row's curves over recalls and thresholds is its AP.
+Both use the precisions of the evaluator: the mean of a row's curves over recalls and thresholds is
+the row's AP.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _RECALLS = np.arange(101)
 
 
 def precisions(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
-    """The precision-recall curves of every evaluation that is there.
+    """Compute the precision-recall curves of every available evaluation.
 
     Args:
-        frame: lines of `obc.analysis.evaluations.measured`, of one table.
+        frame: lines of one table from `obc.analysis.evaluations.measured`.
 
     Returns:
         Columns `row` (index within the table), `seed`, `iou` (0.5, 0.55, ..., 0.95), `recall` (0,
@@ -46,8 +47,8 @@ def precisions(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
         best precision at that recall or above).
 
     Raises:
-        DatasetError, DetectionsFileError, DetectionsError: files are missing, damaged, or of
-            another evaluation than the metrics.
+        DatasetError, DetectionsFileError, DetectionsError: files are missing, damaged, or belong
+            to another evaluation than the metrics.
     """
     parts = []
     for evaluation in evaluations(plan, frame):
@@ -66,17 +67,17 @@ def precisions(plan: Plan, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def precision_recall(precisions: pd.DataFrame) -> pd.DataFrame:
-    """The curves at `DRAWN_IOUS`: `row, iou, recall, precision, precision_sd, seeds`."""
+    """Average the curves at `DRAWN_IOUS`: `row, iou, recall, precision, precision_sd, seeds`."""
     drawn = precisions[precisions["iou"].isin(DRAWN_IOUS)]
     return over_seeds(drawn, ["row", "iou", "recall"], ["precision"])
 
 
 def ap_by_iou(precisions: pd.DataFrame) -> pd.DataFrame:
-    """AP at each IoU threshold: `row, iou, AP, AP_sd, seeds`, `gain` and `gain_sd`.
+    """Compute AP at each IoU threshold: `row, iou, AP, AP_sd, seeds`, `gain` and `gain_sd`.
 
-    `gain` is by how much AP exceeds that of the table's first row; NaN without that. `gain_sd` is
-    the standard deviation over the seeds that both rows have, of their differences; NaN for the
-    first row and where there are fewer than two such seeds.
+    `gain` is AP minus the AP of the table's first row; NaN if the first row was not measured.
+    `gain_sd` is the standard deviation of this difference over the seeds that both rows have; NaN
+    for the first row, and for fewer than two common seeds.
     """
     by_seed = precisions.groupby(["row", "seed", "iou"], as_index=False)["precision"].mean()
     by_seed = by_seed.rename(columns={"precision": "AP"})
@@ -97,11 +98,11 @@ def _gain_deviations(by_seed: pd.DataFrame) -> pd.DataFrame:
 def draw(plan: Plan, name: str, folder: Path) -> None:
     """Draw `precision_recall` and `ap_by_iou` of a table: svg, png, pdf, and the numbers as csv.
 
-    Rows that were not measured are named in the captions.
+    The captions name the rows that were not measured.
 
     Raises:
-        ConfigError, MetricsFileError: as of `obc.analysis.collect.collect`.
-        DatasetError, DetectionsFileError, DetectionsError: as of `precisions`.
+        ConfigError, MetricsFileError: as in `obc.analysis.collect.collect`.
+        DatasetError, DetectionsFileError, DetectionsError: as in `precisions`.
     """
     frame = measured(plan, [name])
     table = plan.tables[name]

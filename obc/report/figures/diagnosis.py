@@ -45,12 +45,13 @@ def write(plan: Plan, name: str, results: Path) -> None:
     """Write `tables/diagnosis` (csv, md) and `figures/diagnosis` (svg, png, pdf, csv).
 
     Args:
-        name: of the table whose rows are diagnosed.
+        name: name of the table whose rows are diagnosed.
         results: folder that holds `tables` and `figures`.
 
     Raises:
-        ConfigError, MetricsFileError: as of `obc.analysis.collect`; a table without bins.
-        DatasetError, DetectionsFileError, DetectionsError: as of `diagnose`.
+        ConfigError: as in `obc.analysis.collect.collect`; or no row of the table has offset bins.
+        MetricsFileError: as in `obc.analysis.collect.collect`.
+        DatasetError, DetectionsFileError, DetectionsError: as in `diagnose`.
     """
     frame = measured(plan, [name])
     table = plan.tables[name]
@@ -65,11 +66,11 @@ def write(plan: Plan, name: str, results: Path) -> None:
 
 
 def table_rows(plan: Plan, table: TableSpec, found: Diagnosis, frame: pd.DataFrame) -> pd.DataFrame:
-    """The table: a line for each row that is not cited, its numbers NaN where nothing is measured.
+    """Return a line for each row that is not cited; numbers are NaN if the row was not measured.
 
     Returns:
-        Columns `row`, `name`, NUMBERS with their deviations, `seeds` (how many), `bin_width`,
-        `run_id`, `decode`, `status` (`ok`, or why seeds are missing) and `scale`.
+        Columns `row`, `name`, NUMBERS with their deviations (`_sd`), `seeds` (how many),
+        `bin_width`, `run_id`, `decode`, `status` (`ok`, or why seeds are missing) and `scale`.
     """
     lines = frame[frame["run_id"].notna()]
     of_rows = lines.groupby("row")[["run_id", "decode"]].first()
@@ -86,12 +87,12 @@ def table_rows(plan: Plan, table: TableSpec, found: Diagnosis, frame: pd.DataFra
 
 
 def plotted(found: Diagnosis) -> pd.DataFrame:
-    """What the figure shows, in one long frame.
+    """Return the plotted values in one frame in long form.
 
     Returns:
         Columns `row`, `quantity`, `at`, `value`, `sd` and `seeds`. The quantity is `histogram`
-        (percent of the found, at the IoU where the bar begins), `error` (bin widths, at a
-        coordinate) or `fail` (percent of the found, at an IoU of 0.9).
+        (percent of the found objects; `at` is the IoU where the bar begins), `error` (bin widths;
+        `at` is the coordinate) or `fail` (percent of the found objects; `at` is an IoU of 0.9).
     """
     histogram = found.histogram.rename(columns={"low": "at", "share": "value", "share_sd": "sd"})
     parts = [histogram.assign(quantity="histogram")]
@@ -156,7 +157,7 @@ def _draw_histogram(axes: Axes, table: TableSpec, found: Diagnosis) -> None:
 def _draw_points(
     axes: Axes, table: TableSpec, found: Diagnosis, names: Sequence[str], ticks: Sequence[str]
 ) -> None:
-    """The rows' values side by side at each tick; argmax hollow, as its lines are dashed."""
+    """Draw the rows' values side by side at each tick; argmax has hollow markers."""
     places = np.arange(len(names))
     for index, (_, line) in enumerate(found.numbers.iterrows()):
         spec = table.rows[int(line["row"])]

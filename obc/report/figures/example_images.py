@@ -1,11 +1,13 @@
-"""Figure 6: what the baseline and the offset bins find in single test images, chosen by a rule.
+"""Figure 6: detections of the baseline and of offset bins in test images chosen by a rule.
 
-An object's *matched IoU* is that of the best-fitting detection of its class among those that score
-at least `examples.min_score`; 0 where there is none. An image's is the mean over its objects; its
-*gain* is from the baseline to the method. As in the paper's figure there are two kinds of images:
-those in which both find every object, so that the gain is in how tightly, and those in which one
-misses some. Of each kind gains and losses are shown in the ratio in which they occur, the largest
-first. Where no image gains or loses, a sentence says so in place of pictures.
+The *matched IoU* of an object is its largest IoU with a detection of its class that scores at least
+`examples.min_score`, or 0 without such a detection. The matched IoU of an image is the mean over
+its objects. The *gain* of an image is its matched IoU by the method minus that by the baseline.
+
+As in the paper's figure, there are two kinds of images. In the first kind both rows find every
+object, so the gain comes from tighter boxes. In the second kind at least one row misses an object.
+For each kind, gains and losses are shown in the ratio in which they occur, the largest first. If no
+image gains or loses, a sentence replaces the pictures.
 """
 
 from __future__ import annotations
@@ -64,11 +66,12 @@ PANEL_INCHES = 1.6
 
 
 class Found(NamedTuple):
-    """What both rows found on the same images.
+    """Ground truth, and the detections of both rows on the same images.
 
     Attributes:
         truth: COCO-format dict.
-        detections: of `baseline` and `method`, in COCO's result format, above the score only.
+        detections: by `baseline` and `method`, in COCO's result format; only detections that score
+            at least `examples.min_score`.
     """
 
     truth: dict[str, Any]
@@ -79,9 +82,9 @@ def figure6(plan: Plan, folder: Path) -> None:
     """Draw `figure6` (svg, png, pdf) into `folder`, and write every box drawn to `figure6.csv`.
 
     Raises:
-        ConfigError: the plan lacks the table of its `examples`.
+        ConfigError: the plan lacks the table or a row of its `examples`.
         IncompleteError: one of the two evaluations is missing.
-        DatasetError: the test images or their index are not where they were.
+        DatasetError: the index of the test images, or a test image, cannot be read.
     """
     found, sources = _read(plan)
     table = image_gains(found)
@@ -109,12 +112,12 @@ def figure6(plan: Plan, folder: Path) -> None:
 
 
 def image_gains(found: Found) -> pd.DataFrame:
-    """The matched IoU of every image that has objects.
+    """Compute the matched IoU of every image that has objects.
 
     Returns:
         Columns `image_id` (ascending), `objects` (their number), `baseline` and `method` (matched
-        IoU in [0, 1]), `gain` (the second minus the first) and `kind`: "fit" where both find every
-        object, "finding" where one or both miss some.
+        IoU in [0, 1]), `gain` (`method` minus `baseline`) and `kind`: "fit" if both rows find every
+        object (IoU of at least FOUND_IOU), "finding" if one or both miss an object.
     """
     objects = found.truth["annotations"]
     frame = pd.DataFrame({"image_id": [each["image_id"] for each in objects]})
@@ -133,16 +136,19 @@ def image_gains(found: Found) -> pd.DataFrame:
 
 
 def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
-    """The images with the largest gains and losses of each kind, in the ratio of their numbers.
+    """Choose the images with the largest gains and losses of each kind.
+
+    Gains and losses are in the ratio of their numbers. Of images with equal gains, the image with
+    the smaller id comes first.
 
     Args:
-        table: of `image_gains`.
-        images: how many of each kind, gains and losses together; fewer where fewer gain or lose.
-            Of equal ones the smaller image id comes first.
+        table: frame of `image_gains`.
+        images: number of images of each kind, gains and losses together; fewer are chosen if fewer
+            gain or lose.
 
     Returns:
-        Lines of `table`, and a first column `choice`, e.g. `gain in fit 1` or `loss in finding 1`;
-        all gains first. Empty where no image gains or loses.
+        Lines of `table` after a first column `choice`, e.g. `gain in fit 1` or `loss in finding 1`;
+        all gains come first. Empty if no image gains or loses.
     """
     gains, losses = [], []
     for kind in KINDS.values():
@@ -157,7 +163,7 @@ def choose(table: pd.DataFrame, images: int) -> pd.DataFrame:
 
 
 def _shares(gains: int, losses: int, images: int) -> tuple[int, int]:
-    """How many of each to show: in their ratio, and of each that occurs at least one."""
+    """Split `images` into gains and losses: in their ratio, at least one of each that occurs."""
     if not gains or not losses or images == 1:
         return (images, 0) if gains >= losses else (0, images)
     of_gains = round(images * gains / (gains + losses))
@@ -172,13 +178,13 @@ def _numbered(lines: pd.DataFrame, choice: str) -> pd.DataFrame:
 def best_fits(
     boxes: list[dict[str, Any]], others: list[dict[str, Any]]
 ) -> list[tuple[float, int | None]]:
-    """For each box the one of the others, of its image and class, with the largest IoU.
+    """Find for each box the other box of the same image and class with the largest IoU.
 
     Args:
         boxes, others: dicts with image_id, category_id and bbox (x, y, width, height).
 
     Returns:
-        The IoU and the index in `others`; (0, None) where none overlaps.
+        For each box the IoU and the index in `others`; (0, None) if no other box overlaps.
     """
     by_place: dict[tuple[int, int], list[int]] = {}
     for index, other in enumerate(others):
@@ -195,13 +201,13 @@ def best_fits(
 
 
 def drawn_boxes(found: Found, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Every box on the chosen images.
+    """Return every box to draw on the chosen images.
 
     Returns:
-        The columns of `choose`, `file_name`, and of each box `of` (truth, baseline or method),
-        `category`, `score`, `iou` (the largest to an object of its class), `best` (whether no other
-        fits an object better), all three NaN or False for objects, and `x`, `y`, `width` and
-        `height` (pixels of the image).
+        The columns of `choose`, then for each box `file_name`, `of` (truth, baseline or method),
+        `category`, `score`, `iou` (the largest with an object of its class), `best` (whether it is
+        the best-fitting detection of an object), and `x`, `y`, `width` and `height` (pixels of the
+        image). For ground truth, `score` and `iou` are NaN and `best` is False.
     """
     names = {category["id"]: category["name"] for category in found.truth["categories"]}
     files = {image["id"]: image["file_name"] for image in found.truth["images"]}
@@ -231,7 +237,7 @@ def drawn_boxes(found: Found, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
-    """The two evaluations of the first seed, and which they are in words."""
+    """Return the detections of both rows with their first seeds, and a text for each evaluation."""
     examples = plan.config.examples
     if not plan.example_rows:
         raise ConfigError(
@@ -254,7 +260,7 @@ def _read(plan: Plan) -> tuple[Found, dict[str, str]]:
 
 
 def _picture(plan: Plan, root: Path, image: dict[str, Any]) -> np.ndarray:
-    """(H, W, 3) uint8 of one of COCO's `images`; grey where the plan shows no images."""
+    """Load an entry of COCO's `images`, (H, W, 3) uint8; grey if the plan shows no images."""
     if not plan.config.show_images:
         return np.full((image["height"], image["width"], 3), GREY, np.uint8)
     path = root / image["file_name"]
@@ -272,7 +278,7 @@ def _picture(plan: Plan, root: Path, image: dict[str, Any]) -> np.ndarray:
 
 
 def _draw_pair(part: SubFigure, line: Any, image: np.ndarray, boxes: pd.DataFrame) -> None:
-    """One image twice, with what each row found in it."""
+    """Draw one image twice, each time with the detections of one row."""
     if line.gain < 0:
         part.set_facecolor("0.88")
     name = Path(boxes["file_name"].iloc[0]).stem
@@ -282,7 +288,7 @@ def _draw_pair(part: SubFigure, line: Any, image: np.ndarray, boxes: pd.DataFram
     )
     colors = {BASELINE: style.REGRESSION, METHOD: style.HIERARCHY}
     for axes, of in zip(part.subplots(1, 2), (BASELINE, METHOD), strict=True):
-        # As it is: vector files then keep the image's own pixels, which is smaller and sharper.
+        # Without interpolation, vector files keep the image's own pixels: smaller and sharper.
         axes.imshow(image, interpolation="none")
         axes.set_axis_off()
         axes.set_title(NAMES[of], fontsize=style.SMALL, color=colors[of], pad=2)
@@ -292,7 +298,7 @@ def _draw_pair(part: SubFigure, line: Any, image: np.ndarray, boxes: pd.DataFram
         detections = boxes[boxes["of"] == of].sort_values("best")
         for box in detections.itertuples():
             _outline(axes, box, color=colors[of], linewidth=1.8 if box.best else 0.6)
-        # The best ones have the choice of places.
+        # The best-fitting detections are labelled first, while most places are free.
         taken: list[Bbox] = []
         for box in detections[::-1].itertuples():
             _label(axes, box, colors[of], taken)
@@ -303,14 +309,16 @@ def _outline(axes: Axes, box: Any, **look: Any) -> None:
 
 
 def _label(axes: Axes, box: Any, color: str, taken: list[Bbox]) -> None:
-    """Class and score at a detection, with the IoU of a best one, where no other label is.
+    """Write class and score at a detection, and the IoU of a best-fitting detection.
+
+    The label goes where it covers no other label, if there is such a place.
 
     Args:
-        taken: places of the labels so far, in pixels of the image; this one's is appended.
+        taken: places of the labels so far, in pixels of the image; the new place is appended.
     """
     lines = [f"{box.category} {box.score:.2f}", *([f"IoU {box.iou:.2f}"] if box.best else [])]
     size = 5 if box.best else 4
-    # Of a character and a line, about, in pixels of the image.
+    # Approximate size of the label, in pixels of the image.
     right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
     point = right / (72 * PANEL_INCHES)
     width, height = 0.68 * size * point * max(map(len, lines)), 1.4 * size * point * len(lines)

@@ -18,19 +18,19 @@ from obc.report.figures import style
 from obc.report.figures.caption import caption
 
 MARKERS = "osD^vP"
-MARGIN = 0.08  # of the range of the data, above and below it
+MARGIN = 0.08  # above and below the data, as a fraction of their range
 
 
 def series(table: FigureSpec, frame: pd.DataFrame) -> pd.DataFrame:
-    """The points of a figure, in the order of its rows.
+    """Return the points of a figure, in the order of its rows.
 
     Args:
-        frame: lines of `obc.analysis.collect.collect`; those of other tables are left aside.
+        frame: lines of `obc.analysis.collect.collect`; lines of other tables are ignored.
 
     Returns:
-        Columns `series` (the value that separates the lines, as text), `x`, `mean` and `sd` over
-        the seeds (percent; NaN where there is none), `statuses` (of the seeds, the distinct ones)
-        and `paper` (the published number, NaN where there is none) of the table's first metric.
+        Columns `series` (the value that separates the lines, as text) and `x`; and for the table's
+        first metric `mean` and `sd` over the seeds (percent; NaN if missing), `statuses` (the
+        distinct statuses of the seeds) and `paper` (the published number; NaN if there is none).
     """
     summary = summarise(frame[frame["table"] == table.name])
     numbers = summary.xs((table.name, table.metrics[0]), level=("table", "metric"))
@@ -69,15 +69,16 @@ def figure(plan: Plan, name: str, frame: pd.DataFrame, folder: Path) -> None:
 
 
 def spread_note(table: FigureSpec, points: pd.DataFrame) -> str:
-    """What the error bars are, and which points have none.
+    """Explain the error bars and the points without an error bar.
 
-    A bar at one point alone would look like a feature of that point, so it is told and not drawn.
+    If only one point has several seeds, the text gives its deviation and no bar is drawn: a single
+    bar would look like a feature of that point.
 
     Args:
-        points: of `series`.
+        points: frame of `series`.
 
     Returns:
-        A text; empty where no point has several seeds.
+        A text; empty if no point has several seeds.
     """
     spread = points.dropna(subset="sd")
     others = points["mean"].notna().sum() - len(spread)
@@ -93,7 +94,7 @@ def spread_note(table: FigureSpec, points: pd.DataFrame) -> str:
 
 
 def _axis_note(points: pd.DataFrame) -> str:
-    """The axis covers the data only, which a reader must know to judge a slope."""
+    """Return a warning if the vertical axis does not start at 0, since slopes then look steeper."""
     drawn = pd.concat([points["mean"], points["paper"]]).dropna()
     if drawn.empty or drawn.min() <= MARGIN * (drawn.max() - drawn.min()):
         return ""
@@ -105,11 +106,11 @@ def _x_name(table: FigureSpec) -> str:
 
 
 def missing_points(table: FigureSpec, points: pd.DataFrame) -> str:
-    """What is not drawn or not complete, e.g. `not run: a=1 n=10, 20; failed: a=3 n=50`.
+    """List missing and incomplete points, e.g. `not run: a=1 n=10, 20; failed: a=3 n=50`.
 
     Returns:
-        The text, empty when every point is complete. Statuses of single seeds are introduced by
-        `some seeds`; such a point is drawn from the others.
+        The text; empty if every point is complete. The statuses of a point that lacks only some
+        seeds follow `some seeds`; the point is drawn from its other seeds.
     """
     x_name = _x_name(table)
     parts = []

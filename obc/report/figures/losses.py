@@ -1,6 +1,6 @@
 """The figure `losses`: each box loss and its gradient against the offset error.
 
-The losses are those of `obc.analysis.analytic_claims`; no run and no data enter.
+The losses come from `obc.analysis.analytic_claims`; the figure needs no run and no data.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ CAPTION = (
 
 
 def curves() -> pd.DataFrame:
-    """Every loss and its gradient against the offset error, from 0 to 2.5.
+    """Compute every loss and its gradient for offset errors from 0 to 2.5.
 
     Returns:
-        Columns `name` (a key of LOOKS), `error`, `loss` and `gradient`. The bin loss is there
-        twice: with its gradient to the predicted offset, and with the largest size of its
-        gradients to the scores; see `analytic.bin_classification`.
+        Columns `name` (a key of LOOKS), `error`, `loss` and `gradient`. The bin loss occurs twice:
+        with its gradient to the predicted offset, and with the largest absolute gradient to a
+        score (logit); see `obc.analysis.analytic_claims.bin_classification`.
     """
     loss, to_offset, to_scores = bin_classification(ERRORS)
     lines = {
@@ -93,7 +93,7 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
         axes.plot(line["error"], line[quantity], label=name, markevery=marks, **LOOKS[name])
     axes.set_xlabel("offset error (normalised)")
     axes.set_ylabel(quantity)
-    # The bins' lines leave the frame, so that the others fill it.
+    # L2 sets the height, so that regression losses fill the frame; lines of bins leave it.
     top = 1.05 * frame.loc[frame["name"] == L2, quantity].max()
     axes.set_ylim(0, top)
     axes.set_xlim(0, frame["error"].max())
@@ -102,7 +102,7 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
 
 
 def _point_out(axes: Axes, errors: pd.Series, values: pd.Series, top: float, color: str) -> None:
-    """An arrow out of the frame where a line leaves it, with the value that the line ends at."""
+    """Draw an arrow where a line leaves the frame, with the last value of the line."""
     if values.max() <= top:
         return
     leaves = errors[values > top].iloc[0]

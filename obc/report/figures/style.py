@@ -1,9 +1,9 @@
-"""One look for every figure: colours and markers by meaning, sizes, a badge, files.
+"""The common look of all figures: colours and markers by meaning, sizes, badge, output files.
 
-A colour means the same in every figure. Lines next to each other differ in their markers or dashes
-too, so that a figure can be read in grey. A figure is drawn inside of `figure`, which gives it the
-look and its badge and writes its files. Its caption is not drawn: the files carry it as metadata,
-and pages print it beside the picture (`obc.report.figures.caption`).
+A colour has the same meaning in every figure. Neighbouring lines also differ in markers or dashes,
+so that a figure can be read in grey. The context manager `figure` applies the look, writes the
+badge and saves the files. A caption is not drawn: the files store it as metadata, and pages print
+it beside the picture (`obc.report.figures.caption`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REGRESSION = OKABE_ITO["blue"]  # smooth L1, the baseline
 SQUARED = OKABE_ITO["sky blue"]  # L2, the other regression
 BINS = OKABE_ITO["bluish green"]  # offset bins, one stage
 HIERARCHY = OKABE_ITO["vermillion"]  # offset bins, several stages
-# One decoding against the other, where both are drawn of one prediction.
+# Colours of the two decodings, in figures that show both decodings of one prediction.
 EXPECTATION = OKABE_ITO["reddish purple"]
 ARGMAX = OKABE_ITO["orange"]
 TRUTH = OKABE_ITO["black"]
@@ -76,15 +76,15 @@ def figure(
     data: pd.DataFrame | None = None,
     size: tuple[float, float] = SIZE_INCHES,
 ) -> Iterator[Figure]:
-    """Draw within, on the drawing that is handed out; then write it as `<folder>/<name>`.
+    """Yield an empty drawing, and write it as `<folder>/<name>` when the `with` block ends.
 
-    Nothing is written where drawing fails.
+    Nothing is written if the block raises an error.
 
     Args:
-        heading, caption: as `save`.
-        badge: as `write_badge`.
-        data: what is plotted, for `save_data`; None: the figure has no CSV.
-        size: in inches.
+        heading, caption: as in `save`.
+        badge: as in `write_badge`.
+        data: plotted values, for `save_data`; None: the figure has no CSV.
+        size: width and height in inches.
     """
     with figure_style(name):
         drawing = blank(size)
@@ -97,27 +97,27 @@ def figure(
 
 @contextmanager
 def figure_style(name: str) -> Iterator[None]:
-    """Draw and save within: the common look, and the same bytes for the same input.
+    """Apply the common look to a block that draws and saves; the same input gives the same bytes.
 
     Args:
-        name: of the figure; the ids inside of its SVG are made from it.
+        name: name of the figure; the ids inside its SVG are derived from it.
     """
     with matplotlib.rc_context({**_LOOK, "svg.hashsalt": name}):
         yield
 
 
 def blank(size: tuple[float, float] = SIZE_INCHES) -> Figure:
-    """An empty drawing of so many inches whose parts make room for each other."""
+    """Return an empty drawing of this size in inches, with constrained layout."""
     return Figure(figsize=size, dpi=DPI, layout="constrained")
 
 
 def method_look(box: Box, decode: Decode | None = None) -> dict[str, Any]:
-    """Colour and marker of a box loss, dashes of its decoding, for `Axes.plot`.
+    """Return colour and marker of a box loss and dashes of its decoding, for `Axes.plot`.
 
     Lines of argmax are dashed and have hollow markers.
 
     Args:
-        decode: None where none matters, as for a training's losses.
+        decode: None if the decoding does not matter, e.g. for training losses.
     """
     color = {"l2": SQUARED, "offset_bin": BINS}.get(box.loss, REGRESSION)
     if isinstance(box, OffsetBin) and box.num_stages > 1:
@@ -132,29 +132,29 @@ def method_look(box: Box, decode: Decode | None = None) -> dict[str, Any]:
 
 
 def mark_every(line: int, points: int, marks: int = 6) -> tuple[int, int]:
-    """`markevery` of a line of many points: few markers, at other places for each line.
+    """Return `markevery` for a line of many points: few markers, at other places on each line.
 
     Args:
         line: number of the line in its panel, from 0.
-        points: of the line.
-        marks: about how many markers it gets.
+        points: number of points of the line.
+        marks: approximate number of markers on the line.
     """
     step = max(1, points // marks)
     return (line * max(1, step // 4)) % step, step
 
 
 def write_badge(drawing: Figure, badge: str) -> None:
-    """Write under the plots what a picture without its caption may be taken for.
+    """Write the badge under the plots, for readers who see the picture without its caption.
 
     Args:
-        badge: see `obc.report.captions.badge`; empty: nothing is written.
+        badge: text of `obc.report.captions.badge`; empty: nothing is written.
     """
     if badge:
         drawing.supxlabel(badge, fontsize=SMALL, color="0.35", x=0.99, ha="right")
 
 
 def legend_above(drawing: Figure, lines: Axes, columns: int = 3) -> None:
-    """The legend of what one panel shows, above all panels, so that it covers no line."""
+    """Draw the legend of one panel above all panels, so that it covers no line."""
     handles, labels = lines.get_legend_handles_labels()
     if handles:
         drawing.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
@@ -163,23 +163,23 @@ def legend_above(drawing: Figure, lines: Axes, columns: int = 3) -> None:
 
 
 def steps(axes: Axes, edges: Sequence[float], heights: Sequence[float], **look: Any) -> None:
-    """A histogram's outline as a line that can have markers, in the middle of the bars.
+    """Draw the outline of a histogram as a line, which can have markers at the bars' middles.
 
     Args:
-        edges: of bars of one width, one more than `heights`.
-        look: for `Axes.plot`.
+        edges: edges of bars of equal width, one more than `heights`.
+        look: arguments of `Axes.plot`.
     """
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     axes.plot(middles, heights, drawstyle="steps-mid", linewidth=1.3, **look)
 
 
 def save(drawing: Figure, folder: Path, name: str, heading: str, caption: str) -> None:
-    """Write a drawing as `<folder>/<name>` of each of KINDS, atomically.
+    """Write a drawing as `<folder>/<name>.<kind>` for each of KINDS, atomically.
 
-    The same drawing is the same bytes.
+    The same drawing gives the same bytes.
 
     Args:
-        heading, caption: metadata of the files, see `obc.report.figures.caption`.
+        heading, caption: stored as metadata of the files, see `obc.report.figures.caption`.
     """
     metadata = {
         "svg": {"Title": heading, "Description": caption, "Date": None},
@@ -192,6 +192,6 @@ def save(drawing: Figure, folder: Path, name: str, heading: str, caption: str) -
 
 
 def save_data(frame: pd.DataFrame, folder: Path, name: str) -> None:
-    """Write what a figure plots to `<folder>/<name>.csv`; a number that is not there is `n/a`."""
+    """Write the plotted values to `<folder>/<name>.csv`; a missing number is `n/a`."""
     text = frame.to_csv(index=False, na_rep="n/a", float_format="%.10g")
     write_text(folder / f"{name}.csv", text)

@@ -1,6 +1,6 @@
 """The figure `training_curves`: loss, box loss and learning rate against the iteration.
 
-Read back from each run's log, where MMEngine writes them as it trains.
+The values are read from each run's log, which MMEngine writes during the training.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ _VALUE = re.compile(r" (lr|loss|(?:s\d\.)?loss_bbox): ([-+.\deE]+|nan|inf)(?= |$
 
 
 class LogError(SuiteError):
-    """The log of a finished training has no curve; the message names it."""
+    """The log of a training is missing or has no curve; the message names the log."""
 
 
 def read_curve(log: Path) -> pd.DataFrame:
-    """What a training logged.
+    """Read the losses and the learning rate of a training from its log.
 
-    A log has every attempt. One that goes on from a checkpoint, or starts over, replaces what the
-    attempts before it logged from that iteration on.
+    A log contains every attempt. An attempt that resumes from a checkpoint or starts over replaces
+    the points that earlier attempts logged from that iteration on.
 
     Returns:
         Columns `iteration` (from 1, rising), `lr`, `loss` (the sum of all losses) and `loss_bbox`
-        (of the box heads, summed over the stages of a cascade; NaN without a box loss).
+        (loss of the box heads, summed over the stages of a cascade; NaN without a box loss).
 
     Raises:
-        LogError: no such file, or nothing was logged.
+        LogError: the file cannot be read, or it has no training iteration.
     """
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -81,14 +81,15 @@ def read_curve(log: Path) -> pd.DataFrame:
 
 
 def curves(plan: Plan, table: TableSpec) -> tuple[pd.DataFrame, list[str]]:
-    """The curves of every run behind a table.
+    """Read the curves of every run of a table.
 
     Returns:
-        Columns `label` (of the first row that shows the run), `run_id`, `seed` and those of
-        `read_curve`; and a text for each training without a curve, e.g. `not run: <id> seed 1`.
+        A frame with columns `label` (label of the first row that shows the run), `run_id`, `seed`
+        and the columns of `read_curve`; and a text for each training without a curve, e.g.
+        `not run: <id> seed 1`.
 
     Raises:
-        LogError: as of `read_curve`, for a training that is finished.
+        LogError: as in `read_curve`, for a finished training.
     """
     frames, missing = [], []
     for run_id, row in _rows_by_run(plan, table).items():
@@ -104,7 +105,7 @@ def curves(plan: Plan, table: TableSpec) -> tuple[pd.DataFrame, list[str]]:
 
 
 def relative(curve: pd.DataFrame) -> pd.DataFrame:
-    """A curve of `read_curve` with both losses divided by the first value of each."""
+    """Divide both losses of a curve of `read_curve` by their first values."""
     losses = curve[["loss", "loss_bbox"]]
     return curve.assign(**(losses / losses.bfill().iloc[0]))
 
@@ -112,10 +113,10 @@ def relative(curve: pd.DataFrame) -> pd.DataFrame:
 def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
     """Draw `training_curves` (svg, png, pdf) into `folder`, and write the points as CSV.
 
-    Trainings that are not finished are not drawn but listed in the caption.
+    Trainings that are unfinished or imported are not drawn; the caption lists them.
 
     Raises:
-        LogError: as of `curves`.
+        LogError: as in `curves`.
     """
     frame, missing = curves(plan, table)
     rows = _rows_by_run(plan, table)
@@ -137,7 +138,7 @@ def draw(plan: Plan, table: TableSpec, folder: Path) -> None:
 
 
 def _rows_by_run(plan: Plan, table: TableSpec) -> dict[str, Row]:
-    """The first row that shows each run."""
+    """Return the first row that shows each run, by run id."""
     rows: dict[str, Row] = {}
     for row in table.rows:
         if not row.cited:
@@ -165,14 +166,14 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row], quantity
 
 
 def _draw_schedules(axes: Axes, frame: pd.DataFrame, rows: dict[str, Row]) -> None:
-    """Each learning rate schedule once; in black where all trainings share it.
+    """Draw each distinct learning rate schedule once, in black if all trainings share it.
 
-    In steps, because it changes at once and not gradually from one line of the log to the next.
+    The line has steps, because the rate changes at once, not gradually between lines of the log.
     """
     lines = [line for _, line in frame.groupby(["run_id", "seed"], sort=False)]
     axes.set_yscale("log")
     if lines:
-        # The rates themselves: a power of ten could be missing, or the only one.
+        # Ticks at the rates themselves: there may be no power of ten in the range, or only one.
         rates = sorted({frame["lr"].min(), frame["lr"].iloc[-1], frame["lr"].max()})
         axes.set_yticks(rates, [f"{rate:g}" for rate in rates])
     axes.yaxis.set_minor_locator(NullLocator())

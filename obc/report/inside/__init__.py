@@ -1,1 +1,1 @@
-"""Figures of what trained heads output."""
+"""Figures of the output of trained heads."""

@@ -23,17 +23,17 @@ COLUMNS = (
 
 
 def points(views: Sequence[HeadView]) -> pd.DataFrame:
-    """One line for each RoI, coordinate and stage (from 1).
+    """Compute entropy and error, a line for each RoI, coordinate and stage.
 
     Args:
         views: RoIs that overlap an object.
 
     Returns:
-        Columns `coordinate`, `stage`, `entropy` of its bin probabilities in nats, `error` of the
-        sum of the expectations up to this stage against the true offset, absolute and in
-        normalised offsets; `error_in_bins`, the same in widths of this stage's bins; and
-        `in_range`, whether the truth lies in the range of this stage around what the expectations
-        of the stages before predict, so that this stage could find it.
+        Columns `coordinate`; `stage`, from 1; `entropy` of the stage's bin probabilities, in nats;
+        `error`, the absolute difference between the true offset and the sum of the expectations up
+        to this stage, in normalised offsets; `error_in_bins`, the same in bin widths of this stage;
+        and `in_range`, whether the offset that the earlier stages' expectations leave lies within
+        this stage's range, so that the stage can predict it.
     """
     frames = [_points(view) for view in views if len(view)]
     columns = ["coordinate", "stage", "entropy", "error", "error_in_bins", "in_range"]
@@ -59,18 +59,18 @@ def _points(view: HeadView) -> pd.DataFrame:
 
 
 def deciles(of_points: pd.DataFrame, num_inner: int) -> pd.DataFrame:
-    """Mean error in ten equal parts of the points, from the surest to the least sure, by stage.
+    """Compute the mean error in ten equal parts of each stage's points, ordered by entropy.
 
     Args:
-        of_points: of `points`.
+        of_points: frame of `points`.
         num_inner: m, inner bins of a stage.
 
     Returns:
         Columns COLUMNS: `decile` from 1, smallest entropy first; `count` of points in it; least,
         largest and mean entropy; mean of both errors; `in_range`, in percent; `spearman`, the
-        rank correlation of entropy and error over all points of the stage (NaN where one of them
-        does not vary); and `uniform_entropy`, ln m, that of a head to which all inner bins are
-        alike.
+        rank correlation of entropy and error over all points of the stage (NaN if either is
+        constant); and `uniform_entropy`, ln m, the entropy of equal probabilities of all inner
+        bins.
     """
     parts = []
     for stage, lines in of_points.groupby("stage"):
@@ -93,20 +93,21 @@ def deciles(of_points: pd.DataFrame, num_inner: int) -> pd.DataFrame:
 
 
 def rank_correlation(entropy: pd.Series, error: pd.Series) -> float:
-    """Spearman's rho; NaN where it is not defined."""
+    """Compute Spearman's rho; NaN if either series is constant."""
     if entropy.nunique() < 2 or error.nunique() < 2:
         return float("nan")
     return float(spearmanr(entropy, error).statistic)
 
 
 def draw_calibration(axes: Axes, frame: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
-    """One line for each run and stage: mean error of a decile against its mean entropy.
+    """Draw a line for each run and stage: mean error of a decile against its mean entropy.
 
-    A vertical line is where a head knows nothing but that the offset is within the range.
+    A vertical line marks the entropy of a head that knows only that the offset is in the range.
 
     Args:
-        frame: of `deciles`, with a column `label`, what parts the runs.
-        looks: of each label, as `method_look`; later stages are dashed, with hollow markers.
+        frame: frames of `deciles` with a column `label` that tells the runs apart.
+        looks: for each label the look of `method_look`; later stages are drawn dashed, with hollow
+            markers.
     """
     for (label, stage), line in frame.groupby(["label", "stage"], sort=False):
         correlation = f"{line['spearman'].iloc[0]:.2f}".replace("-", "−")

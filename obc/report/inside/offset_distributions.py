@@ -19,16 +19,17 @@ from obc.report.inside.selection import iou_gain
 
 
 def distributions(views: Sequence[HeadView]) -> pd.DataFrame:
-    """Every bar and mark of the figure `offset_distributions`.
+    """Return every bar and mark of the figure `offset_distributions`.
 
     Args:
-        views: of one RoI each.
+        views: views of one RoI each.
 
     Returns:
         One line for each RoI, stage, coordinate and bin: columns `roi` and `stage` (from 1),
         `image_id`, `coordinate`, `bin` (its label), `low` and `high` (its edges, infinite for the
-        overflow bins), `probability`; and, the same for all bins of a panel, `truth` (what the
-        expectations of the stages before leave to be predicted), `argmax` and `expectation`.
+        overflow bins), `probability`; and, the same for all bins of a panel, `truth` (the true
+        offset minus the expectations of the earlier stages), `argmax` and `expectation` (the
+        offsets that this stage predicts by each decoding).
     """
     frames = [
         _distributions_of(view, number).assign(image_id=view.image_id)
@@ -66,7 +67,7 @@ def _distributions_of(view: HeadView, number: int) -> pd.DataFrame:
 
 
 def _edges(bins: OffsetBins, stage: int) -> tuple[list[float], list[float]]:
-    """Lower and upper edge of each bin of a stage, n each."""
+    """Return the lower edges and the upper edges of a stage's bins, n each."""
     a, half = bins.ranges[stage].item(), bins.widths[stage].item() / 2
     inner = bins.centers[stage, : bins.num_inner].tolist()
     low = [*(center - half for center in inner), -float("inf"), a]
@@ -76,13 +77,13 @@ def _edges(bins: OffsetBins, stage: int) -> tuple[list[float], list[float]]:
 
 NAME = "offset_distributions"
 HEADING = "What the head predicts for an offset"
-# Colour and dashes of what is marked in each panel.
+# Colour and dashes of the vertical lines in each panel.
 MARKS = {
     "truth": (style.TRUTH, "-"),
     "expectation": (style.EXPECTATION, "--"),
     "argmax": (style.ARGMAX, ":"),
 }
-HEADROOM = 1.3  # of the largest bar: room for an arrow above the bars
+HEADROOM = 1.3  # axis limit / largest bar: leaves room for an arrow above the bars
 
 
 def draw_distributions(
@@ -91,9 +92,9 @@ def draw_distributions(
     """Draw `offset_distributions` (svg, png, pdf, csv) of views of one RoI each.
 
     Args:
-        names: why each is shown.
-        text: the caption: how they were chosen; scale, data and run.
-        badge: as `style.write_badge`.
+        names: reason why each RoI is shown.
+        text: the caption: how the RoIs were chosen, and scale, data and run.
+        badge: as in `style.write_badge`.
     """
     with style.figure_style(NAME):
         style.save(distributions_figure(views, names, badge), folder, NAME, HEADING, text)
@@ -104,7 +105,7 @@ def draw_distributions(
 def distributions_figure(
     views: Sequence[HeadView], names: Sequence[str], badge: str = ""
 ) -> Figure:
-    """Bin probabilities of views of one RoI each: a row for each RoI and stage."""
+    """Draw the bin probabilities of views of one RoI each: a row for each RoI and stage."""
     bins = views[0].coder.bins
     rows = len(views) * bins.num_stages
     drawing = style.blank((6.4, 0.6 + 1.3 * rows))
@@ -119,7 +120,7 @@ def distributions_figure(
 
 
 def _draw_legend(part: SubFigure) -> None:
-    """Of all panels, whichever of the marks each of them has."""
+    """Draw one legend for all panels; a panel may lack some of the marks."""
     lines = [
         Line2D([], [], color=color, linestyle=dashes, linewidth=1.8, label=mark)
         for mark, (color, dashes) in MARKS.items()
@@ -156,7 +157,7 @@ def _draw_row(
     for axes, (coordinate, bars) in zip(
         panels, lines.groupby("coordinate", sort=False), strict=True
     ):
-        # An overflow bin has no end: it is drawn as wide as an inner one.
+        # An overflow bin is unbounded; it is drawn as wide as an inner bin.
         low, high = bars["low"].clip(lower=-a - w), bars["high"].clip(upper=a + w)
         overflow = np.isinf(bars["low"]) | np.isinf(bars["high"])
         for of_kind, look in zip((~overflow, overflow), BARS.values(), strict=True):
@@ -181,10 +182,10 @@ def _draw_row(
 
 
 def _point_out(axes: Axes, truth: float, inside: float) -> None:
-    """An arrow to the border behind which the truth lies, with its value.
+    """Draw an arrow to the border beyond which the true offset lies, with the offset's value.
 
     Args:
-        inside: how far from the border the arrow begins, as a fraction of the panel's width.
+        inside: half the length of the arrow, as a fraction of the panel's width.
     """
     border, start = (1, 1 - 2 * inside) if truth > 0 else (0, 2 * inside)
     axes.annotate(

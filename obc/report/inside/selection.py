@@ -1,4 +1,4 @@
-"""Which proposals the figures of a head's output show: chosen by a rule, never by hand.
+"""Selection of the proposals that figures of a head's output show: by a rule, never by hand.
 
 Shape shorthand: R RoIs.
 """
@@ -14,11 +14,11 @@ from obc.evaluation.head_view import HeadView, InsideError, box_ious
 
 SHOWN_QUANTILES = (0.1, 0.5, 0.9)
 MOVED = 0.02
-"""From which 1 - IoU on a move of a box can be seen; a second stage can reach about 0.08."""
+"""1 - IoU from which a move of a box can be seen; a second stage can reach about 0.08."""
 
 
 def best_of_each_object(view: HeadView) -> HeadView:
-    """For each object the RoI with the highest score for its class, as NMS would keep it.
+    """Take for each object the RoI with the highest score for its class, as NMS would keep it.
 
     Args:
         view: RoIs that overlap an object.
@@ -35,12 +35,12 @@ def best_of_each_object(view: HeadView) -> HeadView:
 
 
 def iou_gain(view: HeadView) -> Tensor:
-    """IoU with the object of the final box less that of the proposal, (R,)."""
+    """Subtract the IoU of the proposal with its object from the IoU of the final box, (R,)."""
     return box_ious(view.expectation.boxes[:, -1], view.truth) - view.ious
 
 
 def moved_by_later_stages(view: HeadView) -> Tensor:
-    """How far the stages after the first move a box: 1 - IoU of both boxes, (R,); 0 for one."""
+    """Compute 1 - IoU of the boxes after the first and the last stage, (R,); 0 for one stage."""
     boxes = view.expectation.boxes
     return 1 - box_ious(boxes[:, 0], boxes[:, -1])
 
@@ -51,14 +51,14 @@ def offset_error(view: HeadView) -> Tensor:
 
 
 def example_of_stages(best: Sequence[HeadView]) -> tuple[HeadView, str]:
-    """The RoI that shows the stages, as a view of its own, and the rule that it was chosen by.
+    """Choose the RoI that illustrates the stages; return its view and the rule of the choice.
 
-    Of the RoIs whose box the later stages move by at least MOVED it is the one with the median gain
-    in IoU; where there is none, the one that they move most. A head with one stage has the one with
-    the median gain.
+    The choice is the RoI with the median gain in IoU among those whose boxes the later stages move
+    by at least MOVED. If they move no box that far, it is the RoI whose box they move most. For a
+    head with one stage, it is the RoI with the median gain.
 
     Args:
-        best: of `best_of_each_object`, for each image.
+        best: views of `best_of_each_object`, one for each image.
 
     Raises:
         InsideError: there is no RoI.
@@ -80,9 +80,9 @@ def example_of_stages(best: Sequence[HeadView]) -> tuple[HeadView, str]:
 def at_quantiles(
     views: Sequence[HeadView], values: Sequence[Tensor], quantiles: Sequence[float]
 ) -> list[HeadView]:
-    """The RoIs whose value lies at the quantiles among the RoIs of all views, one view each.
+    """Choose RoIs at quantiles of their values among the RoIs of all views; return a view of each.
 
-    Between two RoIs it is the one with the smaller value.
+    If a quantile lies between two RoIs, the RoI with the smaller value is chosen.
 
     Raises:
         InsideError: there is no RoI.

@@ -1,6 +1,6 @@
-"""Which trained runs the figures look into: rows of `detail_table` that classify offsets into bins.
+"""The runs that figures of a head's output show: two rows of `detail_table` with offset bins.
 
-Apart from the figures, so that the workflow can ask without importing what draws them.
+This is a module apart from the figures, so that the workflow can import it without drawing code.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from obc.runs.status import has_weights
 
 
 class NothingTrained(SuiteError):
-    """No run can be looked into yet; the message says what to run first."""
+    """No run with offset bins is trained yet; the message says what to run first."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the message, without the way to it."""
+        """Show only the message in a notebook, without the traceback."""
         return [str(self)]
 
 
 def shown_runs(plan: Plan) -> dict[str, tuple[str, int]]:
-    """Run id and first seed of `detail_rows`, by key: one stage first, then two.
+    """Return run id and first seed of the two `detail_rows`, by key: one stage, then two stages.
 
-    Empty where the plan has no `detail_table` with both, as with a COCO folder only.
+    Empty if the plan has no `detail_table` with both rows, e.g. if it has only a COCO folder.
     """
     rows = plan.detail_table.keyed_rows if plan.detail_table else {}
     keys = (plan.config.detail_rows.one_stage, plan.config.detail_rows.two_stages)
@@ -33,12 +33,12 @@ def shown_runs(plan: Plan) -> dict[str, tuple[str, int]]:
 
 
 def trained_with_bins(plan: Plan) -> list[tuple[str, int]]:
-    """Run id and seed of every trained run that has bins to look at; the shown ones first.
+    """Return run id and seed of every trained run with offset bins; runs of `shown_runs` first.
 
-    Among the shown ones the two stages are first, in which there is more to see.
+    Of these the run with two stages comes first, because it has more to show.
 
     Raises:
-        NothingTrained: there is none.
+        NothingTrained: no run with offset bins is trained.
     """
     shown = list(shown_runs(plan).values())[::-1]
     everything = [

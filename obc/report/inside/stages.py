@@ -21,19 +21,19 @@ NAME = "stages"
 HEADING = "From a proposal to a box, stage by stage"
 PROPOSAL = style.OKABE_ITO["sky blue"]
 RANGE = style.OKABE_ITO["orange"]
-MARGIN = 0.06  # of the larger side: how much is shown around the boxes
+MARGIN = 0.06  # shown around the boxes, as a fraction of their larger side
 
 
 # --- stages ------------------------------------------------------------------------------------
 
 
 def stage_boxes(view: HeadView) -> pd.DataFrame:
-    """Every box of the figure `stages`, of the only RoI of a view.
+    """Return every box of the figure `stages` for the only RoI of a view.
 
     Returns:
-        Columns `image_id`, `stage` (from 1; 0 for what belongs to none), `box` (`proposal`,
-        `truth`, `range outer`, `range inner`, `predicted`), `x1`, `y1`, `x2`, `y2` in pixels of
-        the network's input, and `iou` with the truth (NaN for ranges).
+        Columns `image_id`, `stage` (from 1; 0 for proposal and truth), `box` (`proposal`, `truth`,
+        `range outer`, `range inner`, `predicted`), `x1`, `y1`, `x2`, `y2` in pixels of the
+        network's input, and `iou` with the truth (NaN for ranges).
     """
     truth = view.truth[0]
     lines = [(0, "proposal", view.proposals[0]), (0, "truth", truth)]
@@ -58,12 +58,12 @@ def stage_boxes(view: HeadView) -> pd.DataFrame:
 def draw_stages(
     view: HeadView, text: str, badge: str, folder: Path, *, shows_image: bool = True
 ) -> None:
-    """Draw `stages` (svg, png, pdf, csv) of the only RoI of a view.
+    """Draw `stages` (svg, png, pdf, csv) for the only RoI of a view.
 
     Args:
-        text: the caption: how the RoI was chosen; scale, data and run.
-        badge: as `style.write_badge`.
-        shows_image: the image below the boxes; else grey.
+        text: the caption: how the RoI was chosen, and scale, data and run.
+        badge: as in `style.write_badge`.
+        shows_image: draw the image under the boxes; False: draw grey instead.
     """
     with style.figure_style(NAME):
         drawing = stages_figure(view, badge, shows_image=shows_image)
@@ -73,7 +73,7 @@ def draw_stages(
 
 @style.figure_style(NAME)
 def stages_figure(view: HeadView, badge: str = "", *, shows_image: bool = True) -> Figure:
-    """The boxes of the only RoI of a view, a panel for each stage."""
+    """Draw the boxes of the only RoI of a view, with a panel for each stage."""
     frame = stage_boxes(view)
     panels = view.coder.bins.num_stages
     first, *later = _windows(view, frame)
@@ -93,7 +93,7 @@ def stages_figure(view: HeadView, badge: str = "", *, shows_image: bool = True) 
 
 @style.figure_style("proposals")
 def proposals_figure(view: HeadView, count: int) -> Figure:
-    """The first `count` proposals of an image, those that overlap an object enough highlighted."""
+    """Draw the first `count` proposals of an image, and highlight the positive proposals."""
     drawing = style.blank()
     axes = drawing.add_subplot()
     _draw_image(axes, view)
@@ -114,7 +114,7 @@ def proposals_figure(view: HeadView, count: int) -> Figure:
 def _draw_stage(
     axes: Axes, view: HeadView, frame: pd.DataFrame, stage: int, *, shows_image: bool
 ) -> None:
-    """The box that a stage starts from and looks at, its range, and what it predicts."""
+    """Draw the box before a stage, the stage's range, the truth and the predicted box."""
     boxes = {
         (int(line["stage"]), name): (line["x1"], line["y1"], line["x2"], line["y2"])
         for name, line in frame.set_index("box").iterrows()
@@ -135,7 +135,7 @@ def _draw_stage(
 
 
 def _draw_image(axes: Axes, view: HeadView, *, shows_image: bool = True) -> None:
-    """The image, or grey, in pixels of the network's input, without axes."""
+    """Draw the image, or grey, in pixels of the network's input, without axes."""
     height, width = view.size
     image = imread(view.image_path) if shows_image else np.full((1, 1, 3), GREY, np.uint8)
     axes.imshow(image, extent=(0, width, height, 0), cmap="gray", interpolation="none")
@@ -149,10 +149,10 @@ Window = tuple[float, float, float, float]
 
 
 def _windows(view: HeadView, frame: pd.DataFrame) -> list[Window]:
-    """The part of the image (x1, y1, x2, y2) that each stage's panel shows, all of one aspect.
+    """Return the part of the image (x1, y1, x2, y2) that each stage's panel shows.
 
-    The first shows what stage 1 can reach, a later one what it can reach, both with the boxes;
-    within the image, so that no panel has an empty border.
+    A window contains the range and the boxes of its stage. All windows have the same aspect ratio
+    and lie within the image, so that no panel has an empty border.
     """
     height, width = view.size
     image = (0.0, 0.0, float(width), float(height))
@@ -167,7 +167,7 @@ def _windows(view: HeadView, frame: pd.DataFrame) -> list[Window]:
 
 
 def _around(boxes: pd.DataFrame, limits: Window) -> Window:
-    """What holds boxes and a little around them, within limits."""
+    """Return the window that contains boxes and a margin, clipped to `limits`."""
     x1, y1 = boxes["x1"].min(), boxes["y1"].min()
     x2, y2 = boxes["x2"].max(), boxes["y2"].max()
     margin = MARGIN * max(x2 - x1, y2 - y1)
@@ -178,10 +178,10 @@ def _around(boxes: pd.DataFrame, limits: Window) -> Window:
 
 
 def _of_aspect(window: Window, aspect: float, limits: Window) -> Window:
-    """The least window of an aspect (height by width) around another, moved into limits.
+    """Return the smallest window of an aspect (height / width) around another, within `limits`.
 
     Args:
-        limits: of that aspect, and holds `window`.
+        limits: a window of that aspect that contains `window`.
     """
     width = max(window[2] - window[0], (window[3] - window[1]) / aspect)
     width = min(width, limits[2] - limits[0])
@@ -195,7 +195,7 @@ def _draw_box(
     axes: Axes, box: tuple[float, ...], label: str, color: str, dashes: str = "-"
 ) -> None:
     x1, y1, x2, y2 = box
-    # A white line under it, so that it is seen on an image of any colour.
+    # A white line underneath makes the box visible on an image of any colour.
     for under in (True, False):
         axes.add_patch(
             Rectangle(
@@ -212,10 +212,10 @@ def _draw_box(
 
 
 def _draw_range(axes: Axes, outer: tuple[float, ...], inner: tuple[float, ...]) -> None:
-    """The band that the edges can be moved in, gray, with a dashed line at both sides."""
+    """Draw the band in which a stage can move the edges: grey, with dash-dotted outlines."""
     loops = [_loop(outer)]
     if inner[0] < inner[2] and inner[1] < inner[3]:
-        loops.append(_loop(inner)[::-1])  # the other way round, so that it is a hole
+        loops.append(_loop(inner)[::-1])  # reversed, so that it becomes a hole
     codes = [Outline.MOVETO, *[Outline.LINETO] * 3, Outline.CLOSEPOLY]
     band = Outline([point for loop in loops for point in loop], codes * len(loops))
     axes.add_patch(PathPatch(band, facecolor="0.6", alpha=0.3, edgecolor="none"))

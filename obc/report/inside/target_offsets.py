@@ -1,4 +1,4 @@
-"""The figure `target_offsets`: how target offsets are distributed, and which part a range cuts."""
+"""The figure `target_offsets`: distribution of target offsets, and the share outside a range."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from obc.evaluation.head_view import COORDINATES
 from obc.report.figures import style
 
-RANGES = (1.0, 3.0, 5.0)  # of Figure 5
+RANGES = (1.0, 3.0, 5.0)  # values of a in Figure 5
 HISTOGRAM_EDGES = np.arange(-6, 6.25, 0.25)
 
 
 def target_histogram(offsets: Tensor) -> pd.DataFrame:
-    """How the target offsets (P, 4) of each coordinate are distributed.
+    """Compute the histogram of the target offsets (P, 4) of each coordinate.
 
     Returns:
         Columns `coordinate` (x, y, w, h), `low`, `high` (edges, the first and the last infinite)
@@ -37,11 +37,12 @@ def target_histogram(offsets: Tensor) -> pd.DataFrame:
 
 
 def beyond(offsets: Tensor) -> pd.DataFrame:
-    """Share of target offsets (P, 4) that a range (-a, a) does not hold.
+    """Compute the share of target offsets (P, 4) outside (-a, a), for each a of RANGES.
 
     Returns:
-        Columns `a`, `coordinate` (x, y, w, h, `all four together`: counted as 4P offsets, and
-        `any of the four`: proposals with at least one beyond) and `share` in percent.
+        Columns `a`, `coordinate` (x, y, w, h, `all four together`: share of all 4P offsets, and
+        `any of the four`: share of proposals with at least one offset outside) and `share` in
+        percent.
     """
     lines = []
     for a in RANGES:
@@ -59,9 +60,9 @@ def draw_targets(offsets: Tensor, text: str, badge: str, folder: Path) -> None:
     """Draw `target_offsets` (svg, png, pdf, csv), and write `target_offsets_beyond.csv`.
 
     Args:
-        offsets: of positive proposals, normalised, (P, 4).
-        text: the caption: of which proposals; scale, data and run.
-        badge: as `style.write_badge`.
+        offsets: normalised target offsets of positive proposals, (P, 4).
+        text: the caption: which proposals, and scale, data and run.
+        badge: as in `style.write_badge`.
     """
     histogram, shares = target_histogram(offsets), beyond(offsets)
     heading = "Target offsets, and the share that a range cuts off"
@@ -97,7 +98,7 @@ def _draw_histogram(axes: Axes, histogram: pd.DataFrame) -> None:
     for a, dashes in zip(RANGES, ("-", "--", ":"), strict=True):
         for side in (-a, a):
             axes.axvline(side, color="0.45", linestyle=dashes, linewidth=1, zorder=0)
-    # Above the frame, where no line can run through them.
+    # The ends of the ranges are labelled above the frame, where no line crosses the labels.
     ranges = axes.secondary_xaxis("top")
     sides = sorted(side for a in RANGES for side in (-a, a))
     ranges.set_xticks(sides, [f"{side:+g}".replace("-", "−") for side in sides], fontsize=8)
@@ -109,7 +110,7 @@ def _draw_histogram(axes: Axes, histogram: pd.DataFrame) -> None:
 
 def _draw_beyond(axes: Axes, shares: pd.DataFrame) -> None:
     ticks = [f"{a:g}" for a in RANGES]
-    # One of four coordinates, on average; and the RoIs that lose at least one of theirs.
+    # The share of single offsets outside, and of RoIs with at least one of four offsets outside.
     kinds = (
         ("all four together", -0.2, "0.35", "offsets beyond"),
         ("any of the four", 0.2, "0.7", "boxes beyond"),

@@ -1,6 +1,6 @@
 """Write every figure and table about the output of trained heads.
 
-The positive proposals of the first validation images are what all of it is about.
+Unless an image is named, the figures show the positive proposals of the first validation images.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ IMAGES = 200
 
 
 def write_shown(plan: Plan, figures: Path, tables: Path) -> None:
-    """Look into the runs that the report shows: all figures, and `calibration.csv` into `tables`.
+    """Write all figures about the runs of `shown_runs`, and `calibration.csv` into `tables`.
 
-    `stages`, `offset_distributions` and `target_offsets` are of the run with two stages,
-    `calibration` is of both.
+    `stages`, `offset_distributions` and `target_offsets` show the run with two stages;
+    `calibration` shows both runs.
 
     Raises:
-        InsideError: the plan has no `detail_table` with these runs, or they propose nothing.
+        InsideError: the plan has no `detail_table` with these runs, or no proposal overlaps an
+            object enough.
         WeightsError: a run is not trained.
     """
     shown = shown_runs(plan)
@@ -66,11 +67,11 @@ def write_shown(plan: Plan, figures: Path, tables: Path) -> None:
 
 
 def write_run(plan: Plan, run_id: str, seed: int, folder: Path) -> None:
-    """Look into one run of one's choice: all of `write_shown` about it alone, into one folder.
+    """Write all figures and the table of `write_shown` about a single run into one folder.
 
     Raises:
-        InsideError: it has no bins, or proposes nothing that overlaps an object.
-        WeightsError: it is not trained.
+        InsideError: the run has no offset bins, or no proposal overlaps an object enough.
+        WeightsError: the run is not trained.
     """
     trained = load_trained(plan, run_id, seed)
     views = _positive_views(trained)
@@ -79,10 +80,11 @@ def write_run(plan: Plan, run_id: str, seed: int, folder: Path) -> None:
 
 
 def write_image(plan: Plan, run_id: str, seed: int, image_id: int, folder: Path) -> None:
-    """Look into one run at one image of one's choice: `stages` and `offset_distributions`.
+    """Write `stages` and `offset_distributions` about a single run and a single image.
 
     Raises:
-        InsideError, WeightsError: as `write_run`; the validation set has no such image.
+        InsideError: as in `write_run`; or the validation set has no such image.
+        WeightsError: as in `write_run`.
     """
     views = [look(load_trained(plan, run_id, seed), image_id).positive()]
     stamp = run_stamp(plan, (run_id, seed))
@@ -131,7 +133,7 @@ def _draw_examples(plan: Plan, views: list[HeadView], among: str, stamp: str, fo
 
 
 def _calibration(views: list[HeadView], run_id: str, seed: int) -> pd.DataFrame:
-    """`deciles` of a run, with columns `label`, `run_id` and `seed` before them."""
+    """Return `deciles` of a run, preceded by columns `label`, `run_id` and `seed`."""
     bins = views[0].coder.bins
     frame = deciles(points(views), bins.num_inner)
     frame.insert(0, "label", f"K = {bins.num_stages}")

@@ -1,1 +1,1 @@
-"""Where every number comes from."""
+"""Provenance: the metrics files and trainings behind every number."""

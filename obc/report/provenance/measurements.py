@@ -1,8 +1,8 @@
 """`provenance.json`: the metrics file and the training behind every number of a table.
 
-A *measurement* is one number of one table: a cell and a seed, with the metrics file it was read
-from. A *run* is what that file's weights were made with. Paths are as the plan has them, relative
-to the folder that the suite is called from.
+A *measurement* is one number of one table: a cell and a seed, with the metrics file that the number
+was read from. A *run* is the training whose weights were evaluated. Paths are those of the plan,
+relative to the folder that the suite is called from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from obc.runs.staleness import other_versions
 from obc.runs.status import RunStatus, run_status
 from obc.runs.versions import TRAINING_CODE, code_digest
 
-# Fields of a run's record that a training writes; one that is not there is named in `missing`.
+# Fields that a training of this suite fills; `missing` names those without a value.
 RECORDED = (
     "weights_sha256", "data_sha256", "code", "packages", "hardware", "started", "seconds",
     "images_per_second", "iterations", "peak_memory_mib", "log",
@@ -33,16 +33,17 @@ RECORDED = (
 
 
 class Measurement(Strict):
-    """One number of a table: what it is and which file says so.
+    """One number of a table, and the metrics file that it was read from.
 
     Attributes:
-        table, row: the row's index within its table, from 0.
+        table, row: the table's name, and the row's index within the table, from 0.
         label: the row's label with its further columns.
-        seed: None for a row from the literature.
-        value, paper: in percent; None where there is none, and `status` says why.
-        status: as `obc.analysis.collect.collect`.
-        run_id, decode: the evaluation; None for a row from the literature.
-        metrics_file, metrics_sha256: None where nothing was measured.
+        seed: seed of the training; None for a row from the literature.
+        value: our number, in percent; None if missing, and `status` gives the reason.
+        paper: the paper's number, in percent; None if it prints none.
+        status: as in `obc.analysis.collect.collect`.
+        run_id, decode: run and decoding of the evaluation; None for a row from the literature.
+        metrics_file, metrics_sha256: path and hash of the file; None if nothing was measured.
     """
 
     table: str
@@ -60,21 +61,21 @@ class Measurement(Strict):
 
 
 class TracedRun(Strict):
-    """One training: what it was to be, and what it says it was made with.
+    """One training: its settings in the plan, and what its record says that it was made with.
 
     Attributes:
-        error: of a failed one.
-        tables: that read it; none for starting weights.
-        resolved: the spec with everything that decides the weights but the seed.
-        data_sha256: of the manifest of the data that it was trained on; `data_manifest` is where
-            that lies now.
+        error: message of a failed training.
+        tables: the tables that read the training; empty for starting weights.
+        resolved: the spec with everything that decides the weights except the seed.
+        data_manifest: present path of the data's manifest.
+        data_sha256: hash of the manifest that the run was trained with.
         code: Git commit, whether the tree was clean, digest of the training code.
         seconds, images_per_second, peak_memory_mib: as the training measured them.
-        benchmark: as Snakemake measured the job (`s`, `max_rss` in MB, `mean_load`, ..); None
-            where the training was started by hand.
-        imported: from where, if the weights were not trained here.
-        differs: what is other than it would be in a training now.
-        missing: what of RECORDED is not known of a trained run.
+        benchmark: Snakemake's measurements of the job (`s`, `max_rss` in MB, `mean_load`, ..); None
+            if the training was started by hand.
+        imported: source of the weights, if they were not trained here.
+        differs: differences from a training started now, see `obc.runs.staleness.other_versions`.
+        missing: fields of RECORDED without a value, for a trained run.
     """
 
     run_id: str
@@ -106,7 +107,7 @@ class TracedRun(Strict):
 
 
 class Provenance(Strict):
-    """Everything behind the tables of a plan."""
+    """All measurements and trainings behind the tables of a plan."""
 
     scale: str
     description: str
@@ -115,7 +116,7 @@ class Provenance(Strict):
     runs: tuple[TracedRun, ...]
 
     def run(self, run_id: str, seed: int) -> TracedRun:
-        """The training behind a measurement; KeyError where the plan has none such."""
+        """Return the training behind a measurement; KeyError if there is no such training."""
         for run in self.runs:
             if (run.run_id, run.seed) == (run_id, seed):
                 return run
@@ -123,14 +124,15 @@ class Provenance(Strict):
 
 
 def trace_back(plan: Plan, tables: Iterable[str] | None = None) -> Provenance:
-    """Trace every number of some tables to its file, and every training to what it was made with.
+    """Trace every number of some tables to its metrics file, and gather each training's facts.
+
+    The runs include the starting weights that a traced run starts from.
 
     Args:
-        tables: names of tables and figures; None: all of the plan. Starting weights are among the
-            runs where a traced run starts from them.
+        tables: names of tables and figures; None: those of `obc.runs.status.shown_tables`.
 
     Raises:
-        ConfigError, MetricsFileError: as `obc.analysis.collect.collect`.
+        ConfigError, MetricsFileError: as in `obc.analysis.collect.collect`.
     """
     frame = collect(plan, tables)
     code = code_digest(TRAINING_CODE)
@@ -151,10 +153,10 @@ def trace_back(plan: Plan, tables: Iterable[str] | None = None) -> Provenance:
 
 
 def write(plan: Plan, path: Path) -> None:
-    """Write the provenance of every table of the plan as JSON.
+    """Write the provenance of the plan's tables as JSON, see `trace_back`.
 
     Raises:
-        MetricsFileError: a metrics file is damaged or belongs to something else.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
     """
     write_text(path, trace_back(plan).model_dump_json(indent=1) + "\n")
 
@@ -205,7 +207,7 @@ def _traced_run(plan: Plan, run_id: str, seed: int, code: str) -> TracedRun:
 
 
 def _benchmark(path: Path) -> dict[str, str] | None:
-    """The one line of Snakemake's measurements of a job."""
+    """Read Snakemake's measurements of a job, the only line of its file; None without a file."""
     if not path.exists():
         return None
     with path.open(encoding="utf-8", newline="") as file:

@@ -1,7 +1,7 @@
-"""`obc trace`: a cell of a table back to its file and its training; or all cells, compared.
+"""`obc trace`: trace a cell of a table to its metrics file and training, or check all cells.
 
-The comparison reads the tables and the metrics files as they lie on the disk, and nothing of what
-wrote them but the plan.
+The check reads tables and metrics files from the disk, with the plan but without the code that
+computed the tables.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ RELATIVE_TOLERANCE = 1e-9
 
 
 class NumberMismatch(SuiteError):
-    """A table says another number than the files that it was made from; the message lists them."""
+    """Numbers of tables differ from the metrics files behind them; the message lists them."""
 
 
 # --- one cell ----------------------------------------------------------------------------------
 
 
 def trace(plan: Plan, table: str, row: str, metric: str) -> str:
-    """Everything behind one cell, all seeds, as text.
+    """Return the files and trainings behind one cell, for all seeds, as text.
 
     Args:
-        row: as `find_row`.
+        row: as in `find_row`.
 
     Raises:
-        ConfigError: no such table, row or metric, or the row is ambiguous.
-        MetricsFileError: a metrics file is damaged or belongs to something else.
+        ConfigError: there is no such table, row or metric, or the row is ambiguous.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
     """
     if table not in plan.tables:
         raise ConfigError(f"{table!r} is no table of this plan; allowed: {', '.join(plan.tables)}")
@@ -69,10 +69,11 @@ def trace(plan: Plan, table: str, row: str, metric: str) -> str:
 
 
 def find_row(table: TableSpec, wanted: str) -> int:
-    """The index of a row by its index, its key, its label with further columns, or its label.
+    """Find a row by its index, key, label with further columns, or label; return its index.
 
     Raises:
-        ConfigError: no row, or several; the message lists what tells them apart.
+        ConfigError: no row or several rows match; the message lists index, key and label of the
+            candidates.
     """
     by_label = [row_label(row) == wanted for row in table.rows]
     choices = (
@@ -94,7 +95,7 @@ def find_row(table: TableSpec, wanted: str) -> int:
 
 
 def measurement_lines(measurement: Measurement, found: Provenance) -> Iterator[str]:
-    """One seed of a cell: the number, its file, its training."""
+    """Yield the lines about one seed of a cell: its number, metrics file and training."""
     if measurement.run_id is None:
         yield "from the literature, as the paper cites it; nothing was trained"
         return
@@ -110,7 +111,7 @@ def measurement_lines(measurement: Measurement, found: Provenance) -> Iterator[s
 
 
 def run_facts(run: TracedRun) -> dict[str, str]:
-    """What is known of a training, in words; what is not says so."""
+    """Return the facts about a training as texts; a fact that is not known is UNKNOWN."""
     facts = {
         "run": run.run_id,
         "state": f"{run.status}{f': {run.error}' if run.error else ''}",
@@ -181,16 +182,17 @@ def _code(code: dict[str, Any] | None) -> str | None:
 
 
 def compare(plan: Plan) -> dict[str, int]:
-    """Walk every number of every table that was written back to its metrics files, and compare.
+    """Compare every number of every written table with its metrics files.
 
-    Each number of `tables/<name>.csv` must be the mean over seeds of what the metrics files say,
-    and `provenance.json`, where it was written, must name those files with their present content.
+    Each number of `tables/<name>.csv` must be the mean over seeds of the numbers in the metrics
+    files. If `provenance.json` was written, its hashes and numbers must agree with the present
+    metrics files.
 
     Returns:
-        How many numbers of each written table were found to agree.
+        The count of numbers that agree, for each written table.
 
     Raises:
-        NumberMismatch: some do not.
+        NumberMismatch: some numbers differ.
     """
     problems = list(_stale(plan.results / "provenance.json"))
     agreed = {}
@@ -235,7 +237,7 @@ def _same(written: str, measured: float | None) -> bool:
 
 
 def _stale(path: Path) -> Iterator[str]:
-    """What `provenance.json` says of metrics files that they do not say now."""
+    """Yield a text for each number in `provenance.json` whose metrics file has changed since."""
     if not path.exists():
         return
     known: dict[Path, str | None] = {}

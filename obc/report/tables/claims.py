@@ -1,8 +1,8 @@
 """The page of the paper's claims: `claims.md` for people, `claims.json` for programs.
 
-Readable without the paper: how many of its claims were reproduced, a line for each claim, what it
-would take to decide the others, then each comparison with the paper's difference, ours with its
-interval, and what follows.
+The page can be read without the paper. It shows how many claims were reproduced, a line for each
+claim, how many seeds would decide the undecided claims, and then each comparison: our difference
+with its interval, the paper's difference, and the verdict.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from obc.report.captions import bound, sentence, signed, stamp, title
 from obc.report.escape import escape_markdown
 from obc.runs.staleness import weights_notes
 
-# Of claims.json: raise it when verdicts come about otherwise, or the file's keys change.
+# Version of claims.json: raise it when the rules for verdicts or the keys of the file change.
 RULES = 3
 Group = Literal["gains", "paper", "ours"]
-# How a claim counts: a statement that came out by being worse counts as none.
+# Verdict that colours a claim on the page; None: the claim is "no gain", and we measured a loss.
 Counted = Verdict | None
 GROUPS: dict[Group, str] = {
     "gains": "The paper's gains over its baseline",
@@ -91,17 +91,19 @@ def write(plan: Plan, folder: Path, strict: bool, workers: int = 1) -> None:
     """Judge the claims of a plan and write `claims.json` and `claims.md` into `folder`.
 
     Args:
-        strict: write nothing while an evaluation that a claim needs is missing; otherwise its
-            claims are "not run".
+        strict: write nothing while an evaluation that a claim needs is missing; otherwise claims
+            with missing evaluations are "not run".
         workers: processes that resample the test images.
 
     Raises:
-        IncompleteError: strict, and evaluations are missing; names the run folders and logs.
-        ConfigError, MetricsFileError, DetectionsFileError, DatasetError: as
+        IncompleteError: `strict` is set and evaluations are missing; the message names the run
+            folders and logs.
+        ConfigError, MetricsFileError, DetectionsFileError, DatasetError: as in
             `obc.analysis.verdicts.judge`.
     """
     judged = judge(plan, strict, workers)
-    # Not at the top: it imports MMDetection, which takes seconds and is best not forked.
+    # Imported after `judge` has forked its workers: it imports MMDetection, which takes seconds and
+    # is best not forked.
     from obc.analysis.analytic_claims import analytic_claims
 
     content = report(plan, judged, analytic_claims())
@@ -112,10 +114,10 @@ def write(plan: Plan, folder: Path, strict: bool, workers: int = 1) -> None:
 def report(
     plan: Plan, judged: Sequence[JudgedTopic], analytic: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Everything that the page says, as JSON content.
+    """Return the content of the page as JSON data.
 
     Args:
-        analytic: claims that need no run: id, section, statement, paper, ours, verdict (texts).
+        analytic: claims that need no run, as texts: id, section, statement, paper, ours, verdict.
     """
     claims = plan.claims
     every = [claim for topic in judged for claim in topic.claims]
@@ -172,7 +174,7 @@ def _counts(judged: Iterable[JudgedClaim]) -> dict[Group, Counter[Verdict]]:
 
 
 def _headline(judged: Sequence[JudgedClaim], confidence: float) -> list[str]:
-    """How many claims of each group came out how, and how many of these are false by chance."""
+    """Count the verdicts of each group, and estimate how many decisions are false by chance."""
     lines = []
     for group, counts in _counts(judged).items():
         parts = [f"{counts[verdict]} {verdict}" for verdict in SYMBOLS if counts[verdict]]
@@ -233,7 +235,10 @@ def _claim(claims: Claims, judged: JudgedClaim) -> dict[str, Any]:
 
 
 def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Counted, tuple[str, ...]]]]]:
-    """By group of claims, its title, and of each claim how it counts and its line, as OVERVIEW."""
+    """Return the title and the lines of each group of claims, a line for each claim.
+
+    A line is a pair: the claim's `Counted`, and its cells in the order of OVERVIEW.
+    """
     groups: dict[Group, list[tuple[Counted, tuple[str, ...]]]] = {group: [] for group in GROUPS}
     for topic in content["topics"]:
         for claim in topic["claims"]:
@@ -245,12 +250,13 @@ def overview(content: dict[str, Any]) -> list[tuple[str, list[tuple[Counted, tup
 
 @dataclass(frozen=True)
 class Sentence:
-    """A claim in a line: how it came out, what it says, and by how much.
+    """A claim in one line: verdict, statement and sizes.
 
     Attributes:
-        counted: how it counts, see `Counted`.
-        verdict: with its symbol.
-        sizes: ours and the paper's, and why it is not judged where it is not.
+        counted: see `Counted`.
+        verdict: the verdict with its symbol.
+        sizes: our difference and the paper's; if the claim is not judged, also the direction of
+            our difference, or the reason if the direction is not known.
     """
 
     counted: Counted
@@ -260,7 +266,7 @@ class Sentence:
 
 
 def in_sentences(content: dict[str, Any]) -> list[tuple[str, list[Sentence]]]:
-    """By group of claims, its title, and a sentence a claim."""
+    """Return the title and the sentences of each group of claims, a sentence for each claim."""
     groups: dict[Group, list[Sentence]] = {group: [] for group in GROUPS}
     for topic in content["topics"]:
         for claim in topic["claims"]:
@@ -281,7 +287,10 @@ def _sentence(claim: dict[str, Any]) -> Sentence:
 
 
 def detail_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """As DETAILS, one for each comparison; the first has the claim and its verdict too."""
+    """Yield a line for each comparison of a claim, with its cells in the order of DETAILS.
+
+    Only the first line has the claim's statement, section and verdict.
+    """
     for index, contrast in enumerate(claim["contrasts"]):
         first = index == 0
         yield (
@@ -298,7 +307,7 @@ def detail_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def verdict_text(claim: dict[str, Any]) -> str:
-    """A claim's verdict with its symbol and, where it is not judged, the reason."""
+    """Return a claim's verdict with its symbol; if the claim is not judged, with the reason."""
     if claim["by_being_worse"]:
         return "↓ reproduced, by being worse"
     text = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
@@ -309,7 +318,7 @@ def verdict_text(claim: dict[str, Any]) -> str:
 
 
 def needed_lines(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Of each claim that is not decided: the claim, what is assumed, seeds for each of IMAGES."""
+    """Return a line for each claim with an estimate of the seeds needed, in the order of NEEDED."""
     lines = []
     for topic in content["topics"]:
         for claim in topic["claims"]:
@@ -356,7 +365,7 @@ def _overview_line(claim: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _tally(contrasts: list[dict[str, Any]]) -> str:
-    """What comparisons say, e.g. `4 comparisons: 3 agree, 1 contradicts`."""
+    """Summarise the findings of comparisons, e.g. `4 comparisons: 3 agree, 1 contradicts`."""
     reasons = dict.fromkeys(one["reason"] for one in contrasts if one["status"] == "not run")
     if reasons:
         return f"{len(contrasts)} comparisons: {'; '.join(reasons)}"
@@ -387,7 +396,10 @@ def _paper(contrast: dict[str, Any]) -> str:
 
 
 def _ours(contrast: dict[str, Any], kind: str) -> str:
-    """The difference and its interval, or why there is none; the level of closeness is said."""
+    """Return our difference with its interval, or the reason why there is no difference.
+
+    For a claim of kind `close` the text includes the confidence level of the interval.
+    """
     difference, low, high = (contrast[name] for name in ("difference", "low", "high"))
     if difference is None:
         return contrast["reason"]
@@ -409,7 +421,7 @@ def _width(contrast: dict[str, Any]) -> str:
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """The page, from what `report` returns."""
+    """Render the content that `report` returns as Markdown."""
     seeds = content["seeds"]
     lines = [
         f"{content['scale'].upper()} scale: {content['description'].rstrip('.')}.",
@@ -445,7 +457,7 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def spreads(content: dict[str, Any]) -> set[Spread | None]:
-    """Whose spreads between trainings the comparisons have."""
+    """Return the sources of the spread between trainings that the comparisons use."""
     return {
         contrast["spread"]
         for topic in content["topics"]

@@ -1,11 +1,11 @@
-"""Tables: our numbers, and the paper's with the difference, as CSV, Markdown and LaTeX.
+"""Tables of our numbers, the paper's numbers and the differences, as CSV, Markdown and LaTeX.
 
-- table1.csv: one column per number, unrounded; `n/a` where there is none, `status` says why, and
-  for each metric `<metric>_missing` (empty where every seed has a number)
-- table1.md: a table of our numbers and one of the paper's with the difference, one row a method,
-  the best of a block bold
-- table1.tex: the same, a table* whose first lines name the packages that it needs
-- all.csv: every table of the plan in long form, see obc.analysis.collect
+- table1.csv: one column per number, unrounded. A missing number is `n/a`; `status` gives the reason
+  for the row, and `<metric>_missing` for each metric (empty if every seed has a number).
+- table1.md: a table of our numbers, and a table of the paper's numbers with the differences. Each
+  has one row per method; the best number of a block is bold.
+- table1.tex: the same tables in a table*; the first lines name the packages that it needs.
+- all.csv: every table of the plan in long form, see obc.analysis.collect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAPERS = (
     "The paper's, in percent, and in brackets ours minus the paper's; bold: the paper's best of "
     "its block."
 )
-# As wide as the page also where a text has two columns.
+# A table* is as wide as the page in a document of two columns too.
 LATEX = r"""% Needs in the preamble:
 % \usepackage{{booktabs}} % \toprule, \midrule, \bottomrule
 % \usepackage{{graphicx}} % \resizebox
@@ -58,14 +58,14 @@ WORDS: dict[Status, str] = {"undefined": "no such objects"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a row, ours and the paper's, and the words that are printed of them.
+    """One cell of a table: our number, the paper's number, and their printed forms.
 
     Attributes:
-        measured: ours, the mean over the seeds, in percent; None where none has a number.
-        spread: its standard deviation over the seeds, in points; None for one seed.
-        published: the paper's, in percent; None where it prints none.
-        missing: why seeds have no number; empty where all have.
-        seeds: how many of how many have one, where some have and some have not.
+        measured: our mean over the seeds, in percent; None if no seed has a number.
+        spread: standard deviation over the seeds, in points; None for one seed.
+        published: the paper's number, in percent; None if the paper prints none.
+        missing: why seeds have no number; empty if all seeds have one.
+        seeds: number of seeds with a number and of all seeds; None if all or none have a number.
     """
 
     measured: float | None
@@ -78,19 +78,19 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's in points, both as they are printed."""
+        """Our printed (rounded) number minus the paper's, in points."""
         if self.measured is None or self.published is None:
             return None
         return round(round(self.measured, 1) - self.published, 1) + 0.0  # no negative zero
 
     @property
     def ours(self) -> str:
-        """Our number, and why there is none or not of all seeds."""
+        """Our number with `remark`."""
         return " ".join(filter(None, [self.number, self.remark]))
 
     @property
     def number(self) -> str:
-        """Our number alone, e.g. `51.4 ± 0.2`; empty without one."""
+        """Our number alone, e.g. `51.4 ± 0.2`; empty if there is none."""
         if self.measured is None:
             return ""
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
@@ -98,7 +98,7 @@ class Cell:
 
     @property
     def remark(self) -> str:
-        """Why there is no number, or not of all seeds; empty where all is there."""
+        """The reason why some or all seeds have no number; empty if all seeds have one."""
         if self.seeds is None:
             return self.missing
         return f"[{self.seeds[0]} of {self.seeds[1]} seeds, {self.missing}]"
@@ -110,17 +110,17 @@ class Cell:
 
     @property
     def printed_difference(self) -> str:
-        """The difference with its sign; empty without one."""
+        """The difference with its sign; empty if there is none."""
         if self.difference is None:
             return ""
         return f"{self.difference:+.1f}".replace("-", "−")
 
 
 def render(plan: Plan, table: TableSpec, frame: pd.DataFrame) -> dict[str, str]:
-    """Render one table of `plan` from what `collect` found.
+    """Render one table of `plan` from the lines of `collect`.
 
     Args:
-        frame: lines of `collect`; those of other tables are left aside.
+        frame: lines of `collect`; lines of other tables are ignored.
 
     Returns:
         The file contents by extension: `csv`, `md` and `tex`.
@@ -138,13 +138,14 @@ def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
     """Write `<name>.csv`, `.md` and `.tex` of each named table into `folder`.
 
     Args:
-        names: tables and figures of the plan (a figure's rows are a table too).
+        names: tables and figures of the plan; the rows of a figure are written as a table too.
         strict: refuse to write anything while a cell of the named tables has no number.
 
     Raises:
-        ConfigError: a name that is no table of the plan.
-        IncompleteError: strict, and numbers are missing; names the run folders and logs.
-        MetricsFileError: a metrics file is damaged or belongs to something else.
+        ConfigError: a name is no table of the plan.
+        IncompleteError: `strict` is set and numbers are missing; the message names the run folders
+            and logs.
+        MetricsFileError: a metrics file is damaged or belongs to another evaluation.
     """
     names = list(names)
     frame = _collected(plan, names, strict)
@@ -154,13 +155,14 @@ def write(plan: Plan, names: Iterable[str], folder: Path, strict: bool) -> None:
 
 
 def write_long(plan: Plan, path: Path, strict: bool) -> None:
-    """Write the tables of the plan as one tidy long CSV, the columns being `collect`'s.
+    """Write the tables of the plan as one CSV in long form, with the columns of `collect`.
 
     Args:
-        strict: the paper's tables, all of them complete; otherwise what `shown_tables` names.
+        strict: write the paper's tables, and only if they are complete; otherwise write the tables
+            of `shown_tables` with the numbers that exist.
 
     Raises:
-        IncompleteError, MetricsFileError: as `write`.
+        IncompleteError, MetricsFileError: as in `write`.
     """
     names = list(plan.paper_tables) if strict else None
     write_text(path, _collected(plan, names, strict).to_csv(index=False))
@@ -182,7 +184,7 @@ def published(table: TableSpec) -> bool:
 
 
 def printed_cells(table: TableSpec, summary: pd.DataFrame) -> list[list[Cell]]:
-    """The printed cells, one list per row, from what `summarise` says of this table."""
+    """Return the printed cells of a table, one list per row, from the frame of `summarise`."""
     cells = [
         [_cell(summary.loc[(table.name, index, metric)]) for metric in table.metrics]
         for index in range(len(table.rows))
@@ -210,12 +212,12 @@ def _cell(number: pd.Series) -> Cell:
 
 
 def _missing(statuses: Iterable[Status]) -> str:
-    """Why seeds have no number, in words; empty where all have."""
+    """Return the reasons why seeds have no number, in words; empty if all have one."""
     return ", ".join(WORDS.get(one, one) for one in statuses if one not in ("ok", "cited"))
 
 
 def _best(table: TableSpec, numbers: pd.Series) -> pd.Series:
-    """Which numbers are the largest of their block, compared as printed; a lone one is not."""
+    """Mark the largest printed number of each block; a block's only number is not marked."""
     blocks = [row.block for row in table.rows]
     groups = numbers.round(1).groupby(blocks)
     return (numbers.round(1) == groups.transform("max")) & (groups.transform("count") > 1)
@@ -253,7 +255,7 @@ def _csv(plan: Plan, table: TableSpec, lines: pd.DataFrame) -> str:
 
 
 def _row_status(lines: pd.DataFrame) -> str:
-    """The statuses of a row; one that concerns only some of its metrics names them."""
+    """Join the statuses of a row; a status of only some metrics is followed by these metrics."""
     metrics = lines["metric"].nunique()
     words = []
     for status, part in lines.groupby("status", sort=False)["metric"]:
@@ -265,13 +267,13 @@ def _row_status(lines: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """Our numbers of a table, or the paper's: one row a method, all of it plain text.
+    """Our numbers of a table or the paper's, as plain text with one row per method.
 
     Attributes:
-        key: how the cells are to be read.
-        columns: the label columns and the metrics.
-        rows: of each method its texts and, of those that are numbers, whether they are bold.
-        blocks: of each row, the block that it is in.
+        key: explanation of the cells.
+        columns: the label columns, then the metrics.
+        rows: for each method a text per column, and whether the text is a bold number.
+        blocks: block of each row.
     """
 
     key: str
@@ -281,7 +283,7 @@ class _Part:
 
 
 def _parts(table: TableSpec, cells: list[list[Cell]]) -> list[_Part]:
-    """Our numbers, and the paper's if it prints any; rows from the literature are the paper's."""
+    """Return our numbers, and the paper's if it prints any; our numbers have no cited rows."""
     ours = [index for index, row in enumerate(table.rows) if not row.cited]
     parts = [_part(table, cells, ours, OURS, _our_text)]
     if published(table):
@@ -333,7 +335,7 @@ def _latex(plan: Plan, table: TableSpec, cells: list[list[Cell]]) -> str:
     beside = f" Ours, and below them the paper's {number(table)}." if len(parts) > 1 else ""
     return LATEX.format(
         short=escape_latex(table.title),
-        # Without its number, since LaTeX numbers tables itself.
+        # The caption has no table number, because LaTeX numbers tables itself.
         caption=escape_latex(f"{heading(table)}{beside}"),
         name=table.name,
         bodies="\n\\par\\medskip\n".join(_latex_body(table, part) for part in parts),
@@ -363,7 +365,7 @@ def _latex_body(table: TableSpec, part: _Part) -> str:
 
 
 def _bold(text: str, bold: bool, pattern: str) -> str:
-    """The number of a cell set bold, without the brackets behind it."""
+    """Set the number of a cell in bold, but not the difference in brackets after it."""
     if not bold:
         return text
     shown, bracket, rest = text.partition(" (")
@@ -371,7 +373,7 @@ def _bold(text: str, bold: bool, pattern: str) -> str:
 
 
 def _labels(table: TableSpec) -> dict[str, list[str]]:
-    """The label columns: the paper's label and what the rows' `columns` add."""
+    """Return the label columns: the paper's label, then the `columns` of the rows."""
     names = dict.fromkeys(name for row in table.rows for name in row.columns)
     columns = {"Method": [_label(row) for row in table.rows]}
     return columns | {name: [row.columns.get(name, "") for row in table.rows] for name in names}
@@ -382,7 +384,7 @@ def _label(row: Row) -> str:
 
 
 def table_notes(plan: Plan, table: TableSpec) -> list[str]:
-    """What stands under a table, as sentences: symbols, deviations, weights of other versions."""
+    """Return the notes under a table: symbols, deviations, weights of other versions."""
     said = (*plan.notes, *deviation_notes(plan, table))
     notes = [sentence(note) for note in said]
     if any(row.label.endswith("*") for row in table.rows):

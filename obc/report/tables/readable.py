@@ -1,7 +1,8 @@
-"""Tables of the results folder as a page shows them: named columns, units, rounded values.
+"""Tables of the results folder as the page shows them: named columns, units, rounded values.
 
-The files themselves are for programs: `mean_iou_sd`, ten digits, run ids. Files that are not known
-here, which users can put into the folder, get a header that can be read and rounded numbers.
+The CSV files themselves are written for programs: column names such as `mean_iou_sd`, ten digits,
+run ids. Files that this module does not know (users can add their own) get a readable header and
+rounded numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NAMELESS = ("row", "run_id", "decode", "scale", "status", "bin_width")
 
 @dataclass(frozen=True)
 class Text:
-    """A cell: its text, and the standard deviation beside it; empty without one."""
+    """A cell: its text and its standard deviation, which may be empty."""
 
     value: str
     spread: str = ""
@@ -38,14 +39,15 @@ class ReadableTable:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column that is shown.
+    """A column that the page shows.
 
     Attributes:
-        header: with the unit in brackets.
-        source: the column of the file; `<source>_sd` stands beside it where the file has it.
-        digits: after the point; None: as the file has it.
-        until: a second column, with which it is an interval.
-        signed: with its sign, as differences are.
+        header: name with the unit in brackets.
+        source: column of the file; if the file has `<source>_sd`, it is shown in the same cell.
+        digits: digits after the decimal point; None: integers in full, other numbers with four
+            significant digits.
+        until: column with the upper bound, if `source` is the lower bound of an interval.
+        signed: print the number with its sign, as a difference.
     """
 
     header: str
@@ -89,11 +91,11 @@ _KNOWN = {"diagnosis": _DIAGNOSIS, "calibration": _CALIBRATION}
 
 
 def readable(name: str, frame: pd.DataFrame) -> ReadableTable:
-    """A table of the folder as it is shown.
+    """Return a table of the results folder as the page shows it.
 
     Args:
-        name: of its file, without suffix.
-        frame: its content; NaN where it says `n/a`.
+        name: name of the file without suffix.
+        frame: content of the file, with NaN for `n/a`.
     """
     known = _DIFFERENCES if name.endswith(_COMPARED) else _KNOWN.get(name, ())
     columns = [column for column in known if column.source in frame] or _guessed(frame)
@@ -102,7 +104,10 @@ def readable(name: str, frame: pd.DataFrame) -> ReadableTable:
 
 
 def _guessed(frame: pd.DataFrame) -> list[_Column]:
-    """All columns of an unknown file, but deviations, which stand beside their numbers."""
+    """Return the columns of an unknown file, without those for programs only.
+
+    Deviations get no column, because they are shown in the cells of their numbers.
+    """
     names = [str(name) for name in frame.columns]
     return [
         _Column(name.replace("_", " "), name)
@@ -124,7 +129,7 @@ def _cell(column: _Column, line: dict[str, Any]) -> Text:
 
 
 def _number(value: Any, column: _Column) -> str:
-    """Rounded; a dash where there is none, and texts as they are."""
+    """Format a value: numbers are rounded, a missing number is a dash, texts are unchanged."""
     if _is_missing(value):
         return "–"
     if isinstance(value, str):

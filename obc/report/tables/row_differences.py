@@ -1,4 +1,4 @@
-"""The differences between a table's rows as a page (md) and a file (csv)."""
+"""Differences between the rows of a table, as a page (md) and a file (csv)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -
     """Write `<name>_compared.csv` and `.md` into `folder`.
 
     Args:
-        name: a table of the plan whose rows name others to be compared with.
+        name: a table of the plan with rows that have `against`.
         strict: write nothing while an evaluation of a compared row is missing.
         workers: processes that resample the test images.
 
     Raises:
-        ConfigError: no such table, or none of its rows is compared.
-        IncompleteError, MetricsFileError, DetectionsFileError: as `obc.analysis.verdicts.judge`.
+        ConfigError: the plan has no such table, or none of its rows has `against`.
+        IncompleteError, MetricsFileError, DetectionsFileError: as in `obc.analysis.verdicts.judge`.
     """
     if name not in plan.tables or not plan.tables[name].compared_rows:
         known = [table.name for table in plan.tables.values() if table.compared_rows]
@@ -47,7 +47,7 @@ def write(plan: Plan, name: str, folder: Path, strict: bool, workers: int = 1) -
 
 
 def csv(table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, float]]) -> str:
-    """A line for each difference, in AP points, unrounded."""
+    """Return the CSV file: a line for each difference, in AP points, unrounded."""
     lines = [
         {
             "row": one.row,
@@ -70,7 +70,7 @@ def csv(table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, 
 def markdown(
     plan: Plan, table: TableSpec, found: Iterable[Compared], costs: dict[int, dict[str, float]]
 ) -> str:
-    """The page: each row's differences, the cost of its head, what can be said in a sentence."""
+    """Return the page: each row's differences, the cost of its head, and a summary in sentences."""
     cells = {(one.row, one.metric): one for one in found}
     nearest = resemblances(plan, table)
     lines = []
@@ -117,7 +117,7 @@ def markdown(
 
 
 def sentences(table: TableSpec, found: Iterable[Compared]) -> list[str]:
-    """What the intervals allow to say: by metric and reference, who is higher and who lower."""
+    """Return a sentence for each metric and reference row that lists the rows by finding."""
     groups: dict[tuple[str, str], list[Compared]] = {}
     for one in sorted(found, key=lambda one: table.metrics.index(one.metric)):
         groups.setdefault((one.metric, one.against), []).append(one)
