@@ -57,19 +57,19 @@ locked = $(foreach name,$(1),$(shell grep -E '^$(name)==' requirements.lock))
 
 .PHONY: help reproduce check report reference resume test test-all test-rest test-slurm bench lint format docs site env lock unlock
 
-help: ## show this
+help: ## list the targets
 	@sed -n '1,17s/^# \{0,1\}//p' Makefile
 
-reproduce: $(READY) ## every run, table and figure of a scale
+reproduce: $(READY) ## make every run, table and figure of a scale, or TARGETS
 	@$(BIN)/python -m obc.cli.snakemake --cores $(CORES) $(foreach count,$(GPUS),--resources gpu=$(count)) $(TARGETS) --config scale=$(SCALE) $(SEEDS_CONFIG) \
 	  || { status=$$?; [ $$status = 130 ] || exit $$status; } # after Ctrl-C the line of the workflow is the last
 
-check: ## every step of the workflow, at the scale whose numbers mean nothing
+check: ## run every step of the workflow at scale smoke, whose numbers mean nothing
 	@$(MAKE) --no-print-directory reproduce SCALE=smoke
 
 # `obc report` shows the results so far and says what is missing. Snakemake's own report needs every
 # file of its targets: give TARGETS="table1 table3" if only these were made.
-report: $(READY) ## results/<scale>/report.html, and Snakemake's own report beside it
+report: $(READY) ## write results/<scale>/report.html, and Snakemake's own report to the same folder
 	@test -f results/$(RESULTS)/plan.json || { echo "nothing to report: results/$(RESULTS) is not there; make reproduce SCALE=$(SCALE) first"; exit 1; }
 	$(BIN)/obc report results/$(RESULTS)/plan.json
 	@rm -f results/$(RESULTS)/snakemake-report.html
@@ -78,13 +78,13 @@ report: $(READY) ## results/<scale>/report.html, and Snakemake's own report besi
 
 # Written outside results/<scale>, so that `reproduce` still makes its own results. COMMAND and PURPOSE
 # default to those in the folder's run.yaml.
-reference: $(READY) ## the small files of RESULTS=mini to results/reference (COMMAND, PURPOSE, FINDING, KEEP_RUNS=1)
+reference: $(READY) ## copy the small files of results/RESULTS to results/reference (COMMAND, PURPOSE, FINDING, KEEP_RUNS=1)
 	@test -f results/$(RESULTS)/plan.json || { echo "results/$(RESULTS) is not there; make reproduce SCALE=$(RESULTS) first"; exit 1; }
 	@$(BIN)/obc export --plan results/$(RESULTS)/plan.json --format reference $(if $(KEEP_RUNS),--keep-runs) \
 	  $(if $(COMMAND),--made-by $(call quoted,$(COMMAND))) $(if $(PURPOSE),--purpose $(call quoted,$(PURPOSE))) $(if $(FINDING),--finding $(call quoted,$(FINDING)))
 
 # Runs that another machine trained and evaluated: see docs/operations.md, "In several sittings".
-resume: $(READY) ## the runs that results/reference/RESULTS stores, back to results/RESULTS; trains nothing
+resume: $(READY) ## restore the runs stored in results/reference/RESULTS to results/RESULTS; trains nothing
 	@$(BIN)/snakemake --cores $(CORES) --until index start fetch --configfile results/reference/$(RESULTS)/config.yaml
 	@$(BIN)/obc import --plan results/$(RESULTS)/plan.json results/reference/$(RESULTS)
 	@echo "go on with: snakemake --cores N --configfile results/reference/$(RESULTS)/config.yaml [targets]"
@@ -92,27 +92,27 @@ resume: $(READY) ## the runs that results/reference/RESULTS stores, back to resu
 # Tests that need the same costly folder form a group (loadgroup), which one worker runs.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test: $(READY) ## each promise once: bins to page, a table end to end, a kill and resume
+test: $(READY) ## run the fast tests: from bins to page, a table end to end, a kill and resume
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY) ## all tests but those that need a SLURM
+test-all: $(READY) ## run all tests except those that need SLURM
 	$(PYTEST)
 
-test-rest: $(READY) ## the slow tests, which `make test` leaves out
+test-rest: $(READY) ## run the slow tests, which `make test` leaves out
 	$(PYTEST) -m slow
 
 # These tests start a private SLURM; without SLURM's programs each test is skipped with a reason.
-test-slurm: $(READY) ## the DAG on a real SLURM, with jobs killed in every way
+test-slurm: $(READY) ## run the workflow on a real SLURM and kill its jobs in every way
 	$(BIN)/python -m pytest tests/slurm -rs
 
 # Not a test: it takes minutes, and load on the machine changes its numbers.
-bench: $(READY) ## times of the heads, of a step and of a start side by side, and their goals, as Markdown
+bench: $(READY) ## time the heads, a training step and a job's start against MMDetection and goals; prints Markdown
 	@mkdir -p .benchmarks
 	$(BIN)/python -m pytest benchmarks/test_heads.py -o addopts= -q -W ignore --benchmark-quiet --benchmark-json=.benchmarks/heads.json
 	@$(BIN)/python benchmarks/head_table.py .benchmarks/heads.json
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/first_minutes.py
 
-lint: $(READY) ## ruff, snakefmt, snakemake --lint, the layers of the package, mypy
+lint: $(READY) ## run ruff, snakefmt, snakemake --lint, lint-imports (layers of the package) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -125,12 +125,12 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-docs: $(READY) ## the generated pages of docs/ anew: keys, picture of the DAG, a notebook
+docs: $(READY) ## write the generated pages of docs/: keys, picture of the DAG, measured tables, a notebook
 	$(BIN)/python docs/generate.py
 
 # A separate environment, set up in seconds: API pages are read from the source without importing it.
 SITE := .venv-site
-site: $(SITE)/.ready ## docs/ as a site with an API reference: site/index.html; a broken link is an error
+site: $(SITE)/.ready ## build docs/ and an API reference as a site, site/index.html; fails at a broken link
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
 	@echo "site/index.html"
 
@@ -140,7 +140,7 @@ $(SITE)/.ready: pyproject.toml
 	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check -r $(SITE)/requirements.txt
 	@touch $@
 
-env: $(READY) ## only the virtual environment
+env: $(READY) ## set up the virtual environment only
 
 # Written last, so that an interrupted set-up starts over and does not count as complete.
 $(READY): requirements.lock
@@ -167,7 +167,7 @@ $(READY): requirements.lock
 	@echo "environment ready"
 
 # pip-compile needs MMCV's metadata, hence no build isolation. The suffix +cpu is removed.
-lock: $(READY) ## requirements.lock anew from pyproject.toml
+lock: $(READY) ## write requirements.lock from pyproject.toml
 	$(PIP) pip-tools==7.6.2
 	grep -E '^torch==' requirements.lock > .venv/torch.txt
 	$(BIN)/pip-compile --quiet --extra onedl --extra suite --extra notebooks --extra dev --extra build --strip-extras --no-header --no-annotate \
@@ -176,5 +176,5 @@ lock: $(READY) ## requirements.lock anew from pyproject.toml
 	(sed -n '/^#/p' requirements.lock; grep '==' .venv/lock.txt | sed 's/+cpu$$//') > .venv/lock.new
 	mv .venv/lock.new requirements.lock
 
-unlock: $(READY) ## after snakemake itself was killed (kill -9, power loss)
+unlock: $(READY) ## remove Snakemake's lock after snakemake itself was killed (kill -9, power loss)
 	$(BIN)/snakemake --unlock --config scale=$(SCALE)

@@ -1,4 +1,4 @@
-"""What shortens the first minutes: a training step, and the start of a job.
+"""Compare the time of a training step, and of the start of a job, with MMDetection's.
 
     python benchmarks/first_minutes.py [--rounds 5] [--steps 10]
 
@@ -51,8 +51,12 @@ WHAT_IS_NEEDED = (
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10, help="in each round")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds of each comparison; default: 5"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=10, help="training steps in a round; default: 10"
+    )
     options = parser.parse_args()
     if not KEPT_MEMORY.items() <= os.environ.items():  # as the workflow's jobs run
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT_MEMORY})

@@ -1,13 +1,14 @@
-"""Speed, memory and profile of training steps on a GPU, next to stock MMDetection's.
+"""Compare speed, memory and profile of training steps on a GPU with stock MMDetection's.
 
     python benchmarks/gpu_training.py /data/VOCdevkit/VOC2012 [--iterations 300]
     python benchmarks/gpu_training.py FOLDER --classes cat dog --train train --image-scale 1000 600
 
-Trains, at a scale's sizes, the Faster R-CNN baseline, OBC with one and with two stages, and stock
-MMDetection's own Faster R-CNN config on the same images, sizes and batches; then one model again
-with each switch of the runtime. Every measurement has a process of its own. Prints Markdown.
-FOLDER is in PASCAL VOC layout. No pretrained weights are read (they change no speed), and a tenth
-of the learning rate stands for the warm-up, so the losses say only that steps were real.
+The script trains four models at a scale's sizes: the Faster R-CNN baseline, OBC with one stage, OBC
+with two stages, and stock MMDetection's Faster R-CNN config, on the same images, sizes and batches.
+Then it trains one model again with each switch of the runtime. Every measurement runs in a separate
+process. The results are printed as Markdown. FOLDER is in PASCAL VOC layout. No pretrained weights
+are read, because they do not change the speed. The learning rate is divided by ten in place of a
+warm-up. The losses therefore show only that training steps were computed.
 """
 
 from __future__ import annotations
@@ -63,20 +64,31 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="in VOC layout")
-    parser.add_argument("--train", default="train", help="split to train on")
-    parser.add_argument("--val", default="val", help="another split; it is only checked")
-    parser.add_argument("--classes", nargs="+", help="default: VOC's 20")
-    parser.add_argument("--scale", default="paper")
-    parser.add_argument("--image-scale", type=int, nargs=2, help="default: the scale's")
-    parser.add_argument("--batch-size", type=int, help="default: the scale's")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--workers", type=int, default=4, help="processes that load images")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--switches", nargs="*", metavar="KEY=VALUE,...", help="of the runtime")
-    parser.add_argument("--switched", choices=MODELS, default="full", help="model for them")
-    parser.add_argument("--results", default="results", help="folder for the index of the images")
+    parser.add_argument("folder", type=Path, help="images in PASCAL VOC layout")
+    parser.add_argument("--train", default="train", help="split to train on; default: train")
+    parser.add_argument("--val", default="val", help="another split; only checked; default: val")
+    parser.add_argument("--classes", nargs="+", help="class names; default: VOC's 20")
+    parser.add_argument("--scale", default="paper", help="a file in config/scales; default: paper")
+    parser.add_argument("--image-scale", type=int, nargs=2,
+                        help="longest, shortest side in pixels; default: the scale's")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, help="images in a batch; default: the scale's")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda",
+                        help="device to train on; default: cuda")  # fmt: skip
+    parser.add_argument("--iterations", type=int, default=300,
+                        help="timed steps of a measurement; default: 300")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=4,
+                        help="processes that load images; default: 4")  # fmt: skip
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS),
+                        help="models to compare; default: all")  # fmt: skip
+    parser.add_argument("--switches", nargs="*", metavar="KEY=VALUE,...",
+                        help="settings of the runtime, one measurement for each argument; without "
+                        "an argument: no measurement; default: "
+                        f"{' '.join(SWITCHES['cuda'])} (cuda), {' '.join(SWITCHES['cpu'])} "
+                        "(cpu)")  # fmt: skip
+    parser.add_argument("--switched", choices=MODELS, default="full",
+                        help="model that is trained with the switches; default: full")  # fmt: skip
+    parser.add_argument("--results", default="results",
+                        help="folder for the index of the images; default: results")  # fmt: skip
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What each choice of the mini scale does to the speed of a training step.
+"""Measure how each choice of scale mini changes the speed of a training step.
 
     python benchmarks/training_step.py results/mini/plan.json [--iterations 40] [--rounds 3]
 
@@ -53,10 +53,18 @@ CHOICES = (
 def main() -> None:
     """Measure every variant in turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--run", default="voc-faster-r50-smoothl1-b1-", help="start of a run id")
-    parser.add_argument("--iterations", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("plan", type=Path, help="path of a plan.json")
+    parser.add_argument(
+        "--run",
+        default="voc-faster-r50-smoothl1-b1-",
+        help="beginning of a run id; default: %(default)s",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=40, help="timed steps of a measurement; default: 40"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measurements of each variant; default: 3"
+    )
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.variant is not None:

@@ -16,9 +16,12 @@ from obc.io.typed_yaml import ConfigError, explain
 
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: what the scale needs")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help="entry of config/datasets.yaml, e.g. voc2007; default: all entries "
+                        "that the scale needs")  # fmt: skip
     parser.add_argument("--list", action="store_true",
-                        help="fetch nothing, print what to put where by hand")  # fmt: skip
+                        help="download nothing; print which files to download by hand, and where "
+                        "to put them")  # fmt: skip
     add_configuration(parser)
 
 
@@ -44,9 +47,14 @@ def fetch(options: argparse.Namespace) -> None:
 
 
 def _draw_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or replaced")
-    parser.add_argument("--settings", required=True, metavar="JSON", help="as data.voc of a scale")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="output folder; replaced if it exists"
+    )
+    parser.add_argument("--settings", required=True, metavar="JSON",
+                        help="settings of the images, as JSON with the keys of data.voc in a "
+                        "scale's file")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N",
+                        help="processes that draw images; default: 1")  # fmt: skip
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -68,8 +76,11 @@ def draw(options: argparse.Namespace) -> None:
 
 
 def _index_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", choices=("voc", "coco", "init"))
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("dataset", choices=("voc", "coco", "init"),
+                        help="data set of the plan; init: the images that starting weights are "
+                        "trained on")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N",
+                        help="processes that check images; default: 1")  # fmt: skip
 
 
 def index(options: argparse.Namespace) -> None:
@@ -95,21 +106,22 @@ COMMANDS = (
         "fetch", "download, check and unpack published data and weights", "for you",
         _fetch_arguments, fetch,
         """\
-obc fetch --scale paper              everything that a scale needs
-obc fetch voc2007 voc2012 resnet50   some of it
-obc fetch --list --scale paper       without a network: URLs, sizes, checksums, and where to put the
-                                     files; `obc fetch` then checks and unpacks them
-An interrupted call goes on where it stopped. A folder that is there is used in place.""",
+obc fetch --scale paper              all data and weights that a scale needs
+obc fetch voc2007 voc2012 resnet50   only the named entries
+obc fetch --list --scale paper       for a machine without a network: prints URLs, sizes, checksums
+                                     and where to put the files; `obc fetch` then checks and
+                                     unpacks them
+An interrupted download continues with the same call. An existing folder is used in place.""",
         reads_plan=False,
     ),
     Command(
-        "draw", "draw an embedded data set", "for the workflow", _draw_arguments, draw,
+        "draw", "generate a synthetic data set", "for the workflow", _draw_arguments, draw,
         """\
 obc draw data/shapes/mine --settings "$(cat settings.json)" --workers 2""",
         reads_plan=False,
     ),
     Command(
-        "index", "check a data set, write annotations and manifest", "for the workflow",
+        "index", "check a data set and write its annotations and manifest", "for the workflow",
         _index_arguments, index,
         """\
 obc index results/smoke/plan.json voc --workers 2""",

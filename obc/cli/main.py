@@ -21,7 +21,7 @@ COMMANDS: dict[str, Command] = {
     for part in (runs, watch, trained, results, data)
     for command in part.COMMANDS
 }  # fmt: skip
-DESCRIPTION = "Reproduction of Offset Bin Classification (CVPR 2020), one step at a time."
+DESCRIPTION = "Single steps of the reproduction of Offset Bin Classification (CVPR 2020)."
 EPILOG = """\
 `snakemake --cores N` runs all steps in the right order (README.md).
 `obc COMMAND --help` shows the options of a command, with examples."""

@@ -67,14 +67,15 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--plan",
         type=Path,
         metavar="FILE",
-        help="results/<scale>/plan.json, which may also stand first; default: the newest",
+        help="path of a plan.json; `--plan` can be omitted if the path is the first argument; "
+        "default: the newest results/*/plan.json",
     )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name one training."""
-    parser.add_argument("run_id", metavar="RUN", help="a run id; `obc plan` lists them")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("run_id", metavar="RUN", help="run id; `obc plan` lists the run ids")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run; default: 0")
 
 
 def plan_file(options: argparse.Namespace) -> Path:

@@ -25,13 +25,16 @@ MEASURED = ("figure6", "curves", "diagnosis", "training_curves", "inside")
 def _table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help=f"e.g. table1; <table>{COMPARED} for a table whose rows say `against`; {ALL} for the "
-        "tidy table of every number; default: all of the paper",
+        help=f"table or figure, e.g. table1; <table>{COMPARED}: differences between rows, for a "
+        f"table whose rows have the key `against`; {ALL}: every number, in one long table; "
+        "default: all of the paper",
     )  # fmt: skip
     parser.add_argument("--partial", action="store_true",
-                        help="with what there is so far, into the folder `partial`")  # fmt: skip
+                        help="use the results so far and write to results/<scale>/partial; without "
+                        "NAME also grid figures and verdicts")  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, metavar="N",
-                        help=f"processes, for <table>{COMPARED}")  # fmt: skip
+                        help=f"processes that resample test images for <table>{COMPARED}; "
+                        "default: 1")  # fmt: skip
 
 
 def table(options: argparse.Namespace) -> None:
@@ -82,19 +85,21 @@ def _figure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
         help=f"{', '.join((*ANALYTIC, *MEASURED))}, or a figure of config/experiments such as "
-        "figure5; default: those of config/experiments",
+        "figure5; default: all figures of config/experiments",
     )  # fmt: skip
     parser.add_argument("--folder", type=Path,
-                        help=f"of {' and '.join(ANALYTIC)}, which then need no plan")  # fmt: skip
+                        help=f"output folder of {' and '.join(ANALYTIC)}, which then need no plan; "
+                        "default: results/<scale>/figures")  # fmt: skip
     parser.add_argument("--table", metavar="TABLE",
-                        help="whose rows curves, diagnosis and training_curves show; default: the "
-                        "plan's detail_table")  # fmt: skip
+                        help="table whose rows curves, diagnosis and training_curves show; "
+                        "default: the plan's detail_table")  # fmt: skip
     parser.add_argument("--run", dest="run_id", metavar="RUN",
-                        help="that `inside` looks into: a run id or its beginning; default: the "
-                        "plan's detail_rows")  # fmt: skip
-    parser.add_argument("--seed", type=int, help="of --run; default: its first")
+                        help="run whose head `inside` shows: run id, or its beginning; default: "
+                        "the plan's detail_rows")  # fmt: skip
+    parser.add_argument("--seed", type=int, help="seed of --run; default: the run's first seed")
     parser.add_argument("--image", type=int, metavar="ID",
-                        help="of the validation set, with --run; default: many")  # fmt: skip
+                        help="validation image that `inside` shows, with --run; default: the first "
+                        "200 images")  # fmt: skip
 
 
 def figure(options: argparse.Namespace) -> None:
@@ -177,8 +182,10 @@ def _draw_inside(plan: Plan, options: argparse.Namespace) -> None:
 
 def _claims_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partial", action="store_true",
-                        help="also while runs are missing, into the folder `partial`")  # fmt: skip
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+                        help="use the results so far and write to "
+                        "results/<scale>/partial")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N",
+                        help="processes that resample test images; default: 1")  # fmt: skip
 
 
 def claims(options: argparse.Namespace) -> None:
@@ -192,9 +199,11 @@ def claims(options: argparse.Namespace) -> None:
 
 
 def _trace_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", nargs="?", metavar="TABLE", help="e.g. table1")
-    parser.add_argument("--row", metavar="ROW", help="its label, index (from 0) or key")
-    parser.add_argument("--metric", metavar="METRIC", help="e.g. AP90")
+    parser.add_argument("table", nargs="?", metavar="TABLE",
+                        help="table or figure, e.g. table1; requires --row and --metric; default: "
+                        "check all numbers")  # fmt: skip
+    parser.add_argument("--row", metavar="ROW", help="row: its label, its index from 0, or its key")
+    parser.add_argument("--metric", metavar="METRIC", help="metric, e.g. AP90")
 
 
 def trace(options: argparse.Namespace) -> None:
@@ -216,10 +225,11 @@ def trace(options: argparse.Namespace) -> None:
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--captions", type=Path, default=Path("workflow/report"), metavar="FOLDER",
-                        help="<name>.rst for each table and figure")  # fmt: skip
+                        help="folder of captions, <name>.rst for each table and figure; default: "
+                        "workflow/report")  # fmt: skip
     parser.add_argument("--partial", action="store_true",
-                        help="first tables, figures and verdicts of what there is, into the folder "
-                        "`partial`")  # fmt: skip
+                        help="first write tables, figures and verdicts from the results so far to "
+                        "results/<scale>/partial")  # fmt: skip
 
 
 def report(options: argparse.Namespace) -> None:
@@ -242,44 +252,44 @@ def report(options: argparse.Namespace) -> None:
 
 COMMANDS = (
     Command(
-        "report", "one HTML file of what there is so far, and provenance.json", "for you",
+        "report", "write one HTML page of the results so far, and provenance.json", "for you",
         _report_arguments, report,
         """\
-obc report                           of the newest results; trains nothing
+obc report                           page of the newest results; trains nothing
 obc report results/mini/plan.json
-obc report --partial                 with verdicts on what there is, as after each table""",
+obc report --partial                 with verdicts from the results so far, as after each table""",
     ),
     Command(
-        "trace", "where a number comes from; without a table: compare every one", "for you",
+        "trace", "show the files behind a number; without a table: check all numbers", "for you",
         _trace_arguments, trace,
         """\
-obc trace table1 --row "Bin Classification" --metric AP90   a cell: each seed, file and training
+obc trace table1 --row "Bin Classification" --metric AP90   one cell: each seed's file and training
 obc trace table1 --row full --metric AP
-obc trace                                                   every number of every table""",
+obc trace                                                   checks every number of every table""",
     ),
     Command(
-        "table", "write tables; every run must be there, or --partial", "for the workflow",
-        _table_arguments, table,
+        "table", "write tables; requires all their runs, unless --partial is given",
+        "for the workflow", _table_arguments, table,
         f"""\
-obc table table1 table3               csv, md and tex into results/<scale>/tables
-obc table ambiguities{COMPARED}        rows of a table against each other, with intervals
+obc table table1 table3               csv, md and tex in results/<scale>/tables
+obc table ambiguities{COMPARED}        differences between rows of a table, with intervals
 obc table {ALL}                     every number in one long table
-obc table --partial                   every table, grid figure and verdict with what there is""",
+obc table --partial                   tables, grid figures and verdicts from the results so far""",
     ),
     Command(
         "figure", "draw figures (svg, png, pdf, csv)", "for the workflow", _figure_arguments,
         figure,
         """\
-obc figure figure5                    a grid of runs
-obc figure losses figure4 --folder .  needs no run
-obc figure curves --table table3      precision and recall of Table 3's rows
+obc figure figure5                    a figure of config/experiments: a grid of runs
+obc figure losses figure4 --folder .  needs no run and no plan
+obc figure curves --table table3      precision-recall curves and AP by IoU of Table 3's rows
 obc figure inside --run voc-faster-r50-obc-a3-n20-k2 --image 7""",
     ),
     Command(
-        "claims", "check the paper's claims against what was measured", "for the workflow",
+        "claims", "check the paper's claims against our results", "for the workflow",
         _claims_arguments, claims,
         """\
-obc claims --workers 2                results/<scale>/claims.md; every run must be there
-obc claims --partial                  with what there is""",
+obc claims --workers 2                writes results/<scale>/claims.md; requires the claims' runs
+obc claims --partial                  uses the results so far""",
     ),
 )  # fmt: skip

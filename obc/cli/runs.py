@@ -24,10 +24,14 @@ from obc.runs.status import has_weights
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """Add the options that select a scale and override keys of config/config.yaml."""
-    parser.add_argument("--scale", metavar="NAME", help="short for --set scale=NAME")
+    parser.add_argument(
+        "--scale", metavar="NAME", help="scale, e.g. mini; short for --set scale=NAME"
+    )
     parser.add_argument("--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="as snakemake's --config (keys: docs/configuration.md)")  # fmt: skip
-    parser.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER")
+                        help="override keys of config.yaml, as snakemake's --config does (keys: "
+                        "docs/configuration.md)")  # fmt: skip
+    parser.add_argument("--config-folder", type=Path, default=Path("config"), metavar="FOLDER",
+                        help="folder with config.yaml; default: config")  # fmt: skip
 
 
 def configured_plan(options: argparse.Namespace) -> Plan:
@@ -49,10 +53,14 @@ def configured_plan(options: argparse.Namespace) -> Plan:
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", nargs="+", default=[], metavar="NAME",
-                        help="only what these need, e.g. 3, table3 or figure5")  # fmt: skip
-    parser.add_argument("--gpu", metavar="NAME", help="hours of which device, e.g. h100 or cpu")
+                        help="list only the trainings of these tables or figures, e.g. 3, table3 "
+                        "or figure5; default: all of the paper")  # fmt: skip
+    parser.add_argument("--gpu", metavar="NAME",
+                        help="device that hours are estimated for, e.g. h100 or cpu; default: "
+                        "a100, or cpu if the plan trains on the CPU")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="write the plan here, print nothing")  # fmt: skip
+                        help="write the whole plan to FILE and print nothing; not with --table "
+                        "or --gpu")  # fmt: skip
     add_configuration(parser)
 
 
@@ -78,9 +86,11 @@ def plan(options: argparse.Namespace) -> None:
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--again", action="store_true", help="also if it is trained already")
+    parser.add_argument("--again", action="store_true",
+                        help="train the run again if it is already trained")  # fmt: skip
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS",
-                        help="for a process that trains this run, e.g. is stopping")  # fmt: skip
+                        help="time to wait for another process that is training this run, e.g. one "
+                        "that is stopping; default: 0 (waits 1 s)")  # fmt: skip
 
 
 def train(options: argparse.Namespace) -> None:
@@ -136,7 +146,9 @@ def import_lightly(plan: Plan) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--decode", required=True, choices=get_args(Decode))
+    parser.add_argument("--decode", required=True, choices=get_args(Decode),
+                        help="how the head's logits become offsets; `obc plan` lists each run's "
+                        "decodings")  # fmt: skip
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -175,13 +187,16 @@ def _plan_with_run(options: argparse.Namespace) -> Plan:
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="CHECKPOINT|FOLDER",
-                        help="a state dict, or MMEngine's checkpoint with one; or a folder of "
-                        "results/reference with stored runs")  # fmt: skip
+                        help="weights (a state dict, or an MMEngine checkpoint with a state dict); "
+                        "or a folder in results/reference with stored runs")  # fmt: skip
     parser.add_argument("--run", dest="run_id",
-                        help="of a checkpoint: a run id or its beginning")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
+                        help="with CHECKPOINT (required): run that gets the weights; run id, or "
+                        "its beginning")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0,
+                        help="with CHECKPOINT: seed that gets the weights; default: 0")  # fmt: skip
     parser.add_argument("--again", action="store_true",
-                        help="replace weights that were trained here")  # fmt: skip
+                        help="with CHECKPOINT: replace a training of this run, finished or "
+                        "not")  # fmt: skip
 
 
 def import_own(options: argparse.Namespace) -> None:
@@ -207,8 +222,9 @@ def import_own(options: argparse.Namespace) -> None:
 
 
 def _why_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning")
-    parser.add_argument("--seed", type=int, help="default: the first that is not done")
+    parser.add_argument("run_id", metavar="RUN", help="run id, or its beginning")
+    parser.add_argument("--seed", type=int,
+                        help="seed of the run; default: the first that is not done")  # fmt: skip
 
 
 def why(options: argparse.Namespace) -> None:
@@ -233,38 +249,38 @@ def doctor(options: argparse.Namespace) -> None:
 
 COMMANDS = (
     Command(
-        "plan", "show what would run and what it costs, or write the plan", "for you",
+        "plan", "list trainings with their hours and disk space, or write the plan", "for you",
         _plan_arguments, plan,
         """\
-obc plan                                      what a plain `snakemake` would do
-obc plan --scale paper --table 3 --gpu h100   hours and disk of Table 3
+obc plan                                      all trainings of a plain `snakemake` call
+obc plan --scale paper --table 3 --gpu h100   hours on an H100 and disk of Table 3
 obc plan --set scale=mini 'seeds=[0,1]'
 obc plan --scale smoke --out results/smoke/plan.json""",
         reads_plan=False,
     ),
     Command(
-        "why", "why a run is missing, stale or failed; what to do", "for you",
+        "why", "explain why a run is missing, stale or failed, and what to do", "for you",
         _why_arguments, why,
         """\
-obc why voc-faster-r50-l2                           a run id, or as much of it as names one
-obc why results/smoke/plan.json voc-faster-r50-l2   of another plan than the newest""",
+obc why voc-faster-r50-l2                           a run id, or a beginning that fits one run
+obc why results/smoke/plan.json voc-faster-r50-l2   a run of another plan than the newest""",
     ),
     Command(
-        "doctor", "check this machine, and the data of a plan", "for you",
+        "doctor", "check this machine and, if a plan is named, its data", "for you",
         lambda parser: None, doctor,
         """\
-obc doctor                           the machine alone
-obc doctor results/paper/plan.json   also the data, weights and disk that a plan needs""",
+obc doctor                           checks only the machine
+obc doctor results/paper/plan.json   also checks the data, weights and disk space of the plan""",
     ),
     Command(
-        "import", "evaluate your own weights as a run, or restore stored runs", "for you",
+        "import", "import your own weights as those of a run, or restore stored runs", "for you",
         _import_arguments, import_own,
         """\
-obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2
-obc import results/reference/mini    finished runs that `make reference KEEP_RUNS=1` stored""",
+obc import mine.pth --run voc-faster-r50-obc-a3-n20-k2    `snakemake` then evaluates the run
+obc import results/reference/mini    restores runs that `make reference KEEP_RUNS=1` stored""",
     ),
     Command(
-        "train", "train one run, or go on with it where it was interrupted", "for the workflow",
+        "train", "train one run, or resume it from its last checkpoint", "for the workflow",
         _train_arguments, train,
         """\
 obc train results/smoke/plan.json voc-faster-r50-smoothl1-b1-1234abcd --seed 0""",

@@ -16,11 +16,13 @@ from obc.io.typed_yaml import ConfigError
 
 def _detect_arguments(parser: argparse.ArgumentParser) -> None:
     _add_evaluation(parser)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, ..")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE",
+                        help="image file: JPEG, PNG, ..")  # fmt: skip
     parser.add_argument("--score", type=float, default=0.3, metavar="S",
-                        help="draw boxes from this score on; default: 0.3")  # fmt: skip
+                        help="smallest score of a drawn box, 0 to 1; detections.json always has "
+                        "all boxes; default: 0.3")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("detections"), metavar="FOLDER",
-                        help="default: detections")  # fmt: skip
+                        help="output folder; default: detections")  # fmt: skip
 
 
 def detect(options: argparse.Namespace) -> None:
@@ -47,32 +49,35 @@ def detect(options: argparse.Namespace) -> None:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     _add_evaluation(parser, nargs="?")
-    parser.add_argument("--format", required=True, choices=EXPORTS)
+    parser.add_argument("--format", required=True, choices=EXPORTS,
+                        help="coco and test-dev need RUN; metafile: of RUN or of all trained runs; "
+                        "ro-crate and reference: of all results, without RUN")  # fmt: skip
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="of coco and test-dev, default: the run's folder; of reference, "
-        "default: results/reference/<name of the results>",
+        help="output folder of coco, test-dev and reference; default: the run's folder (coco, "
+        "test-dev), results/reference/<name of the results> (reference)",
     )
     parser.add_argument(
         "--made-by",
         nargs="+",
         metavar="COMMAND",
-        help="of reference: the commands that made the results, each in quotes",
+        help="reference only: commands that made the results, each in quotes; default: those in "
+        "the folder's run.yaml, as for --purpose and --finding",
     )
-    parser.add_argument("--purpose", help="of reference: what the results are for")
-    parser.add_argument("--finding", help="of reference: a sentence of what they showed")
+    parser.add_argument("--purpose", help="reference only: purpose of the results")
+    parser.add_argument("--finding", help="reference only: a sentence with the main finding")
     parser.add_argument(
         "--keep-runs",
         action="store_true",
-        help="of reference: also store finished runs without their weights, which "
-        "`obc import` restores",
+        help="reference only: also store finished runs, without their weights; `obc import` "
+        "restores these runs",
     )
     parser.add_argument("--root", type=Path, default=Path("data/coco-test-dev"), metavar="FOLDER",
-                        help="of test-dev: annotations/image_info_test-dev2017.json and test2017/; "
-                        "the default is where `obc fetch coco_test_info coco_test2017` puts "
-                        "them")  # fmt: skip
+                        help="test-dev only: folder with annotations/image_info_test-dev2017.json "
+                        "and test2017/; default: data/coco-test-dev, where `obc fetch "
+                        "coco_test_info coco_test2017` puts them")  # fmt: skip
 
 
 def export(options: argparse.Namespace) -> None:
@@ -154,9 +159,11 @@ METAFILE = "metafile.yml"
 
 def _add_evaluation(parser: argparse.ArgumentParser, **run: Any) -> None:
     """Add the arguments that name an evaluation; `run`: keyword arguments of argument `RUN`."""
-    parser.add_argument("run_id", metavar="RUN", help="a run id or its beginning", **run)
-    parser.add_argument("--seed", type=int, help="default: the run's first")
-    parser.add_argument("--decode", choices=get_args(Decode), help="default: the run's first")
+    parser.add_argument("run_id", metavar="RUN", help="run id, or its beginning", **run)
+    parser.add_argument("--seed", type=int, help="seed of the run; default: the run's first seed")
+    parser.add_argument("--decode", choices=get_args(Decode),
+                        help="how the head's logits become offsets; default: the run's first "
+                        "decoding")  # fmt: skip
 
 
 def _chosen(options: argparse.Namespace) -> tuple[Plan, str, int, Decode]:
@@ -187,21 +194,21 @@ def _listed(names: Iterable[object]) -> str:
 
 COMMANDS = (
     Command(
-        "detect", "draw the boxes that a trained run finds in pictures", "for you",
+        "detect", "draw the detections of a trained run in your pictures", "for you",
         _detect_arguments, detect,
         """\
-obc detect voc-faster-r50-obc-a3-n20-k2 photo.jpg    into the folder `detections`
+obc detect voc-faster-r50-obc-a3-n20-k2 photo.jpg    writes to the folder `detections`
 obc detect results/mini/plan.json voc-faster-r50-l2 *.jpg --score 0.5 --out found""",
     ),
     Command(
-        "export", "write runs for other programs: COCO JSON, RO-Crate, ..", "for you",
+        "export", "write runs or results for other programs: COCO JSON, RO-Crate, ..", "for you",
         _export_arguments, export,
         """\
-obc export voc-faster-r50-l2 --format coco                    ground truth and detections
-obc export coco-faster-r50-obc-a3-n20-k2 --format test-dev    for COCO's test-dev server
-obc export --format metafile    every trained run, as in MMDetection's model zoo
+obc export voc-faster-r50-l2 --format coco                    COCO JSON: ground truth, detections
+obc export coco-faster-r50-obc-a3-n20-k2 --format test-dev    a zip for COCO's test-dev server
+obc export --format metafile    lists every trained run in the format of MMDetection's model zoo
 obc export --format ro-crate    describes the results folder as a Research Object Crate
 obc export --format reference --made-by "make reproduce SCALE=mini" --purpose "Tables 1-5"
-                                the small files of the results, to be committed""",
+                                copies the small files of the results into a folder to commit""",
     ),
 )  # fmt: skip

@@ -28,7 +28,8 @@ SHOWN_ERRORS = 4
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true",
-                        help="until all are done; in a log, a line for each change")  # fmt: skip
+                        help="repeat until every run is done or failed; in a file or pipe: print a "
+                        "line for each change of state")  # fmt: skip
 
 
 def status(options: argparse.Namespace) -> None:
@@ -117,9 +118,10 @@ def _print_changes(
 
 COMMANDS = (
     Command(
-        "status", "how far every run is, and when all are done", "for you", _arguments, status,
+        "status", "show the state, progress and time left of the runs", "for you",
+        _arguments, status,
         """\
-obc status                                  of the newest results
-obc status results/mini/plan.json --watch   a bar for each running training, until all are done""",
+obc status                                  runs of the newest plan
+obc status results/mini/plan.json --watch   progress bars, until all runs are done or failed""",
     ),
 )  # fmt: skip

@@ -32,7 +32,7 @@ ClaimMetric = Literal["AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90"]
 Side = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-    Field(min_length=1, description="row keys; several stand for the mean of their cells"),
+    Field(min_length=1, description="row keys; several keys are the mean of their cells"),
 ]
 
 
@@ -87,25 +87,30 @@ def published_sum(
 class _Claim(Strict):
     """A statement about differences between rows: in each pair, the first minus the second."""
 
-    id: str = Field(pattern=r"^[a-z]\w*$", description="its name")
-    section: str = Field(description="where the paper says it, e.g. 4.1 or abstract")
-    statement: str = Field(description="the claim in a sentence of its own")
+    id: str = Field(pattern=r"^[a-z]\w*$", description="name of the claim")
+    section: str = Field(description="place in the paper, e.g. 4.1 or abstract")
+    statement: str = Field(description="the claim, as a full sentence")
     whose: Literal["paper", "ours"] = Field(
         "paper",
-        description="paper: the paper says it; ours: our reading of its tables, counted apart",
+        description="paper: the paper states the claim; ours: our reading of its tables, counted "
+        "separately",
     )
     gain: bool = Field(
-        False, description="a gain of the method over the paper's baseline; these are counted first"
+        False,
+        description="true: the claim is a gain of the method over the paper's baseline; such "
+        "claims are counted first",
     )
     pairs: tuple[tuple[Side, Side], ...] = Field(
         min_length=1,
-        description="row keys, the first minus the second; a list stands for the mean of its rows",
+        description="pairs of row keys, the first minus the second; a list of keys is the mean "
+        "of its rows",
     )
     compared: tuple[str, ...] | None = Field(
-        None, description="how the page calls each pair; null: by the names of its rows"
+        None, description="name of each pair on the page; null: the names of its rows"
     )
     stated: tuple[float, ...] | None = Field(
-        None, description="the gains as the sentence prints them, one a contrast"
+        None,
+        description="gains that the paper's sentence prints, one for each contrast; null: none",
     )
 
     @model_validator(mode="after")
@@ -199,7 +204,7 @@ class _Claim(Strict):
 
 class _PerMetric(_Claim):
     metrics: tuple[ClaimMetric, ...] = Field(
-        ("AP",), min_length=1, description="one comparison for each"
+        ("AP",), min_length=1, description="metrics at which each pair is compared"
     )
 
     def metric_weights(self) -> tuple[dict[str, float], ...]:
@@ -214,8 +219,10 @@ class Higher(_PerMetric):
 
 
 class _WithMargin(_PerMetric):
-    margin: PositiveFloat = Field(description="AP points that do not count as a difference")
-    margin_reason: str = Field(description="why the margin is of this size, in a sentence")
+    margin: PositiveFloat = Field(
+        description="differences up to this size do not count, in AP points"
+    )
+    margin_reason: str = Field(description="reason for the size of the margin, as a sentence")
 
     def expected(self, paper: float | None, smallest_effect: float) -> float:
         """The paper's difference; 0 where the paper prints none."""
@@ -280,11 +287,9 @@ class Peak(_Claim):
 
     kind: Literal["peak"]
     at: ClaimMetric = Field(
-        description="the metric where the gain is largest; there must be one, too"
+        description="metric with the largest gain; the gain at this metric must also be above 0"
     )
-    over: tuple[ClaimMetric, ...] = Field(
-        min_length=1, description="the metrics with smaller gains"
-    )
+    over: tuple[ClaimMetric, ...] = Field(min_length=1, description="metrics with smaller gains")
 
     @model_validator(mode="after")
     def _not_over_itself(self) -> Peak:
@@ -310,28 +315,42 @@ class Topic(Strict):
     table: str = Field(description="name of the table or figure")
     title: str = Field(description="heading on the page")
     names: dict[str, str] = Field(
-        {}, description="what the page calls rows, by key; others by label and columns"
+        {},
+        description="names of rows on the page, by key; other rows appear with label and columns",
     )
-    claims: tuple[Claim, ...] = Field(min_length=1, description="each of one of the kinds below")
+    claims: tuple[Claim, ...] = Field(
+        min_length=1, description="claims, each of one of the kinds below"
+    )
 
 
 class Claims(Strict):
     """config/claims.yaml: the paper's claims, and the confidence that a verdict needs."""
 
-    resamples: int = Field(2000, ge=100, le=100_000, strict=True, description="of the test images")
-    seed: int = Field(2020, ge=0, strict=True, description="of the resampling")
+    resamples: int = Field(
+        2000,
+        ge=100,
+        le=100_000,
+        strict=True,
+        description="number of bootstrap resamples of the test images",
+    )
+    seed: int = Field(2020, ge=0, strict=True, description="seed of the resampling")
     confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="of the intervals; of each one-sided test of `close`"
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="confidence level of the intervals; for `close`, of each one-sided test",
     )
     smallest_effect: PositiveFloat = Field(
-        0.8, description="AP points; the gain looked for where the paper prints none"
+        0.8, description="gain to look for where the paper prints none, in AP points"
     )
     learnt: PositiveFloat = Field(
         4.0,
-        description="AP; a comparison is judged only if its reference has at least this AP, and "
-        "one of its sides this much at each metric compared",
+        description="smallest AP for a verdict: the reference needs this AP, and at each metric "
+        "compared one of the two sides needs it",
     )
-    topics: tuple[Topic, ...] = Field(min_length=1, description="in the order of the page")
+    topics: tuple[Topic, ...] = Field(
+        min_length=1, description="claims by table or figure, in the order of the page"
+    )
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Claims:

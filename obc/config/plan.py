@@ -106,7 +106,9 @@ class Plan(Strict):
     scale: Scale
     identities: dict[DatasetName, dict[str, Any]]
     locations: dict[DatasetName, str] = Field(
-        {}, description="where each data set that is not drawn lies; see obc.datasets.identity"
+        {},
+        description="digest of the location of each data set that is not drawn; see "
+        "obc.datasets.identity",
     )
     results: Path
     tables: dict[str, FigureSpec | TableSpec]
@@ -114,10 +116,12 @@ class Plan(Strict):
     initial_runs: dict[str, PlannedRun]
     claims: Claims | None = None
     published: dict[str, Published] = Field(
-        {}, description="what config/datasets.yaml has of what the runs need"
+        {}, description="entries of config/datasets.yaml that the runs need"
     )
     shipped: dict[str, ShippedWeights] = Field(
-        {}, description="starting weights that come with the suite, by the run that they stand for"
+        {},
+        description="starting weights that come with the suite, by the run id of the training "
+        "they replace",
     )
     notes: tuple[str, ...] = ()
 

@@ -65,29 +65,39 @@ class ReferenceFolder(Folder):
 class ReferenceCard(Strict):
     """`run.yaml` of a folder of committed results. `obc export --format reference` writes it."""
 
-    purpose: str = Field(description="what the results are for")
-    finding: str | None = Field(None, description="a sentence of what they showed")
+    purpose: str = Field(description="purpose of the results")
+    finding: str | None = Field(
+        None, description="finding of the results, as a sentence; null: none"
+    )
     commands: tuple[str, ...] = Field(
-        min_length=1, description="what made them, in order, as typed in the project's folder"
+        min_length=1,
+        description="commands that made the results, in order, as typed in the project's folder",
     )
     commits: tuple[str, ...] = Field(
         description="Git commits of the code that trained, in order of time"
     )
     uncommitted_changes: bool = Field(
-        False, description="whether a training ran from a working tree with changes"
+        False, description="whether a training ran from a working tree with uncommitted changes"
     )
-    first_day: date = Field(description="on which a training began, in UTC")
-    last_day: date = Field(description="on which the last training began, in UTC")
+    first_day: date = Field(description="day on which the first training started, in UTC")
+    last_day: date = Field(description="day on which the last training started, in UTC")
     machines: tuple[str, ...] = Field(description="processor, cores and GPU of each machine")
-    packages: dict[str, tuple[str, ...]] = Field(description="versions of the packages")
-    trainings: int = Field(ge=0, description="one for each run and seed, starting weights included")
-    evaluations: int = Field(ge=0, description="one for each decoding of a trained run")
+    packages: dict[str, tuple[str, ...]] = Field(description="versions of each package")
+    trainings: int = Field(
+        ge=0,
+        description="number of trainings: one for each run and seed, starting weights included",
+    )
+    evaluations: int = Field(
+        ge=0, description="number of evaluations: one for each decoding of each training"
+    )
     device_minutes: float = Field(
         ge=0,
-        description="minutes of all trainings and of the evaluations that were timed, each times "
-        "the cores or GPUs that it used",
+        description="sum over all trainings and timed evaluations: minutes, times the cores or "
+        "GPUs used",
     )
-    notes: tuple[str, ...] = Field((), description="what else a reader must know, a sentence each")
+    notes: tuple[str, ...] = Field(
+        (), description="other facts that a reader must know, each as a sentence"
+    )
 
 
 def read_card(folder: ReferenceFolder) -> ReferenceCard:

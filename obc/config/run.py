@@ -31,12 +31,17 @@ class Cascade(Strict):
     """The two-stage Cascade R-CNN of section 4.2."""
 
     ious: tuple[Fraction, ...] = Field(
-        (0.5, 0.7), min_length=1, description="IoU from which a RoI counts as an object, a stage"
+        (0.5, 0.7),
+        min_length=1,
+        description="for each stage, the smallest IoU at which an RoI counts as an object",
     )
     stage_stds: tuple[Stds, ...] = Field(
-        (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1)), description="normalisation of the offsets, a stage"
+        (DEFAULT_STDS, (0.05, 0.05, 0.1, 0.1)),
+        description="for each stage, divisors of the four offsets (normalisation)",
     )
-    stage_weights: tuple[PositiveFloat, ...] = Field((1.0, 0.5), description="of a stage's loss")
+    stage_weights: tuple[PositiveFloat, ...] = Field(
+        (1.0, 0.5), description="for each stage, the weight of its loss"
+    )
 
     @model_validator(mode="after")
     def _same_length(self) -> Cascade:
@@ -49,15 +54,22 @@ class Cascade(Strict):
 class RunSpec(Strict):
     """The settings of one training in the paper's words; independent of scale and seed."""
 
-    dataset: DatasetName = Field(description="of the table")
-    detector: DetectorName = Field(description="what is around the box head")
-    backbone: BackboneName = Field(description="a network of the scale")
-    box: Box = Field(description="how boxes are learnt, see below")
-    target_stds: Stds = Field(DEFAULT_STDS, description="normalisation of the offsets")
-    cascade: Cascade | None = Field(None, description="only with detector: cascade_rcnn")
-    protocol: Protocol | None = Field(None, description="null: the scale's")
+    dataset: DatasetName = Field(description="data set of the table")
+    detector: DetectorName = Field(description="detector around the box head")
+    backbone: BackboneName = Field(description="backbone; the scale's `networks` sets its network")
+    box: Box = Field(description="box loss with its settings, see below")
+    target_stds: Stds = Field(
+        DEFAULT_STDS, description="divisors of the four offsets (normalisation)"
+    )
+    cascade: Cascade | None = Field(
+        None, description="settings of the cascade; only with detector: cascade_rcnn"
+    )
+    protocol: Protocol | None = Field(
+        None, description="training protocol, see docs/protocols.md; null: the scale's"
+    )
     repeat_times: PositiveInt | None = Field(
-        None, description="how often an epoch goes over the training set; null: the scale's"
+        None,
+        description="number of times that an epoch goes over the training set; null: the scale's",
     )
 
     @model_validator(mode="before")
@@ -100,12 +112,12 @@ class ResolvedRun(Strict):
     network: Network
     schedule: Schedule
     sizes: Sizes
-    data: dict[str, Any] = Field(description="identity of the data set, see data_identity")
+    data: dict[str, Any] = Field(description="identity of the data set, see `data_identity`")
     initial_run: str | None = Field(
         None, description="run id of the training that backbone, neck and RPN start from"
     )
     starting_weights_per_seed: bool = Field(
-        False, description="each seed starts from the training of `initial_run` with that seed"
+        False, description="start each seed from the training of `initial_run` with that seed"
     )
 
     @property

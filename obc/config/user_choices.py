@@ -34,13 +34,19 @@ ONE_OR_LIST = ("plugins", "voc_train", "voc_val", "voc_init", "voc_classes")
 class Examples(Strict):
     """The two rows of a table that Figure 6 compares on single images, by their keys."""
 
-    table: str = Field("table1", description="where the rows stand")
+    table: str = Field("table1", description="table of the two rows")
     baseline: str = Field("regression", description="key of the row on the left")
     method: str = Field("full", description="key of the row on the right")
     images: int = Field(
-        4, ge=1, le=20, description="of each kind, gains and losses together, in their ratio"
+        4,
+        ge=1,
+        le=20,
+        description="number of images of each kind (both rows find every object, or at least one "
+        "row misses an object); gains and losses are shown in the ratio in which they occur",
     )
-    min_score: float = Field(0.3, ge=0, lt=1, description="detections below are not looked at")
+    min_score: float = Field(
+        0.3, ge=0, lt=1, description="detections with a lower score are ignored"
+    )
 
 
 class DetailRows(Strict):
@@ -53,57 +59,65 @@ class DetailRows(Strict):
 class SuiteConfig(Strict):
     """config/config.yaml and `--config key=value`: the options of one call."""
 
-    scale: str = Field("quick", description="a file in config/scales")
+    scale: str = Field(
+        "quick", description="name of a scale: a file in config/scales, without .yaml"
+    )
     seeds: tuple[Seed, ...] | dict[str, tuple[Seed, ...]] | None = Field(
         None,
-        description="one training of every run for each, e.g. [0,1,2], or by table: {default: [0], "
-        "table1: [0,1,2]}; a run that several tables name has the seeds of all; null: the "
-        "scale's",
+        description="seeds of the trainings; every run is trained once for each seed; a list, "
+        "e.g. [0,1,2], or lists by table, e.g. {default: [0], table1: [0,1,2]}; a run that "
+        "several tables need gets the seeds of all; null: the scale's",
     )
     starting_weights: Literal["shipped", "train"] = Field(
         "shipped",
-        description="starting weights that come with the suite in place of their training, where "
-        "it has those of a scale (config/starting_weights); train: train all anew",
+        description="shipped: use the starting weights that come with the suite "
+        "(config/starting_weights) where they fit the scale, instead of training them; train: "
+        "train all starting weights",
     )
-    results: str = Field("results", description="folder under which each scale has its own")
+    results: str = Field(
+        "results", description="folder for all results; each scale has its own folder in it"
+    )
     label: str | None = Field(
         None,
         pattern=r"^[\w-][\w.-]*$",
-        description="results of one's own data, or of a change, go to results/<scale>-<label>; "
-        "null: the folder's name",
+        description="name for results of your own data or of a changed scale, which go to "
+        "results/<scale>-<label>; null: the name of your data's folder, if any",
     )
     protocol: Protocol | None = Field(
         None,
-        description="see docs/protocols.md; results of another than the scale's go to "
-        "results/<scale>-<protocol>; null: the scale's",
+        description="training protocol, see docs/protocols.md; with another protocol than the "
+        "scale's, results go to results/<scale>-<protocol>; null: the scale's",
     )
     scale_lr: bool = Field(
         False,
-        description="at a scale with papers_setting: multiply lr by batch_size over the paper's 4",
+        description="multiply lr by batch_size / 4 (4 is the paper's batch size); only at a "
+        "scale with papers_setting",
     )
     change: dict[str, Any] = Field(
-        {}, description="dotted key of the scale: another value, for an experiment; needs a label"
+        {},
+        description="new values for keys of the scale, by dotted key, for an experiment; needs a "
+        "label",
     )
     gpus_per_run: int | None = Field(
         None,
         ge=0,
         description="GPUs that train one run together, each on its share of every batch; 0: the "
-        "CPU; never part of a run id; null: the scale's runtime.gpus",
+        "CPU; null: the scale's runtime.gpus; never part of a run id",
     )
     tracking: Tracking | None = Field(
         None,
-        description="also send the losses of every training to TensorBoard, Weights & Biases or "
-        "MLflow, see docs/running.md; never part of a run id; null: to none",
+        description="tracker that also gets the losses of every training: TensorBoard, Weights & "
+        "Biases or MLflow, see docs/running.md; null: none; never part of a run id",
     )
     plugins: tuple[str, ...] = Field(
         (),
-        description="modules of your own that are imported before tables are read, from the "
-        "project's folder, see docs/extending.md; one or a list; never part of a run id",
+        description="modules of yours, in the project's folder or on Python's path, to import "
+        "before tables are read, see docs/extending.md; a name or a list; never part of a run id",
     )
     show_images: bool = Field(
         True,
-        description="draw test images in figures and on the page; false: draw their boxes on grey, "
-        "so that the results can be passed on where the images may not",
+        description="true: draw test images in figures and on the page; false: draw only their "
+        "boxes, on grey, so that you can share results of images that you may not share",
     )
     examples: Examples = Field(Examples(), description="rows and images of Figure 6, see below")
     detail_table: str = Field(
@@ -112,44 +126,55 @@ class SuiteConfig(Strict):
         "diagnosed",
     )
     detail_rows: DetailRows = Field(
-        DetailRows(), description="rows of detail_table whose heads are looked into, see below"
+        DetailRows(),
+        description="rows of detail_table for the figures of a head's output, see below",
     )
     difficult: Difficult | None = Field(
         None,
-        description="objects that VOC marks difficult are ground truth like others (gt), not "
-        "trained on but required in the evaluation (train_without), or not trained on and neither "
-        "required nor a mistake (ignore); null: the scale's",
+        description="use of objects that VOC marks difficult; gt: like other objects; "
+        "train_without: not trained on, but required in the evaluation; ignore: not trained on "
+        "and not required, and finding one is no mistake; null: the scale's",
     )
     voc_root: Path | None = Field(
         None,
-        description="a VOC year folder (JPEGImages, Annotations, ImageSets) or a VOCdevkit; null:"
-        " the scale's data",
+        description="path of a VOC year folder (JPEGImages, Annotations, ImageSets) or a "
+        "VOCdevkit; null: the scale's data",
     )
     voc_train: tuple[str, ...] | None = Field(
-        None, description="split names, in a devkit VOC2007/trainval; one or a list; null: train"
+        None,
+        description="training splits, in a devkit e.g. VOC2007/trainval; a name or a list; null: "
+        "the scale's, or train where the scale generates its VOC data",
     )
-    voc_val: tuple[str, ...] | None = Field(None, description="as voc_train; null: val")
+    voc_val: tuple[str, ...] | None = Field(
+        None, description="validation splits, as voc_train; null: the scale's, or val"
+    )
     voc_classes: tuple[str, ...] | None = Field(
-        None, description="class names of one's own folder; null: VOC's 20"
+        None, description="class names of your own folder; null: the scale's, or VOC's 20"
     )
     voc_init: tuple[str, ...] | None = Field(
         None,
-        description="splits of the VOC data that the shared starting weights are trained on, at a "
-        "scale with an `initialisation`; no image of voc_train or voc_val may be in them; null: "
-        "the scale's data.init",
+        description="splits of the VOC data that the shared starting weights are trained on, at "
+        "a scale with an `initialisation`; they must share no image with voc_train or voc_val; "
+        "null: the scale's data.init",
     )
     coco_root: Path | None = Field(
         None,
-        description="a folder with annotations/instances_<split>.json and <split>/; null: the "
-        "scale's data",
+        description="path of a folder with annotations/instances_<split>.json and <split>/; "
+        "null: the scale's data",
     )
-    coco_train: str | None = Field(None, description="a split; null: train2017")
-    coco_val: str | None = Field(None, description="a split; null: val2017")
-    coco_init: str | None = Field(None, description="a split; as voc_init")
+    coco_train: str | None = Field(
+        None, description="training split; null: the scale's, or train2017"
+    )
+    coco_val: str | None = Field(
+        None, description="validation split; null: the scale's, or val2017"
+    )
+    coco_init: str | None = Field(
+        None, description="split of the COCO data for the starting weights; otherwise as voc_init"
+    )
     allow_shared_images: bool = Field(
         False,
-        description="your own folder may have images in both training and validation, which makes "
-        "AP too high; a note under every table says so",
+        description="allow images that are in both training and validation of your own folder; "
+        "AP is then too high, and a note under every table says so",
     )
 
     @field_validator(*ONE_OR_LIST, mode="before")
