@@ -165,7 +165,8 @@ def half_width(
     quantile with `seed_degrees`. Student's quantile with Satterthwaite's degrees for the sum gives
     narrower intervals. These are too narrow if few seeds happen to lie close together: 95 %
     intervals miss the truth in up to 8 % of cases with 2 degrees and in up to 13 % with 1 degree.
-    The intervals computed here miss it in at most 5 %.
+    The intervals computed here miss it in about 5 % if both sides have as many seeds and as large
+    a spread.
 
     Args:
         image_variance, seed_variance, seed_degrees: arrays of one shape, or numbers; with 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from obc.analysis.collect import collect, summarise
 from obc.config.plan import Plan
-from obc.config.table import Row, TableSpec
+from obc.config.table import Row, TableSpec, row_label
 from obc.io.typed_yaml import ConfigError
 
 
@@ -40,18 +40,25 @@ def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
     with another detector or box loss than `ours` have no entry.
 
     Raises:
-        ConfigError: `resembles` does not name a table and a row of the paper.
+        ConfigError: `resembles` does not name a table and a row of the paper, or the paper prints
+            no numbers of the row.
         MetricsFileError: as in `collect`.
     """
     if table.resembles is None:
         return {}
     paper, less = _paper_rows(plan, table)
     metrics = tuple(metric for metric in table.metrics if metric in paper.metrics)
-    steps = {
-        row.label: [paper.published(row, name) - paper.published(less, name) for name in metrics]
+    if not metrics or not _all_published(paper, less, metrics):
+        raise ConfigError(
+            f"{table.name}: resembles names row {table.resembles.less!r} of {paper.name!r}, but "
+            f"the paper does not print all of its numbers in {', '.join(table.metrics)}"
+        )
+    start = _published(paper, less, metrics)
+    steps = [
+        (row_label(row), np.subtract(_published(paper, row, metrics), start).tolist())
         for row in paper.rows
-        if row.paper is not None and not row.cited
-    }
+        if not row.cited and _all_published(paper, row, metrics)
+    ]
     ours = table.keyed_rows[table.resembles.ours]
     alike = (ours.run.detector, ours.run.box.loss)
     means = summarise(collect(plan, [table.name]))["mean"]
@@ -68,6 +75,14 @@ def resemblances(plan: Plan, table: TableSpec) -> dict[int, Resemblance]:
     return found
 
 
+def _published(paper: TableSpec, row: Row, metrics: tuple[str, ...]) -> list[float | None]:
+    return [paper.published(row, metric) for metric in metrics]
+
+
+def _all_published(paper: TableSpec, row: Row, metrics: tuple[str, ...]) -> bool:
+    return None not in _published(paper, row, metrics)
+
+
 def _paper_rows(plan: Plan, table: TableSpec) -> tuple[TableSpec, Row]:
     named = table.resembles
     paper = plan.tables.get(named.table)
@@ -80,8 +95,8 @@ def _paper_rows(plan: Plan, table: TableSpec) -> tuple[TableSpec, Row]:
 
 
 def _nearest(
-    step: list[float], steps: Mapping[str, list[float]], metrics: tuple[str, ...]
+    step: list[float], steps: Sequence[tuple[str, list[float]]], metrics: tuple[str, ...]
 ) -> Resemblance:
-    distances = {label: float(np.abs(np.subtract(step, of)).mean()) for label, of in steps.items()}
-    label = min(distances, key=distances.get)
-    return Resemblance(label, distances[label], metrics)
+    distances = [(float(np.abs(np.subtract(step, of)).mean()), label) for label, of in steps]
+    distance, label = min(distances)
+    return Resemblance(label, distance, metrics)

@@ -18,8 +18,8 @@ Cell = tuple[str, str]  # run id and decode
 Sampled = dict[str, np.ndarray]  # by metric: (1 + B,) in percent
 Samples = dict[Cell, dict[int, Sampled]]  # by seed
 Spread = Literal["own", "data set", "none"]
-# A contrast whose runs all have this many seeds uses the spread of these runs. Runs differ in
-# spread (at scale mini L2 has ten times the standard deviation of smooth L1); pooling hides this.
+# A contrast whose runs all have this many seeds uses the spread of these runs: runs may differ in
+# spread, which pooling hides.
 ENOUGH_SEEDS = 3
 
 
@@ -77,7 +77,7 @@ def _welch_degrees(one_seed: dict[str, float], sizes: dict[str, int]) -> float:
 
 def spread_of(plan: Plan, cells: Iterable[Cell], degrees: float) -> Spread:
     """Name the source of the spread of cells, see `obc.analysis.verdicts.JudgedContrast`."""
-    if all(len(plan.seeds_of(run_id)) > 1 for run_id, _ in cells):
+    if all(len(plan.seeds_of(run_id)) >= ENOUGH_SEEDS for run_id, _ in cells):
         return "own"
     return "data set" if degrees else "none"
 

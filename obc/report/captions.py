@@ -48,13 +48,14 @@ def signed(number: float) -> str:
     return text if re.search("[1-9]", text) else "0.0"
 
 
-def bound(number: float) -> str:
-    """Format a bound of an interval as `signed` does, but with two decimals instead of 0.0.
+def bound(number: float, *limits: float) -> str:
+    """Format a bound of an interval as `signed` does, with two decimals close to 0 or to a limit.
 
-    The second decimal shows on which side of 0 the bound lies.
+    The second decimal shows on which side of the limit the bound lies.
     """
-    text = f"{number:+.2f}".replace("-", "−")
-    return text if signed(number) == "0.0" and re.search("[1-9]", text) else signed(number)
+    text, fine = signed(number), f"{number:+.2f}"
+    near = any(signed(one) == text and f"{one:+.2f}" != fine for one in (0.0, *limits))
+    return fine.replace("-", "−") if near and re.search("[1-9]", fine) else text
 
 
 def stamp(plan: Plan, table: TableSpec) -> str:

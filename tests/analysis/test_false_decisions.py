@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from claim_fixtures import REASON, plan_with, several
 
-from obc.analysis.seed_spread import Samples
+from obc.analysis.bootstrap import half_width
+from obc.analysis.seed_spread import Samples, _welch_degrees
 from obc.analysis.verdicts import judge_claim
 from obc.config.claims import Verdict
 from obc.config.plan import Plan
@@ -97,6 +98,50 @@ def test_at_the_margin_closeness_is_seldom_decided_falsely(
     claim = f"kind: close, pairs: [[l1, l2]], margin: 2.0, {REASON}"
     plan = plan_with(tmp_path, claim, seeds=(0, 1, 2))
     assert rate(plan, (verdict,), images=0.2, trainings=0.3, raised=2.0) <= AT_MOST
+
+
+@pytest.mark.parametrize(
+    ("seeds", "spreads", "documented"),
+    [
+        ((3, 3), (1, 1), 0.036),
+        ((5, 5), (1, 1), 0.043),
+        ((3, 20), (1, 1), 0.073),
+        ((3, 5), (3, 1), 0.064),
+    ],
+)
+def test_unequal_seeds_decide_as_often_as_the_notes_say(
+    seeds: tuple[int, int], spreads: tuple[float, float], documented: float
+) -> None:
+    """Share of false decisions between two runs with spreads of their own; no noise of images."""
+    random = np.random.default_rng(1)
+    squares = np.array(spreads) ** 2.0
+    chi_squares = np.stack([random.chisquare(n - 1, 10_000) / (n - 1) for n in seeds], axis=1)
+    measured = squares * chi_squares
+    runs = ("first", "second")
+    sizes = dict(zip(runs, seeds, strict=True))
+    degrees = [_welch_degrees(dict(zip(runs, one, strict=True)), sizes) for one in measured]
+    half = half_width(0.0, (measured / seeds).sum(axis=1), np.array(degrees), 0.95)
+    difference = random.normal(size=len(half)) * (squares / seeds).sum() ** 0.5
+    assert (np.abs(difference) > half).mean() == pytest.approx(documented, abs=0.008)
+
+
+@pytest.mark.parametrize(
+    ("times", "documented"), [(1.0, 0.045), (1.5, 0.10), (2.0, 0.18), (3.0, 0.33)]
+)
+def test_a_run_that_spreads_further_than_the_pool_is_decided_falsely_as_the_notes_say(
+    times: float, documented: float
+) -> None:
+    """One training of a run with `times` the pool's spread, against five that spread as the pool.
+
+    The spread, its 16 degrees of freedom and the noise of the images are those of scale mini.
+    """
+    random = np.random.default_rng(1)
+    spread, degrees, images, draws = 0.449, 16, 0.5, 100_000
+    pooled = spread**2 * random.chisquare(degrees, draws) / degrees
+    half = half_width(images**2, pooled * (1 + 1 / 5), float(degrees), 0.95)
+    true = (times * spread) ** 2 + spread**2 / 5 + images**2
+    difference = random.normal(size=draws) * true**0.5
+    assert (np.abs(difference) > half).mean() == pytest.approx(documented, abs=0.008)
 
 
 def test_a_large_difference_is_seen(tmp_path: Path) -> None:

@@ -91,3 +91,21 @@ def test_the_page_says_row_and_distance_and_what_they_mean(tmp_path: Path) -> No
     assert str(found) == "K = 2 (0.8)"
     legend = _nearest_legend(plan, plan.tables["readings"], {1: found})
     assert "differences to One stage" in legend and "Table 7 to K = 1, in AP, AP90" in legend
+
+
+SAME_LABELS = PAPER.replace("label: K = 2", "label: K").replace("label: K = 3", "label: K")
+
+
+def test_rows_of_the_paper_with_one_label_are_told_apart(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table7": SAME_LABELS, "readings": READINGS % ("k1", "one")})
+    measured(plan, 0, 20.0, 2.0)
+    measured(plan, 1, 22.0, 8.0)  # exactly the step of the first row named K
+    assert resemblances(plan, plan.tables["readings"])[1].distance == 0.0
+
+
+def test_a_row_whose_numbers_the_paper_does_not_print_is_refused(tmp_path: Path) -> None:
+    silent = PAPER.replace(", paper: [40, 70, 10]", "")
+    plan = plan_of(tmp_path, {"table7": silent, "readings": READINGS % ("k1", "one")})
+    measured(plan, 0, 20.0, 2.0)
+    with pytest.raises(ConfigError, match="the paper does not print all of its numbers in AP"):
+        resemblances(plan, plan.tables["readings"])

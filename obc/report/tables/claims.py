@@ -51,8 +51,9 @@ METHOD = (
     "images (paired bootstrap: {resamples} resamples from seed {seed}) and other trainings (spread "
     "between seeds). {starting_weights}",
     "The spread between seeds is that of the runs compared where each has {enough} or more seeds "
-    "(Welch). Otherwise it is pooled over all runs of the data set that have several, one decoding "
-    "of each, and marked †.",
+    "(Welch). Otherwise it is pooled over the rows on this page that are of the same data set and "
+    "have several seeds, one decoding of each, and marked †. A † interval is right only if the "
+    "runs compared spread as the pooled runs do.",
     "The interval that is printed decides about a comparison. A claim of several comparisons is "
     "reproduced if all of them agree with it. It is not reproduced if one contradicts it, and its "
     "wider interval contradicts it as well: with k comparisons that is the interval of "
@@ -61,7 +62,8 @@ METHOD = (
     "Inconclusive does not mean that there is no effect. An effect of the paper's size is excluded "
     "if the interval leaves out the paper's difference. An interval is too wide to decide if it "
     "would stay undecided even when moved onto the paper's difference (where the paper prints "
-    "none: onto {smallest:g} AP, or 0 for closeness). Then more seeds or test images are needed.",
+    "none: onto {smallest:g} AP, or 0 for closeness). Then more seeds or test images are needed. "
+    "The last two columns are empty where they do not apply.",
     "A comparison is not judged if no run of its data set has several seeds, because then nothing "
     "is known of the spread between trainings; if its reference has less than {learnt:g} AP, or "
     "both sides less than that at a metric compared, because then nothing was learnt; or if the "
@@ -74,8 +76,8 @@ STARTING_WEIGHTS = {
 }
 MARKS: dict[Spread | None, str] = {"own": "", "data set": " †", "none": "", None: ""}
 LEGEND: dict[Spread, str] = {
-    "data set": "†: not each of the runs compared has several seeds; how far trainings spread is "
-    "known from other runs of the data set only.",
+    "data set": f"†: not each of the runs compared has {ENOUGH_SEEDS} or more seeds. The spread "
+    "between trainings is taken from the runs of the data set that have several.",
     "none": "One training each: no run of the data set has several seeds, so how far trainings "
     "spread is not known and nothing is decided.",
 }
@@ -195,7 +197,7 @@ def _headline(judged: Sequence[JudgedClaim], confidence: float) -> list[str]:
     each = "claim is" if number == 1 else "claims are"
     return [
         *lines,
-        f"{number} {each} judged, each with a chance of at most {100 * error:.3g} % of a false "
+        f"{number} {each} judged, each with a chance of about {100 * error:.3g} % of a false "
         f"decision: expect {about} among {'it' if number == 1 else 'them'}.",
     ]
 
@@ -297,7 +299,7 @@ def detail_lines(claim: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             claim["statement"] if first else "",
             claim["section"] if first else "",
             contrast["compared"],
-            _ours(contrast, claim["kind"]),
+            _ours(contrast, claim),
             contrast["words"] or "",
             _paper(contrast),
             contrast["paper_size"] or "",
@@ -348,19 +350,19 @@ def _overview_line(claim: dict[str, Any]) -> tuple[str, ...]:
     verdict = verdict_text(claim)
     if len(contrasts) == 1:
         (one,) = contrasts
-        sizes = (_ours(one, claim["kind"]), _paper(one), one["paper_size"] or "", _width(one))
+        sizes = (_ours(one, claim), _paper(one), one["paper_size"] or "", _width(one))
         return (verdict, claim["statement"], *sizes)
     sized = [one for one in contrasts if one["paper_size"]]
     excluded = sum(one["paper_size"].startswith("excluded") for one in sized)
-    decided = [one for one in contrasts if one["too_wide"] is not None]
-    wide = sum(one["too_wide"] for one in decided)
+    undecided = [one for one in contrasts if _width(one)]
+    wide = sum(one["too_wide"] for one in undecided)
     return (
         verdict,
         claim["statement"],
         _tally(contrasts),
         _range([one["paper"] for one in contrasts]),
         f"excluded in {excluded} of {len(sized)}" if sized else "",
-        f"too wide in {wide} of {len(decided)}" if decided else "",
+        f"too wide in {wide} of {len(undecided)}" if undecided else "",
     )
 
 
@@ -395,24 +397,28 @@ def _paper(contrast: dict[str, Any]) -> str:
     return published
 
 
-def _ours(contrast: dict[str, Any], kind: str) -> str:
+def _ours(contrast: dict[str, Any], claim: dict[str, Any]) -> str:
     """Return our difference with its interval, or the reason why there is no difference.
 
-    For a claim of kind `close` the text includes the confidence level of the interval.
+    For a claim of kind `close` the text includes the confidence level of the interval. Bounds show
+    on which side of the claim's margin they lie.
     """
     difference, low, high = (contrast[name] for name in ("difference", "low", "high"))
     if difference is None:
         return contrast["reason"]
     if low is None:
         alone = contrast["spread"] == "none"
-        return f"{'one pair of trainings: ' if alone else ''}{signed(difference)}"
-    level = f" ({100 * contrast['level']:.3g} %)" if kind == "close" else ""
-    text = f"{signed(difference)} [{bound(low)}, {bound(high)}]{level}"
+        return f"{'one training each: ' if alone else ''}{signed(difference)}"
+    level = f" ({100 * contrast['level']:.3g} %)" if claim["kind"] == "close" else ""
+    margin = claim.get("margin") or 0.0
+    low, high = (bound(number, margin, -margin) for number in (low, high))
+    text = f"{signed(difference)} [{low}, {high}]{level}"
     return text + MARKS[contrast["spread"]]
 
 
 def _width(contrast: dict[str, Any]) -> str:
-    if contrast["too_wide"] is None:
+    """Whether the interval of an undecided comparison could have decided it; else empty."""
+    if contrast["too_wide"] is None or contrast["finding"] != "undecided":
         return ""
     return "too wide to decide" if contrast["too_wide"] else "narrow enough"
 

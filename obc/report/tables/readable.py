@@ -15,6 +15,7 @@ import pandas as pd
 
 from obc.analysis.localisation_errors import COORDINATES
 from obc.report.captions import bound, signed
+from obc.report.tables.claims import MARKS
 
 _COMPARED = "_compared"
 _NAMELESS = ("row", "run_id", "decode", "scale", "status", "bin_width")
@@ -48,6 +49,7 @@ class _Column:
             significant digits.
         until: column with the upper bound, if `source` is the lower bound of an interval.
         signed: print the number with its sign, as a difference.
+        remark: column with a text that follows the value, if it has one.
     """
 
     header: str
@@ -55,6 +57,7 @@ class _Column:
     digits: int | None = None
     until: str = ""
     signed: bool = False
+    remark: str = ""
 
 
 _DIAGNOSIS = (
@@ -83,7 +86,7 @@ _DIFFERENCES = (
     _Column("Metric", "metric"),
     _Column("Difference (points)", "difference", 1, signed=True),
     _Column("Interval (points)", "low", 1, until="high", signed=True),
-    _Column("Finding", "found"),
+    _Column("Finding", "found", remark="reason"),
     _Column("Parameters of the head", "head_parameters", 0),
     _Column("Cost of the head (MFLOP per RoI)", "head_mflop_per_roi", 2),
 )
@@ -122,10 +125,13 @@ def _cell(column: _Column, line: dict[str, Any]) -> Text:
         if _is_missing(value):
             return Text("–")
         low, high = (_number(line[at], column) for at in (column.source, column.until))
-        return Text(f"[{low}, {high}]" if column.signed else f"{low} to {high}")
+        if not column.signed:
+            return Text(f"{low} to {high}")
+        return Text(f"[{low}, {high}]{MARKS.get(line.get('spread'), '')}")
     deviation = line.get(f"{column.source}_sd")
     spread = "" if _is_missing(deviation) else f"± {_number(deviation, column)}"
-    return Text(_number(value, column), spread)
+    remark = line.get(column.remark)
+    return Text(_number(value, column) + ("" if _is_missing(remark) else f": {remark}"), spread)
 
 
 def _number(value: Any, column: _Column) -> str:
