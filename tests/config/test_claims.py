@@ -163,7 +163,8 @@ def test_figure_5_is_printed_as_a_plot_so_its_claims_have_no_size(plan: Plan) ->
     assert set(sizes) == {None}
 
 
-def test_the_papers_gains_over_its_baseline_are_those_of_tables_1_4_and_5(plan: Plan) -> None:
+def test_the_papers_gains_over_its_baseline_are_those_that_its_text_states(plan: Plan) -> None:
+    """Of Table 5 the text gives the gains of Faster R-CNN; of Cascade R-CNN it gives levels."""
     found = {
         (topic.table, *pair[0], *pair[1])
         for topic in plan.claims.topics
@@ -177,7 +178,7 @@ def test_the_papers_gains_over_its_baseline_are_those_of_tables_1_4_and_5(plan: 
         (table, key, key.removesuffix("_obc"))
         for table in ("table4", "table5")
         for key in plan.tables[table].keyed_rows
-        if key.endswith("_obc")
+        if key.endswith("_obc") and not (table == "table5" and key.startswith("cascade"))
     }
     assert found == expected
 
