@@ -87,7 +87,7 @@ reference: $(READY) ## copy the small files of results/RESULTS to results/refere
 resume: $(READY) ## restore the runs stored in results/reference/RESULTS to results/RESULTS; trains nothing
 	@$(BIN)/snakemake --cores $(CORES) --until index start fetch --configfile results/reference/$(RESULTS)/config.yaml
 	@$(BIN)/obc import --plan results/$(RESULTS)/plan.json results/reference/$(RESULTS)
-	@echo "go on with: snakemake --cores N --configfile results/reference/$(RESULTS)/config.yaml [targets]"
+	@echo "go on with: snakemake --cores N [targets] --configfile results/reference/$(RESULTS)/config.yaml"
 
 # Tests that need the same costly folder form a group (loadgroup), which one worker runs.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup

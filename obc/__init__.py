@@ -5,9 +5,9 @@ The head is a plug-in: `from obc import OffsetBins, OffsetBinBBoxCoder, OBCHead,
 
 MMDetection takes seconds to import and most of the suite does not need it, so the four names are
 imported when first used. If MMEngine is already imported, as it is when `custom_imports` is read,
-they are registered at once. A script that imports `obc` before MMEngine must also
-`import obc.head.roi_head`: Python imports a package only once, so `custom_imports` then does
-nothing.
+they are registered at once, unless MMDetection is not installed; then the use of a head is an error
+that says so. A script that imports `obc` before MMEngine must also `import obc.head.roi_head`:
+Python imports a package only once, so `custom_imports` then does nothing.
 """
 
 from __future__ import annotations
@@ -39,4 +39,8 @@ def __getattr__(name: str) -> Any:
 
 
 if "mmengine.registry" in sys.modules:
-    import_module("obc.head.roi_head")
+    try:
+        import_module("obc.head.roi_head")
+    except ModuleNotFoundError as error:
+        if error.name not in ("mmdet", "mmcv"):
+            raise

@@ -95,6 +95,7 @@ def index(options: argparse.Namespace) -> None:
         plan.index_folder(name),
         workers=options.workers,
         image_scale=plan.scale.sizes.image_scale[name],
+        apart_from=plan.index_apart(name),
     )
     for split, counts in manifest["splits"].items():
         numbers = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "sha256")

@@ -22,7 +22,10 @@ def _detect_arguments(parser: argparse.ArgumentParser) -> None:
                         help="smallest score of a drawn box, 0 to 1; detections.json always has "
                         "all boxes; default: 0.3")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("detections"), metavar="FOLDER",
-                        help="output folder; default: detections")  # fmt: skip
+                        help="output folder. It gets detections.json and for each IMAGE a drawing, "
+                        "<name of IMAGE>.png, or <name of IMAGE>-<position>.png if several have "
+                        "the name. Files of these names are replaced; if one of them is an IMAGE, "
+                        "the command stops before it detects. default: detections")  # fmt: skip
 
 
 def detect(options: argparse.Namespace) -> None:
@@ -57,7 +60,8 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="output folder of coco, test-dev and reference; default: the run's folder (coco, "
-        "test-dev), results/reference/<name of the results> (reference)",
+        "test-dev), results/reference/<name of the results> (reference); reference replaces a "
+        "folder that it made before, and refuses other folders that are not empty",
     )
     parser.add_argument(
         "--made-by",
@@ -135,7 +139,14 @@ def _ro_crate(options: argparse.Namespace) -> None:
 
 
 def _reference(options: argparse.Namespace) -> None:
-    from obc.operations.reference import ROOT, Told, write_readme, write_reference
+    from obc.operations.reference import (
+        ROOT,
+        Told,
+        has_place_for_readme,
+        write_readme,
+        write_reference,
+    )
+    from obc.report.shown_images import shows_images
 
     if options.run_id is not None:
         raise ConfigError(f"--format reference is of all results; leave out {options.run_id}")
@@ -143,8 +154,10 @@ def _reference(options: argparse.Namespace) -> None:
     target = ReferenceFolder(options.out or ROOT / plan.results.name)
     commands = tuple(options.made_by) if options.made_by else None
     told = Told(commands, options.purpose, options.finding)
-    write_reference(plan, target, told, options.keep_runs)
-    print(f"to commit: {target}, {write_readme(target.path.parent)}")
+    write_reference(plan, target, told, options.keep_runs, shows_images)
+    root = target.path.parent
+    written = [target, *([write_readme(root)] if has_place_for_readme(root) else [])]
+    print(f"to commit: {_listed(written)}")
 
 
 EXPORTS = {

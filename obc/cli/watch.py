@@ -16,6 +16,7 @@ from rich.text import Text
 
 from obc.cli.options import Command, Terminal, read_plan
 from obc.config.plan import Plan
+from obc.io.terminal import can_redraw
 from obc.operations.status import ENDED, RunState, State, duration, render, states, summary
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J\x1b[3J"
@@ -28,8 +29,8 @@ SHOWN_ERRORS = 4
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true",
-                        help="repeat until every run is done or failed; in a file or pipe: print a "
-                        "line for each change of state")  # fmt: skip
+                        help="repeat until every run is done or failed; in a file or pipe, or with "
+                        "TERM=dumb: print a line for each change of state")  # fmt: skip
 
 
 def status(options: argparse.Namespace) -> None:
@@ -50,13 +51,14 @@ def watch(
     """Show the states again and again until every run is done or failed.
 
     On a terminal a screen is drawn in place: a bar for each running training and one for all of
-    them. Otherwise, e.g. in a log, there is a line for each run whose state changes.
+    them. Otherwise, e.g. in a log or if TERM is dumb, there is a line for each run whose state
+    changes.
     """
     before: dict[tuple[str, int], State] = {}
     console = Terminal(stream)
     while True:
         found = states(plan)
-        if stream.isatty():
+        if can_redraw(stream):
             stream.write(CLEAR_SCREEN)
             console.print(screen(plan, found, console.size.height))
             stream.flush()

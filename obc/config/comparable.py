@@ -13,7 +13,7 @@ NOT_COMPARABLE = "Not comparable with the paper's numbers."
 def is_comparable(plan: Plan, table: TableSpec) -> bool:
     """Whether the numbers are comparable: the paper's setting, unchanged, on published data."""
     data = plan.scale.data[table.dataset]
-    published = not isinstance(data, ShapesData) and data.expected_train_images is not None
+    published = not isinstance(data, ShapesData) and data.has_published_counts
     return plan.scale.papers_setting and published and not plan.config.change
 
 

@@ -8,6 +8,7 @@ the DAG runs therefore does not affect its jobs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -159,13 +160,28 @@ class Plan(Strict):
 
     def first_table(self, run_id: str) -> str | None:
         """The first table in reading order that needs a training; None: no table does."""
-        needing = {
+        needing = self.tables_needing(run_id)
+        return next((name for name in self.reading_order if name in needing), None)
+
+    def tables_needing(self, run_id: str) -> set[str]:
+        """The tables that read a training, or a run that starts from its weights."""
+        return {
             table
             for user, run in self.runs.items()
             if run_id in (user, run.resolved.initial_run)
             for table in run.tables
         }
-        return next((name for name in self.reading_order if name in needing), None)
+
+    def decodes_of(self, run_id: str, tables: Iterable[str]) -> tuple[str, ...]:
+        """The decodings of a run that the given tables need."""
+        planned = self.trainings[run_id]
+        needed = {
+            row.decode
+            for name in set(planned.tables).intersection(tables)
+            for row in self.tables[name].rows
+            if row.run == planned.resolved.spec
+        }
+        return tuple(decode for decode in planned.decodes if decode in needed)
 
     @property
     def paper_runs(self) -> dict[str, PlannedRun]:
@@ -219,6 +235,20 @@ class Plan(Strict):
     def difficult(self, dataset: DatasetName) -> Difficult:
         """The treatment of objects marked difficult; `gt` if not set (published COCO has none)."""
         return self.scale.data[dataset].difficult or "gt"
+
+    def is_own(self, dataset: DatasetName) -> bool:
+        """Whether a data set is a folder of the user, which its fingerprint identifies."""
+        return "fingerprint" in self.identities.get(dataset, {})
+
+    def index_apart(self, dataset: DatasetName) -> IndexFolder | None:
+        """Index of the user's images for starting weights, which a table's data must not contain.
+
+        None for these images themselves, for drawn data and where the user chose no such images.
+        """
+        drawn = isinstance(self.scale.data[dataset], ShapesData)
+        if dataset == "init" or drawn or not self.is_own("init"):
+            return None
+        return self.index_folder("init")
 
     def run(self, run_id: str, seed: int) -> Run:
         """A training of the plan, starting weights included."""

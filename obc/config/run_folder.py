@@ -37,8 +37,12 @@ class RunFolder(Folder):
 
     @classmethod
     def all_in(cls, results: Path) -> list[RunFolder]:
-        """The folders of all runs in a results folder, in the order of their paths."""
-        return [cls(path) for path in sorted(results.glob(_PLACE.format(run_id="*", seed="*")))]
+        """The folders of all runs in a results folder, in the order of their paths.
+
+        Other folders beside them, e.g. a copy `seed0.bak`, are left out.
+        """
+        paths = sorted(results.glob(_PLACE.format(run_id="*", seed="*")))
+        return [cls(path) for path in paths if path.name.removeprefix(_SEED).isdecimal()]
 
     @property
     def run_id(self) -> str:

@@ -45,9 +45,9 @@ class Network(Strict):
 
     backbone: str | None = Field(
         None,
-        description="`timm://` and a network's name in timm, or `torchvision://resnet18` (34, "
-        "50, 101, 152), short for that `depth` with torchvision's weights; null: a ResNet of "
-        "`depth`",
+        description="`timm://` and the name of a convolutional network in timm, or "
+        "`torchvision://resnet18` (34, 50, 101, 152), short for that `depth` with torchvision's "
+        "weights; null: a ResNet of `depth`",
     )
     depth: Literal[18, 34, 50, 101, 152] | None = Field(
         None, description="number of layers of the ResNet; null: the network of `backbone`"

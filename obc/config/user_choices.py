@@ -138,7 +138,8 @@ class SuiteConfig(Strict):
     voc_root: Path | None = Field(
         None,
         description="path of a VOC year folder (JPEGImages, Annotations, ImageSets) or a "
-        "VOCdevkit; null: the scale's data",
+        "VOCdevkit; it counts as your own data, except at a scale with published counts (paper) "
+        "if you name no splits and no classes; null: the scale's data",
     )
     voc_train: tuple[str, ...] | None = Field(
         None,
@@ -154,13 +155,15 @@ class SuiteConfig(Strict):
     voc_init: tuple[str, ...] | None = Field(
         None,
         description="splits of the VOC data that the shared starting weights are trained on, at "
-        "a scale with an `initialisation`; they must share no image with voc_train or voc_val; "
-        "null: the scale's data.init",
+        "a scale with an `initialisation`; images that are also training or validation images of "
+        "a table, by content, are refused; null: the scale's data.init, which is not compared "
+        "with your images",
     )
     coco_root: Path | None = Field(
         None,
-        description="path of a folder with annotations/instances_<split>.json and <split>/; "
-        "null: the scale's data",
+        description="path of a folder with annotations/instances_<split>.json and <split>/; it "
+        "counts as your own data, except at a scale with published counts (paper) if you name no "
+        "splits; null: the scale's data",
     )
     coco_train: str | None = Field(
         None, description="training split; null: the scale's, or train2017"
@@ -207,7 +210,7 @@ class SuiteConfig(Strict):
     @classmethod
     def _from_the_command_line(cls, change: dict[str, Any]) -> dict[str, Any]:
         """Parse texts: Snakemake passes every value of its command line as text, even `null`."""
-        return {key: _from_text(value) for key, value in change.items()}
+        return {key: _from_text(key, value) for key, value in change.items()}
 
     @field_validator("results")
     @classmethod
@@ -250,7 +253,8 @@ class ChosenData:
 
     Attributes:
         scale: the scale with the data sets, and their image sizes, that this call uses.
-        own: names of the data sets that are the user's and not the scale's.
+        own: names of the tables' data sets that are the user's, see `_is_own`. `init` is never
+            among them: no table is about it.
         identities: settings and fingerprint of each data set, which run ids hash.
         locations: digest of the folder of each data set that is not drawn, and for the user's data
             of the images' names, sizes and times; when it changes, the data set is indexed again.
@@ -282,9 +286,9 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     folders = {
         name: d
         for name, d in data.items()
-        if not isinstance(d, ShapesData) and not _same(d, published[name])
+        if not isinstance(d, ShapesData) and _is_own(d, published[name])
     }
-    own = tuple(folders)
+    own = tuple(name for name in folders if name != "init")
     if config.allow_shared_images and not own:
         raise ConfigError(
             "allow_shared_images: true without a folder of your own; allowed with voc_root or "
@@ -292,17 +296,17 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
         )
     image_scale = {**scale.sizes.image_scale}
     if scale.own_data.image_scale is not None:
-        image_scale |= dict.fromkeys(own, scale.own_data.image_scale)
+        image_scale |= dict.fromkeys(folders, scale.own_data.image_scale)
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
-    own_folders = [folder for name, folder in folders.items() if name != "init"]
-    results = Path(config.results) / _results_name(config, scales, own_folders)
+    naming = [folders[name] for name in own or folders]
+    results = Path(config.results) / _results_name(config, scales, naming)
     hashes = results / "data" / "annotation-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
         own=own,
-        identities={name: _identity(d, name in own, hashes) for name, d in data.items()},
+        identities={name: _identity(d, name in folders, hashes) for name, d in data.items()},
         locations={
-            name: _location(d, name in own)
+            name: _location(d, name in folders)
             for name, d in data.items()
             if not isinstance(d, ShapesData)
         },
@@ -311,14 +315,21 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     )
 
 
-def _from_text(value: Any) -> Any:
-    """Parse a text, or the texts in a list or mapping, as YAML."""
+def _from_text(key: str, value: Any) -> Any:
+    """Parse a text, or the texts in a list or mapping, as YAML; `key` is for messages."""
     if isinstance(value, str):
-        return yaml.safe_load(value)
+        try:
+            return yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
+            reason = getattr(error, "problem", None) or error
+            raise ValueError(
+                f"{key}: {value!r} is not valid YAML ({reason}); allowed: a number, a text, true, "
+                "false, null, or a list or mapping of these, e.g. [1, 2]"
+            ) from None
     if isinstance(value, list):
-        return [_from_text(part) for part in value]
+        return [_from_text(key, part) for part in value]
     if isinstance(value, dict):
-        return {key: _from_text(part) for key, part in value.items()}
+        return {name: _from_text(f"{key}.{name}", part) for name, part in value.items()}
     return value
 
 
@@ -396,14 +407,14 @@ def _with_choices(name: DatasetName, default: Data, config: SuiteConfig, scale: 
             base |= {"expected_train_images": None, "expected_val_images": None}
     model: type[VocData | CocoData] = VocData if name == "voc" else CocoData
     folder = validate(model, {**base, **chosen}, Path(f"{name}_root and its options"))
-    if isinstance(default, ShapesData) or set(chosen) != {"root"}:
-        return folder.model_copy(
-            update={
-                "difficult": config.difficult or folder.difficult,
-                "allow_shared_images": config.allow_shared_images,
-            }
-        )
-    return _with_difficult(folder, config.difficult)
+    if not _is_own(folder, default):
+        return folder
+    return folder.model_copy(
+        update={
+            "difficult": config.difficult or folder.difficult,
+            "allow_shared_images": config.allow_shared_images,
+        }
+    )
 
 
 def _initial_data(
@@ -428,9 +439,17 @@ def _initial_data(
     return {}
 
 
-def _same(one: Data, other: Data) -> bool:
-    """Whether two settings are of the same data set, even in different folders."""
-    return data_identity(one, None) == data_identity(other, None)
+def _is_own(data: VocData | CocoData, published: Data) -> bool:
+    """Whether a data set is the user's, so that only its content identifies it.
+
+    It is the scale's published data set if it has the same settings and either lies in the same
+    folder or has published counts: these are checked, so the folder may be anywhere.
+    """
+    if isinstance(published, ShapesData):
+        return True
+    if data_identity(data, None) != data_identity(published, None):
+        return True
+    return not data.has_published_counts and place(data.root) != place(published.root)
 
 
 def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from obc.datasets import coco, voc
 from obc.datasets.errors import DatasetError, raise_problems
 from obc.datasets.identity import text_digest
-from obc.datasets.index_folder import IndexFolder
+from obc.datasets.index_folder import IndexFolder, read_annotations
 from obc.datasets.numbering import renumbered
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.datasets.shared_images import image_hashes, shared_images
@@ -33,6 +33,7 @@ def index_dataset(
     out: PathLike[str],
     workers: int = 1,
     image_scale: tuple[int, int] | None = None,
+    apart_from: IndexFolder | None = None,
 ) -> dict[str, Any]:
     """Check the data set in folder `root` and write the index into folder `out`.
 
@@ -40,12 +41,15 @@ def index_dataset(
     is written last: if it exists, all files do. Returns the manifest: `kind`, `root`, `classes`,
     `splits` (for each split counts and the `sha256` of its index) and `sha256`. The last one
     depends on the content and not on its location: on the index files, which have every image's
-    size in bytes, and for a user's own folder also on every image's content. Published data sets
-    are identified by their counts.
+    size in bytes, and without published counts also on every image's content.
+
+    `apart_from` is the index of the images for starting weights; its training images must not be in
+    this data set.
 
     Raises DatasetError for anything that would make a number wrong: broken or missing files, boxes
     outside their image, unknown classes, a number of images other than the published one, an image
-    in both splits, splits with different categories, an image that has no pixel left when resized.
+    in both splits or in `apart_from`, splits with different categories, an image that has no pixel
+    left when resized.
     """
     layout, folder = on_disk(data, root), IndexFolder(Path(out))
     indexes, splits = {}, {}
@@ -59,12 +63,15 @@ def index_dataset(
     _check_something_is_left(root, layout, indexes["val"], splits["train"])
     _check_categories(root, indexes["train"], indexes["val"])
     hashes: dict[str, dict[str, str]] = {}
-    if isinstance(data, ShapesData) or _is_published(data):
+    counted = isinstance(data, ShapesData) or data.has_published_counts
+    if counted and apart_from is None:
         shared = _shared_by_name(indexes["train"], indexes["val"])
     else:
         hashes = {name: image_hashes(root, index, workers) for name, index in indexes.items()}
         shared = shared_images(hashes["train"], hashes["val"])
     _check_disjoint(root, layout, shared, len(indexes["val"]["images"]))
+    if apart_from is not None:
+        _check_apart(root, layout, apart_from, hashes, workers)
     splits["val"]["shared_with_train"] = len(shared)
     for split, content in indexes.items():
         text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
@@ -104,10 +111,6 @@ def on_disk(data: ShapesData | VocData | CocoData, root: Path) -> VocData | Coco
     )
 
 
-def _is_published(data: VocData | CocoData) -> bool:
-    return data.expected_train_images is not None and data.expected_val_images is not None
-
-
 def _index_split(
     data: VocData | CocoData, root: Path, split: str, workers: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,10 +122,12 @@ def _index_split(
     read = voc.index if isinstance(data, VocData) else coco.index
     content, counts = read(data, root, getattr(data, split), limit, workers)
     if expected is not None and counts["listed"] != expected:
+        names = getattr(data, split)
+        option = names if isinstance(names, str) else f"[{','.join(names)}]"
         raise DatasetError(
-            f"{root}: split {split} ({getattr(data, split)}) lists {counts['listed']} images, "
-            f"published are {expected}; use the complete data set, or set "
-            f"expected_{split}_images to null"
+            f"{root}: split {split} ({names}) lists {counts['listed']} images, published are "
+            f"{expected}; use the complete data set; if the folder has other data, name its "
+            f"splits, e.g. {data.kind}_{split}={option}, and any number of images is allowed"
         )
     if not counts["boxes"]:
         raise DatasetError(
@@ -186,6 +191,33 @@ def _check_disjoint(
         "on images that were not trained on, or set allow_shared_images=true, which every table "
         "then says"
     )
+
+
+def _check_apart(
+    root: Path,
+    data: VocData | CocoData,
+    apart_from: IndexFolder,
+    hashes: dict[str, dict[str, str]],
+    workers: int,
+) -> None:
+    """Check that no image for the starting weights is in a split, by the images' content.
+
+    Images in validation are the user's choice where `data` allows them in training too.
+    """
+    files = apart_from.files()
+    initial = image_hashes(files.root, read_annotations(files.train), workers)
+    for split in ("train",) if data.allow_shared_images else ("train", "val"):
+        shared = shared_images(initial, hashes[split])
+        if shared:
+            examples = ", ".join(
+                theirs if ours == theirs else f"{theirs} (content of {ours})"
+                for ours, theirs in shared[:3]
+            )
+            raise DatasetError(
+                f"{root}: {len(shared)} of {len(hashes[split])} {split} images are also among the "
+                f"{len(initial)} images for the starting weights (voc_init or coco_init), e.g. "
+                f"{examples}; name splits for the starting weights that have none of these images"
+            )
 
 
 def _shared_by_name(train: dict[str, Any], val: dict[str, Any]) -> list[tuple[str, str]]:

@@ -76,6 +76,11 @@ class _Folder(Strict):
     expected_val_images: PositiveInt | None = Field(None, description="as published; checked")
     allow_shared_images: bool = Field(False, description="as of config.yaml, which overrides it")
 
+    @property
+    def has_published_counts(self) -> bool:
+        """Whether both published numbers of images are known; checked, they identify the data."""
+        return self.expected_train_images is not None and self.expected_val_images is not None
+
 
 class VocData(_Folder):
     """A folder in PASCAL VOC layout; splits are `train` or, in a devkit, `VOC2007/trainval`."""

@@ -5,6 +5,7 @@ VOC boxes are 1-based and inclusive; here a box is continuous: x1 = xmin - 1, x2
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import math
 import re
@@ -24,6 +25,15 @@ from obc.datasets.settings import VOC_CLASSES, VocData
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in continuous pixels
 _IMAGE_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".bmp", ".BMP")
 _DECLARED_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
+_ENCODING_MARKS = {  # the first bytes of a file; UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    "<?".encode("utf-16-le"): "utf-16-le",
+    "<?".encode("utf-16-be"): "utf-16-be",
+}
 _FOLDERS = ("Annotations", "ImageSets/Main", "JPEGImages")
 _MAX_OVERHANG = 1.0  # pixels a box may extend beyond its image, as rounded ones of VOC do; clipped
 
@@ -177,7 +187,7 @@ def index(
     label = f"checking {root} {' + '.join(split_names)}"
     records = parallel_map(partial(_read_image, data, root), chosen, workers, label)
     problems = _duplicates(listed) + [p for record in records for p in record.problems]
-    raise_problems(root, problems)
+    raise_problems(root, problems + _shared_files(root, chosen, records))
     return _assemble(data, records), _count(records, len(listed))
 
 
@@ -190,10 +200,28 @@ def _subset(listed: list[ListedImage], limit: int | None) -> list[ListedImage]:
 
 
 def _duplicates(listed: list[ListedImage]) -> list[str]:
+    """Problems: ids that are listed twice, also in two notations such as `a` and `./a`."""
+    ids: dict[Path, list[str]] = {}
+    for one in listed:
+        ids.setdefault(one.image, []).append(one.image_id)
     return [
-        f"{one.image}: listed {times} times in the splits; list it once"
-        for one, times in Counter(listed).items()
-        if times > 1
+        f"{image}: listed {len(same)} times in the splits, as {', '.join(same)}; list it once"
+        for image, same in ids.items()
+        if len(same) > 1
+    ]
+
+
+def _shared_files(root: Path, chosen: list[ListedImage], records: list[_Record]) -> list[str]:
+    """Problems: files that are the image of several ids; `_duplicates` finds an id listed twice."""
+    ids: dict[str, dict[Path, str]] = {}
+    for one, record in zip(chosen, records, strict=True):
+        if record.image:
+            ids.setdefault(record.image["file_name"], {})[one.annotation] = one.image_id
+    return [
+        f"{root / name}: image of {len(sharing)} ids: {', '.join(sharing.values())}; each id needs "
+        "an image of its own: a file with the id, or the one that <filename> names"
+        for name, sharing in ids.items()
+        if len(sharing) > 1
     ]
 
 
@@ -251,19 +279,26 @@ def _read_image(data: VocData, root: Path, listed: ListedImage) -> _Record:
 
 
 def _image_file(listed: ListedImage, tree: ElementTree.Element) -> Path:
-    """The image of an annotation: <id>.jpg, else the <filename> file, else the id's only file."""
-    if listed.image.is_file():
-        return listed.image
+    """The image of an annotation: the file with the id, else the file that <filename> names.
+
+    Of several files with the id, `<id>.jpg` is the image, else the one that <filename> names.
+    """
+    found = listed.images
     name = (tree.findtext("filename") or "").strip()
+    if len(found) > 1:
+        found = [path for path in found if path.name == name]
+        if not found:
+            names = [path.name for path in listed.images]
+            raise _Malformed(
+                f"has {len(names)} images: {', '.join(names)}; keep one or name it in <filename>"
+            )
+    if found:
+        return found[0]
     if name and name.isprintable() and PurePosixPath(name).name == name and len(name) < 200:
         named = listed.folder / "JPEGImages" / name
         if named.is_file():
             return named
-    found = listed.images
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise _Malformed(f"has {len(found)} images: {names}; keep one or name it in <filename>")
-    return found[0] if found else listed.image
+    return listed.image
 
 
 def _read_annotation(
@@ -290,25 +325,25 @@ def _parse(path: Path) -> ElementTree.Element:
         raise _Malformed(f"cannot be read ({error.strerror}); make it readable") from error
     if not content:
         raise _Malformed("annotation file is empty; restore it")
+    encoding = _encoding(content)
     try:
-        return ElementTree.fromstring(_decoded(content))
+        return ElementTree.fromstring(content.decode(encoding))  # the parser lacks GBK and others
     except ElementTree.ParseError as error:
-        raise _Malformed(f"not readable as XML ({error}); restore it") from error
-
-
-def _decoded(content: bytes) -> bytes | str:
-    """Decode XML to text if the parser lacks its encoding, such as GBK or Shift_JIS."""
-    declared = _DECLARED_ENCODING.match(content[:200])
-    name = declared.group(1).decode("latin-1") if declared else "utf-8"
-    if name.lower() in ("utf-8", "utf-16", "iso-8859-1", "us-ascii"):
-        return content
-    try:
-        return content.decode(name)
+        raise _Malformed(f"not readable as XML in {encoding} ({error}); restore it") from error
     except (LookupError, ValueError) as error:
         raise _Malformed(
-            f"declared as {name!r}, which cannot be read ({error}); save the file as UTF-8 and "
-            "declare it as that"
+            f"encoding {encoding!r} cannot be read ({error}); save the file as UTF-8 and declare "
+            "it as that"
         ) from error
+
+
+def _encoding(content: bytes) -> str:
+    """The encoding of an XML file: that of its first bytes, else the declared one, else UTF-8."""
+    for mark, encoding in _ENCODING_MARKS.items():
+        if content.startswith(mark):
+            return encoding
+    declared = _DECLARED_ENCODING.match(content[:200])
+    return declared.group(1).decode("latin-1") if declared else "utf-8"
 
 
 def _number(element: ElementTree.Element, tag: str) -> float:

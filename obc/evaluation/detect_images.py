@@ -42,18 +42,19 @@ def detect_images(
         run_id: id of the run, which must be trained.
         decode: see `evaluate`.
         images: files that OpenCV reads.
-        folder: gets `<image's name>.png` for each image, and `detections.json`, a COCO data set
-            whose annotations have a `score`.
+        folder: gets a PNG for each image, see `drawn_paths`, and `detections.json`, a COCO data
+            set whose annotations have a `score`.
         shown_score: score in [0, 1] from which a box is drawn; the JSON file has all boxes.
 
     Returns:
         The drawn images.
 
     Raises:
-        DatasetError: a file is not an image that OpenCV reads.
+        DatasetError: a file is not an image that OpenCV reads, or a drawing would replace it.
         WeightsError: see `evaluate`.
         NotIndexed: the run's data set, whose index names the classes, has not been indexed.
     """
+    drawn = drawn_paths(images, folder)
     files = plan.run(run_id, seed).index.files()
     categories = files.ground_truth()["categories"]
     entries = [_entry(number, path) for number, path in enumerate(images, 1)]
@@ -63,7 +64,6 @@ def detect_images(
         detections, _ = detect_in(
             replace(files, root=Path.cwd(), val=index), plan, run_id, seed, decode, terminal
         )
-    drawn = _drawn_names(images, folder)
     for entry, path in zip(entries, drawn, strict=True):
         found = [one for one in detections if one["image_id"] == entry["id"]]
         _draw(Path(entry["file_name"]), path, found, categories, shown_score)
@@ -101,13 +101,36 @@ def _read(path: Path) -> np.ndarray:
     return image
 
 
-def _drawn_names(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Path of a PNG for each image; images with the same name get their number appended."""
-    count = Counter(path.stem for path in images)
-    return [
-        folder / (f"{path.stem}.png" if count[path.stem] == 1 else f"{path.stem}-{number}.png")
-        for number, path in enumerate(images, 1)
-    ]
+def drawn_paths(images: Sequence[Path], folder: Path) -> list[Path]:
+    """Path of a PNG for each image: `<image's name>.png`.
+
+    The images' numbers are appended to names that several images have: `<image's name>-1.png`.
+
+    Raises:
+        DatasetError: a path is that of one of the images.
+    """
+    count = Counter(image.stem for image in images)
+    drawn = []
+    for number, image in enumerate(images, 1):
+        name = image.stem
+        if count[name] > 1:
+            while name in count:
+                name += f"-{number}"
+        drawn.append(folder / f"{name}.png")
+    inputs = {_file_id(image) for image in images}
+    for image, path in zip(images, drawn, strict=True):
+        if path.exists() and _file_id(path) in inputs:
+            raise DatasetError(
+                f"{path}: is one of the images, and the drawing of {image} would replace it; "
+                "choose another folder with --out"
+            )
+    return drawn
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """What all names of a file, links included, have in common."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _draw(

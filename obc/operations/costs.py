@@ -7,7 +7,7 @@ otherwise the table DEVICES ("estimated").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from statistics import fmean, median
@@ -22,7 +22,7 @@ from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.io.files import read_record
 from obc.io.typed_yaml import ConfigError
 from obc.operations.flops import evaluation_flops, parameters, training_flops
-from obc.runs.status import run_status
+from obc.runs.status import run_status, shown_tables
 
 Basis = Literal["measured", "scaled", "estimated"]
 
@@ -83,14 +83,18 @@ class Cost:
     """Device time and disk space of one training with its evaluations.
 
     Attributes:
-        seconds: device seconds, estimated, or measured if the training is finished. None: the
-            images of a user's folder are not counted before `obc index`.
+        done: whether it is trained and evaluated; see `is_done`.
+        seconds: device seconds. None: the images of a user's folder are not counted before
+            `obc index`.
+        basis: source of `seconds`. "done": they are what the training took; a done training on
+            another kind of device has an estimate.
         disk: bytes of weights and detections, which are kept.
         peak_disk: additional bytes of checkpoints during training.
     """
 
     run_id: str
     seed: int
+    done: bool
     seconds: float | None
     basis: Basis | Literal["done"]
     disk: int
@@ -113,9 +117,9 @@ def costs(plan: Plan, gpu: str | None = None) -> list[Cost]:
     """
     device = device_of(plan, gpu)
     rates = [rate for rate in finished_rates(plan) if is_device(rate.device, device, gpu)]
-    assumed = DEVICES[device].flops_per_second
+    shown = shown_tables(plan)
     return [
-        _cost(plan, run_id, seed, rates, assumed)
+        _cost(plan, run_id, seed, rates, device, gpu, is_done(plan, run_id, seed, shown))
         for run_id in plan.trainings
         if run_id not in plan.shipped
         for seed in plan.seeds_of(run_id)
@@ -129,7 +133,7 @@ def bytes_to_come(plan: Plan, at_once: int) -> int:
         at_once: number of simultaneous trainings; the largest checkpoints are assumed for them.
     """
     known = [cost for cost in costs(plan) if not plan.is_beyond(cost.run_id)]
-    to_do = [cost for cost in known if cost.basis != "done"]
+    to_do = [cost for cost in known if not cost.done]
     in_progress = nlargest(at_once, (cost.peak_disk for cost in to_do))
     return sum(cost.disk for cost in to_do) + sum(in_progress)
 
@@ -168,8 +172,11 @@ def _rate(record: dict[str, Any]) -> Rate | None:
         run = ResolvedRun.model_validate(record["resolved"])
     except (KeyError, ValidationError):
         return None
-    device = record.get("hardware", {}).get("gpu") or "cpu"
-    return Rate(run, images_per_second / record.get("processes", 1), device)
+    return Rate(run, images_per_second / record.get("processes", 1), _device(record))
+
+
+def _device(record: dict[str, Any]) -> str:
+    return record.get("hardware", {}).get("gpu") or "cpu"
 
 
 def is_device(name: str, device: str, asked: str | None) -> bool:
@@ -221,18 +228,30 @@ def images(plan: Plan, run_id: str, split: Literal["train", "val"]) -> int | Non
     return getattr(data, f"max_{split}_images") or getattr(data, f"expected_{split}_images")
 
 
-def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: float) -> Cost:
-    planned, folder = plan.trainings[run_id], plan.run_folder(run_id, seed)
+def _cost(
+    plan: Plan,
+    run_id: str,
+    seed: int,
+    rates: Sequence[Rate],
+    device: str,
+    asked: str | None,
+    done: bool,
+) -> Cost:
+    planned = plan.trainings[run_id]
+    assumed = DEVICES[device].flops_per_second
     sustained, basis = throughput(plan, planned.resolved, rates, assumed)
     seconds = training_seconds(plan, run_id, sustained)
-    if is_done(plan, run_id, seed):
-        record = read_record(folder.record) or {}
-        seconds, basis = (record.get("seconds") or 0.0) * record.get("processes", 1), "done"
+    if done:
+        record = read_record(plan.run_folder(run_id, seed).record) or {}
+        took = (record.get("seconds") or 0.0) * record.get("processes", 1)
+        if not took or is_device(_device(record), device, asked):  # imported ones took no time
+            seconds, basis = took, "done"
     weights = FLOAT_BYTES * parameters(planned.resolved, _classes(plan, planned.resolved))
     found = DETECTIONS_PER_IMAGE * DETECTION_BYTES * (images(plan, run_id, "val") or 0)
     return Cost(
         run_id=run_id,
         seed=seed,
+        done=done,
         seconds=seconds,
         basis=basis,
         disk=weights + found * len(planned.decodes),
@@ -241,16 +260,23 @@ def _cost(plan: Plan, run_id: str, seed: int, rates: Sequence[Rate], assumed: fl
     )
 
 
-def is_done(plan: Plan, run_id: str, seed: int) -> bool:
-    """Whether a run is trained and every decoding that tables need is evaluated."""
+def is_done(plan: Plan, run_id: str, seed: int, tables: Iterable[str]) -> bool:
+    """Whether a run is trained, and evaluated with every decoding that the tables need.
+
+    Args:
+        tables: usually `shown_tables`. The paper's runs have further decodings that only tables
+            beyond the paper need, and `all` does not make these.
+    """
     folder = plan.run_folder(run_id, seed)
-    return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder)
+    return run_status(folder) == "trained" and not not_evaluated(plan, run_id, folder, tables)
 
 
-def not_evaluated(plan: Plan, run_id: str, folder: RunFolder) -> list[str]:
-    """Return the decodings that tables need and for which a run's folder has no metrics."""
-    decodes = plan.trainings[run_id].decodes
-    return [decode for decode in decodes if not folder.metrics(decode).exists()]
+def not_evaluated(
+    plan: Plan, run_id: str, folder: RunFolder, tables: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the decodings that the tables need and for which a run's folder has no metrics."""
+    decodes = plan.decodes_of(run_id, tables)
+    return tuple(decode for decode in decodes if not folder.metrics(decode).exists())
 
 
 def _network(run: ResolvedRun) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ from packaging.version import Version
 
 from obc.config.downloads import of_run
 from obc.config.plan import Plan
+from obc.config.run import ResolvedRun
 from obc.config.scale import HUB
 from obc.datasets.errors import DatasetError
 from obc.datasets.identity import fingerprint
@@ -377,9 +378,12 @@ def check_published(published: Published, root: Path = Path()) -> Check:
 def check_pretrained(plan: Plan) -> Iterator[Check]:
     """Check that networks, and pretrained weights that `obc fetch` does not get, are available."""
     runs = [run.resolved for run in plan.trainings.values()]
-    if any(run.network.timm for run in runs) and find_spec("timm") is None:
+    of_timm = {run.network.timm: run for run in runs if run.network.timm}
+    if of_timm and find_spec("timm") is None:
         remedy = "docs/photos.md says how to install it"
         yield Check("networks timm://", "FAIL", "timm, which has them, is missing", remedy)
+    else:
+        yield from map(check_timm_network, of_timm.values())
     others = [run for run in runs if of_run(run, plan.published) is None]
     sources = {run.network.checkpoint(run.spec.detector) for run in others} - {None}
     for source in sorted(sources):
@@ -393,6 +397,31 @@ def check_pretrained(plan: Plan) -> Iterator[Check]:
             yield Check(f"weights {source}", "FAIL", "no such file", network.remedy)
         else:
             yield Check(f"weights {source}", "OK", "read or fetched when a training starts")
+
+
+def check_timm_network(run: ResolvedRun) -> Check:
+    """Check that timm has the run's network, and that its feature maps are those of a detector."""
+    name, height, width = f"network {run.network.backbone}", 64, 96
+    remedy = "name a convolutional network of timm; docs/photos.md says how to install timm"
+    try:
+        import torch
+        from mmdet.registry import MODELS
+
+        from obc.detector.model_config import model_config
+
+        backbone = model_config(run, num_classes=1).backbone
+        with torch.inference_mode():
+            maps = MODELS.build(backbone).eval()(torch.zeros(1, 3, height, width))
+    except Exception as error:  # timm's networks raise errors of any kind
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        found = f"cannot be built and applied to a {height} x {width} image: {first}"
+        return Check(name, "FAIL", found, remedy)
+    needed = [(height // stride, width // stride) for stride in backbone.strides]
+    sizes = [tuple(one.shape[2:]) for one in maps]
+    if sizes != needed:
+        found = f"its maps of a {height} x {width} image are {sizes}, needed are {needed}"
+        return Check(name, "FAIL", found, remedy)
+    return Check(name, "OK", "has the feature maps that the detector needs")
 
 
 def check_slurm(command: str = "sinfo") -> Check:

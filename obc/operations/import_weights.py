@@ -103,8 +103,9 @@ def import_weights(
     with training_lock(folder):
         if not again:
             _refuse_to_replace(folder)
-        for old in folder.evaluations():
-            old.unlink()
+        # The log and the times of a training that is replaced; its losses are drawn otherwise.
+        for old in (*folder.evaluations(), folder.log, folder.benchmark):
+            old.unlink(missing_ok=True)
         folder.record.unlink(missing_ok=True)  # written last: the other files are complete then
         with atomic_path(folder.weights) as path, path.open("wb") as file:
             torch.save(model.state_dict(), file)
@@ -115,7 +116,8 @@ def import_weights(
         record = untrained_record(plan, run_id, seed, checkpoint.absolute())
         data = {"sha256": manifest["sha256"], "splits": manifest["splits"]}
         write_json(folder.record, {**record, "data": data, "code": code_version()})
-        shutil.rmtree(folder.work)
+        # NFS keeps the name of the open lock for a while; that must not be an error.
+        shutil.rmtree(folder.work, ignore_errors=True)
     print(f"{run}: weights of {checkpoint} in {folder}; snakemake evaluates them", file=terminal)
     return folder
 

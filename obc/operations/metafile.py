@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,26 @@ DETECTORS = {"faster_rcnn": "Faster R-CNN", "cascade_rcnn": "Cascade R-CNN"}
 
 
 class NothingTrained(SuiteError):
-    """None of the runs to be listed is trained."""
+    """None of the runs to be listed has weights."""
 
 
 def write_metafile(plan: Plan, runs: Iterable[Run], path: Path) -> None:
     """List the trained runs: config, weights, epochs, memory, AP of each decoding.
 
     Args:
-        runs: runs to list, an entry for each seed; runs that are not trained are left out.
+        runs: runs to list, an entry for each seed; runs without weights are left out.
         path: file to write; paths of configs and weights are relative to its folder.
 
     Raises:
-        NothingTrained: none of the runs is trained.
+        NothingTrained: none of the runs has weights.
+        DamagedRecord: a record or a metrics file is damaged.
     """
     trained = [run for run in runs if has_weights(run.folder)]
     if not trained:
-        raise NothingTrained(f"{path}: no run to list is trained; `obc status` shows them")
+        raise NothingTrained(
+            f"{path}: no run to list has weights in its folder; `obc status` shows which runs are "
+            "trained, and runs that `obc import` restored have metrics only"
+        )
     optimizers = dict.fromkeys(run.resolved.schedule.optimizer for run in trained)
     techniques = [*(TECHNIQUES[optimizer] for optimizer in optimizers), "Weight Decay"]
     collection = {
@@ -79,7 +82,7 @@ def _metrics(path: Path) -> dict[str, float]:
     """AP and AP50 of an evaluation, in percent; empty if the run was not evaluated."""
     if not path.exists():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    found = require_record(path)["metrics"]
     names = {"AP": "box AP", "AP50": "box AP50"}
     return {
         shown: round(found[name], 1) for name, shown in names.items() if found[name] is not None

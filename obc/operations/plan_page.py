@@ -111,7 +111,7 @@ def _table_line(
 
 
 def _line(name: str, rows: int | str, chosen: Sequence[Cost], shared: int | str) -> tuple[Any, ...]:
-    to_do = [cost for cost in chosen if cost.basis != "done"]
+    to_do = [cost for cost in chosen if not cost.done]
     return (
         name,
         rows,
@@ -158,7 +158,7 @@ def _basis(plan: Plan, gpu: str | None, chosen: Sequence[Cost]) -> str:
         f"{device.flops_per_second / 1e12:.3g} TFLOP/s, {device.utilisation:.0%} of its peak of "
         f"{device.peak:g} ({device.source})",
     }
-    peak = max((cost.peak_disk for cost in chosen if cost.basis != "done"), default=0)
+    peak = max((cost.peak_disk for cost in chosen if not cost.done), default=0)
     said = "; ".join(f"{counts[name]} {meaning[name]}" for name in counts if counts[name])
     checkpoints = f" Disk: weights and detections; a training in progress has up to {_bytes(peak)} "
     return f"Hours: {said}." + (checkpoints + "of checkpoints beside it." if peak else "")
@@ -173,7 +173,7 @@ def _run_line(plan: Plan, cost: Cost) -> tuple[str, ...]:
         use or f"[{', '.join(planned.tables)}]",
         f"{', '.join(planned.decodes)}",
         f"{_hours([cost.seconds])} h",
-        cost.basis,
+        f"{cost.basis}, done" if cost.done and cost.basis != "done" else cost.basis,
     )
 
 

@@ -2,8 +2,9 @@
 
 The folder has tables, figures, verdicts, the page, `runs.jsonl` and `run.yaml`. It has no data and
 no weights, except starting weights in archives of stored runs. Figures that show photographs, and a
-page with them, are left out, because the photographs' licences are not the suite's. With
-`show_images: false` figures show no photographs and are included.
+page with them, are left out, because the photographs' licences are not the suite's. A figure of
+photographs is included if its own caption states that the images are not shown
+(`show_images: false`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import csv
 import io
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -34,22 +35,25 @@ from obc.datasets.settings import ShapesData
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_folder, require_record, write_text
 from obc.io.pictures import narrowed
-from obc.operations.stored_runs import finished_runs, store, store_examples, stored
+from obc.operations.stored_runs import changed, finished_runs, store, store_examples, stored
 from obc.runs.runs_file import StoredRun, read_folder, write_runs
 from obc.runs.status import has_weights
 
 ROOT = Path("results/reference")
+PAGE = "README.md"
 TABLE_KINDS = (".csv", ".md", ".tex")
 # Figures are committed as SVG. A larger SVG, e.g. with many images, is replaced by a scaled PNG.
 SVG_BYTES = 500_000
 PICTURE_WIDTH = 1200
 PAGE_BYTES = 8_000_000
-# Figures that show images of the data set; all other figures show none.
-OF_IMAGES = ("figure6", "stages")
 
 
 class NothingToCommit(SuiteError):
     """The results folder or the card is incomplete; the message says what to do."""
+
+
+class CannotReplace(SuiteError):
+    """The target has files that no export made; the message says where to export to."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,32 @@ class Told:
     finding: str | None = None
 
 
-def write_reference(plan: Plan, target: ReferenceFolder, told: Told, keep_runs: bool) -> None:
+def write_reference(
+    plan: Plan,
+    target: ReferenceFolder,
+    told: Told,
+    keep_runs: bool,
+    shows_images: Callable[[Path], bool],
+) -> None:
     """Write the committed folder of a plan's results; an existing folder is replaced.
 
     Args:
         target: the folder. Commands, purpose and finding of its card are kept unless `told` has
             others; notes are always kept.
-        keep_runs: keep the archives, and store finished runs that they lack in a further archive.
-            False: the folder has no archives afterwards.
+        keep_runs: keep the archives, and store finished runs that they lack, or have with other
+            files, in a further archive. False: the folder has no archives afterwards.
+        shows_images: whether a figure or the page shows images of the data set; such files are left
+            out if these are photographs.
 
     Raises:
+        CannotReplace: the target has files that no export made.
+        ConfigError: the target's card is not one of `read_card`.
         NothingToCommit: there are no tables, no finished training, no commands or no purpose, or an
             archive has runs that the results folder lacks.
         CannotRestore: an archive cannot be read.
+        DamagedRecord, DetectionsFileError: a file of a run is damaged.
     """
+    _require_replaceable(plan, target)
     sources = [folder for folder in (plan.results, plan.results / "partial") if _has_tables(folder)]
     if not sources:
         raise NothingToCommit(
@@ -90,12 +106,36 @@ def write_reference(plan: Plan, target: ReferenceFolder, told: Told, keep_runs: 
         for archive in archives:
             shutil.copy2(archive, temporary)
         if new:
-            store(plan, new, made.archive(len(archives) + 1), archives)
-        _copy_shown(plan, temporary)
+            store(plan, new, made.archive(max(map(_number, archives), default=0) + 1), archives)
+        _copy_shown(plan, temporary, shows_images)
         _write_examples(plan, made, target)
         write_runs(made.runs, runs)
         write_choices(made, _choices(plan))
         write_card(made, card)
+
+
+def _require_replaceable(plan: Plan, target: ReferenceFolder) -> None:
+    """Raise CannotReplace if the target is neither new, nor empty, nor made by an export."""
+    path = target.path
+    why = None
+    held = [
+        one for one in (plan.results, Path.cwd()) if one.resolve().is_relative_to(path.resolve())
+    ]
+    if held:
+        why = f"is or holds {held[0]}"
+    elif path.is_dir() and any(path.iterdir()) and not target.card.exists():
+        why = f"is not empty and has no {target.card.name} of an earlier export"
+    elif path.exists() and not path.is_dir():
+        why = "is a file"
+    if why:
+        raise CannotReplace(
+            f"{path}: {why}, and the export would replace it; --out may name a new or empty "
+            "folder, or one that an earlier export made"
+        )
+
+
+def _number(archive: Path) -> int:
+    return int("".join(filter(str.isdigit, archive.name)))
 
 
 # --- tables, figures, verdicts, the page -------------------------------------------------------
@@ -105,10 +145,9 @@ def _has_tables(folder: Path) -> bool:
     return any((folder / "tables").glob("*.csv"))
 
 
-def _copy_shown(plan: Plan, target: Path) -> None:
+def _copy_shown(plan: Plan, target: Path, shows_images: Callable[[Path], bool]) -> None:
     """Copy the complete files, and files of `partial` that have no complete counterpart."""
     photographs = any(not isinstance(data, ShapesData) for data in plan.scale.data.values())
-    hidden = photographs and plan.config.show_images
     partial = plan.results / "partial"
     for source in (plan.results, partial):
         place = target / source.relative_to(plan.results)
@@ -116,11 +155,12 @@ def _copy_shown(plan: Plan, target: Path) -> None:
             name = path.relative_to(source)
             if source == partial and (plan.results / name).exists():
                 continue
-            if hidden and path.stem in OF_IMAGES and path.suffix != ".csv":
+            if photographs and path.suffix != ".csv" and shows_images(path):
                 continue
             _copy(path, place / name)
     page = plan.results / "report.html"
-    if page.exists() and not hidden and page.stat().st_size <= PAGE_BYTES:
+    small = page.exists() and page.stat().st_size <= PAGE_BYTES
+    if small and not (photographs and shows_images(page)):
         _copy(page, target / page.name)
 
 
@@ -191,13 +231,19 @@ def _runs(plan: Plan) -> list[StoredRun]:
         for run in runs
         if (one := plan.initial_training(run.run_id, run.seed)) and one.folder.record.exists()
     }
-    return [*map(read_folder, initial.values()), *runs]
+    everything = [*map(read_folder, initial.values()), *runs]
+    if not _trained_here(everything):
+        raise NothingToCommit(
+            f"{plan.results}: all {len(everything)} finished runs have imported weights, and "
+            "run.yaml needs commit, day and machine of a training; first train a run of the plan"
+        )
+    return everything
 
 
 def _not_stored(
     plan: Plan, archives: Sequence[Path], target: ReferenceFolder
 ) -> list[tuple[str, int]]:
-    """Return the finished runs that the archives lack, or have with other weights."""
+    """Return the finished runs that the archives lack, or have with other files."""
     finished, known = finished_runs(plan), stored(archives)
     lost = [key for key in known if key not in finished]
     if lost:
@@ -206,8 +252,7 @@ def _not_stored(
             f"{target}: stores {len(lost)} runs that {plan.results} lacks, e.g. {run_id} seed "
             f"{seed}; restore them first (`obc import {target}`), or delete its archives"
         )
-    weights = {key: read_folder(plan.run_folder(*key)).run for key in finished}
-    return [key for key in finished if known.get(key) != (weights[key] or {})["weights_sha256"]]
+    return [key for key in finished if changed(plan, *key, known.get(key, {}))]
 
 
 def _choices(plan: Plan) -> dict[str, Any]:
@@ -246,8 +291,7 @@ def measured(runs: Sequence[StoredRun], evaluation_seconds: float = 0.0) -> dict
     These are commits, days, machines, packages, counts and device minutes. Imported weights are not
     counted as trainings, because they were trained elsewhere; their evaluations are counted.
     """
-    trained = [run.run for run in runs if run.run and not run.run.get("imported")]
-    records = sorted(trained, key=lambda record: record["started"])
+    records = sorted(_trained_here(runs), key=lambda record: record["started"])
     packages: dict[str, tuple[str, ...]] = {}
     for name, version in ((n, v) for record in records for n, v in record["packages"].items()):
         packages[name] = tuple(dict.fromkeys((*packages.get(name, ()), version)))
@@ -265,6 +309,10 @@ def measured(runs: Sequence[StoredRun], evaluation_seconds: float = 0.0) -> dict
     }
 
 
+def _trained_here(runs: Iterable[StoredRun]) -> list[dict[str, Any]]:
+    return [run.run for run in runs if run.run and not run.run.get("imported")]
+
+
 def _devices(record: dict[str, Any]) -> int:
     processes = record.get("processes", 1)
     return processes if record["hardware"]["gpu"] else processes * record["hardware"]["threads"]
@@ -279,10 +327,10 @@ def _machine(hardware: dict[str, Any]) -> str:
 
 
 def _evaluation_seconds(plan: Plan) -> float:
-    """Return the total seconds of all evaluations that Snakemake timed."""
+    """Return the total seconds of all evaluations of the plan's runs that Snakemake timed."""
     template = RunFolder(Path()).evaluation_benchmark("*").name
-    files = (path for one in RunFolder.all_in(plan.results) for path in one.path.glob(template))
-    return sum(_seconds(path) for path in files)
+    folders = (one for one in RunFolder.all_in(plan.results) if one.run_id in plan.runs)
+    return sum(_seconds(path) for one in folders for path in one.path.glob(template))
 
 
 def _seconds(path: Path) -> float:
@@ -293,10 +341,13 @@ def _seconds(path: Path) -> float:
 
 # --- the page about all ------------------------------------------------------------------------
 
-INTRODUCTION = """\
+# How a page that this module wrote begins.
+GENERATED = """\
 # What we measured
 
-Generated by `make docs` from the `run.yaml` in each folder. `make reference RESULTS=<name>` makes
+Generated by `make docs`"""
+INTRODUCTION = f"""\
+{GENERATED} from the `run.yaml` in each folder. `make reference RESULTS=<name>` makes
 such a folder from `results/<name>`: tables, figures, verdicts, `runs.jsonl` (record and metrics of
 every training) and `config.yaml` (the options of the call, for `snakemake --configfile`). There are
 no data sets and no weights. `make reproduce` does not read or change anything here. Scenes that the
@@ -309,7 +360,7 @@ were timed, each times the cores or GPUs that it used. Other jobs may have run b
 
 def readme(root: Path = ROOT) -> str:
     """Return the text of the page about all folders of committed results."""
-    folders = [(folder, read_card(folder)) for folder in reference_folders(root)]
+    folders = [(folder, read_card(folder)) for folder in _folders(root)]
     lines = [
         INTRODUCTION,
         "| folder | purpose | trainings | evaluations | minutes | when |",
@@ -325,9 +376,32 @@ def readme(root: Path = ROOT) -> str:
 
 def write_readme(root: Path = ROOT) -> Path:
     """Write the page about all folders of committed results; return its path."""
-    path = root / "README.md"
+    path = root / PAGE
     write_text(path, readme(root))
     return path
+
+
+def has_place_for_readme(root: Path) -> bool:
+    """Whether `write_readme` replaces no file of others and all that it is about is in `root`.
+
+    That is so in `results/reference`, and in a folder that has only folders of committed results,
+    unless a README.md there has another origin.
+    """
+    page = root / PAGE
+    if page.exists() and not page.read_bytes().startswith(GENERATED.encode()):
+        return False
+    known = {page, *(folder.path for folder in _folders(root))}
+    others = (path for path in root.iterdir() if path not in known and not _is_hidden(path))
+    return root.resolve() == ROOT.resolve() or not any(others)
+
+
+def _folders(root: Path) -> list[ReferenceFolder]:
+    """Return the folders to list. A hidden one is what a killed export left."""
+    return [folder for folder in reference_folders(root) if not _is_hidden(folder.path)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _section(folder: ReferenceFolder, card: ReferenceCard) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """`ro-crate-metadata.json`: a results folder described as a Research Object Crate (RO-Crate 1.1).
 
 Every result file in the folder is listed. Each training is an action that made its weights, and
-each evaluation is an action that made its metrics. Nothing is copied: the folder itself becomes the
-crate.
+each evaluation is an action that made its metrics. Runs that `obc import` restored have actions
+without weights. Nothing is copied: the folder itself becomes the crate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from obc.config.plan import Plan, Run
 from obc.config.run_folder import RunFolder
 from obc.io.files import read_record, write_json
-from obc.runs.status import has_weights
+from obc.runs.status import run_status
 from obc.runs.versions import DISTRIBUTION
 
 METADATA = "ro-crate-metadata.json"
@@ -36,7 +36,7 @@ def write_crate(plan: Plan) -> Path:
     actions = [
         action
         for run in runs
-        if has_weights(run.folder)
+        if run_status(run.folder) == "trained"
         for action in _actions(run, plan.results, files)
     ]
     root = {
@@ -118,7 +118,7 @@ def _actions(run: Run, results: Path, files: dict[str, Path]) -> list[Entity]:
             action(
                 f"evaluation ({decode})",
                 [run.folder.metrics(decode).name, run.folder.detections(decode).name],
-                object=[{"@id": weights}],
+                **({"object": [{"@id": weights}]} if weights in files else {}),
             )
             for decode in run.resolved.spec.decodes
             if run.folder.metrics(decode).exists()

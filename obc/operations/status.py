@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -83,21 +83,24 @@ class RunState:
 # --- reading -----------------------------------------------------------------------------------
 
 
-def states(plan: Plan, now: datetime | None = None) -> list[RunState]:
-    """Return the state of every training behind the tables that are shown, starting weights first.
+def states(
+    plan: Plan, now: datetime | None = None, tables: Iterable[str] | None = None
+) -> list[RunState]:
+    """Return the state of every training behind the given tables, starting weights first.
 
     Args:
         now: present time, up to which silence is measured; None: by the clock.
+        tables: names of tables and figures; None: those of `shown_tables`.
     """
     now = now or datetime.now(UTC)
-    shown = set(shown_tables(plan))
+    shown = set(shown_tables(plan) if tables is None else tables)
     keys = [
         (run_id, seed)
-        for run_id, run in plan.trainings.items()
-        if run_id in plan.initial_runs or shown.intersection(run.tables)
+        for run_id in plan.trainings
+        if shown & plan.tables_needing(run_id)
         for seed in plan.seeds_of(run_id)
     ]
-    found = [_look(plan, run_id, seed, now) for run_id, seed in keys]
+    found = [_look(plan, run_id, seed, now, shown) for run_id, seed in keys]
     rates = _rates(plan, found)
     return [_with_time_left(plan, state, rates) for state in found]
 
@@ -124,12 +127,12 @@ def read_sessions(folder: RunFolder) -> list[dict[str, Any]]:
     return [session for session in found or [] if isinstance(session, dict)]
 
 
-def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
+def _look(plan: Plan, run_id: str, seed: int, now: datetime, tables: set[str]) -> RunState:
     folder = plan.run_folder(run_id, seed)
     sessions = read_sessions(folder)
     resumed = sum((session.get("resumed_from") or 0) > 0 for session in sessions)
     progress = read_progress(folder)
-    state, reason, note = _state(plan, run_id, folder, bool(sessions))
+    state, reason, note = _state(plan, run_id, folder, bool(sessions), tables)
     if state == "running":
         reason, note = _silence(progress, now)
     if state in ("trained", "done", "waiting"):
@@ -138,12 +141,12 @@ def _look(plan: Plan, run_id: str, seed: int, now: datetime) -> RunState:
 
 
 def _state(
-    plan: Plan, run_id: str, folder: RunFolder, started: bool
+    plan: Plan, run_id: str, folder: RunFolder, started: bool, tables: set[str]
 ) -> tuple[State, Reason | None, str]:
     """State, reason and note of a run."""
     status = run_status(folder)
     if status == "trained":
-        return _state_of_trained(plan, run_id, folder)
+        return _state_of_trained(folder, not_evaluated(plan, run_id, folder, tables))
     if status == "failed":
         failure = read_record(folder.work.failed) or {}
         error = str(failure.get("error", "its note cannot be read")).splitlines()[0]
@@ -160,9 +163,8 @@ def _state(
 
 
 def _state_of_trained(
-    plan: Plan, run_id: str, folder: RunFolder
+    folder: RunFolder, missing: Sequence[str]
 ) -> tuple[State, Reason | None, str]:
-    missing = not_evaluated(plan, run_id, folder)
     failures = [evaluation_failure(folder, decode) for decode in missing]
     if not missing:
         return "done", None, ""

@@ -2,7 +2,8 @@
 
 With archives a long experiment can be run in several parts, also on different machines. One part
 trains and evaluates some runs, which are committed; the next part restores them and does the rest.
-The archive of a part holds the runs that no earlier archive has.
+The archive of a part holds the runs that no earlier archive has with the same files: new runs, and
+runs that were trained or evaluated again. If two archives have a run, the later one counts.
 
 An archive contains `archive.json` (digest of the evaluation code, format), the folder of each run,
 and `shown/` with files that were drawn from trained weights. Weights are stored only if another
@@ -16,22 +17,27 @@ import json
 import os
 import tarfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from obc.config.plan import Plan, RowEvaluation
 from obc.config.run_folder import RECORD, RunFolder
 from obc.datasets.settings import ShapesData
+from obc.evaluation.detections_file import DetectionsFileError
 from obc.evaluation.packed_detections import pack, unpack
 from obc.io.errors import SuiteError
 from obc.io.files import atomic_path, read_record
 from obc.runs.staleness import other_versions
+from obc.runs.status import has_weights
 from obc.runs.versions import EVALUATION_CODE, TRAINING_CODE, code_digest
 
+RunKey = tuple[str, int]  # run id and seed
 # Files of an archive, by folder and name. Names in `shown` are paths; folder "" is the top level.
 Content = dict[str, dict[str, bytes]]
 FORMAT = 1
@@ -101,6 +107,10 @@ def store(
     Args:
         runs: run ids and seeds from `finished_runs`.
         earlier: archives whose drawn files are stored again only if they have changed.
+
+    Raises:
+        DetectionsFileError: the detections of an evaluation are missing or damaged.
+        CannotRestore: an earlier archive cannot be read.
     """
     drawn = _drawn(map(_read, earlier))
     about = {"format": FORMAT, "evaluation_code": code_digest(EVALUATION_CODE)}
@@ -126,23 +136,36 @@ def store_examples(plan: Plan, evaluations: Sequence[RowEvaluation], path: Path)
             _add(archive, f"{folder}/{name}", content)
 
 
-def stored(archives: Iterable[Path]) -> dict[tuple[str, int], str]:
-    """Digest of the weights of every archived run; later archives take precedence."""
-    found = {}
-    for path in archives:
-        for key, files in _runs_in(_read(path)).items():
-            found[key] = json.loads(files[RECORD])["weights_sha256"]
-    return found
+def stored(archives: Iterable[Path]) -> dict[RunKey, dict[str, bytes]]:
+    """Files of every archived run, by name; later archives take precedence."""
+    newest = _newest({path: _read(path) for path in archives})
+    return {key: files for key, (_, files) in newest.items()}
+
+
+def changed(plan: Plan, run_id: str, seed: int, files: Mapping[str, bytes]) -> bool:
+    """Whether a run has a file that is not among `files` of `stored`, or has other content there.
+
+    A further decoding adds files. An evaluation that is repeated, with other code for example,
+    changes its metrics or Snakemake's measurement of it. Detections change with these files only,
+    so they are not compared.
+    """
+    compared = (path for path, is_packed in _paths_of(plan, run_id, seed) if not is_packed)
+    return any(files.get(path.name) != path.read_bytes() for path in compared)
 
 
 def _files_of(plan: Plan, run_id: str, seed: int) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file of a run that is stored."""
+    for path, is_packed in _paths_of(plan, run_id, seed):
+        yield _packed(path) if is_packed else (path.name, path.read_bytes())
+
+
+def _paths_of(plan: Plan, run_id: str, seed: int) -> Iterator[tuple[Path, bool]]:
+    """Yield each file of a run that is stored, and whether it is packed: detections are."""
     folder = plan.run_folder(run_id, seed)
     files = [folder.record, folder.config, folder.log, folder.benchmark]
     if run_id in plan.initial_runs:
         files.append(folder.weights)
-    for path in (path for path in files if path.exists()):
-        yield path.name, path.read_bytes()
+    yield from ((path, False) for path in files if path.exists())
     for decode in plan.trainings[run_id].decodes:
         if not folder.metrics(decode).exists():
             continue
@@ -152,13 +175,18 @@ def _files_of(plan: Plan, run_id: str, seed: int) -> Iterator[tuple[str, bytes]]
             folder.evaluation_benchmark(decode),
         ):
             if path.exists():
-                yield path.name, path.read_bytes()
-        yield _packed(folder.detections(decode))
+                yield path, False
+        yield folder.detections(decode), True
 
 
 def _packed(path: Path) -> tuple[str, bytes]:
-    with np.load(path) as file:
-        packed = pack(dict(file))
+    try:
+        with np.load(path) as file:
+            packed = pack(dict(file))
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise DetectionsFileError(
+            f"{path}: not a detections file ({error}); remove it to have it measured again"
+        ) from None
     return (path.name, path.read_bytes()) if packed is None else (f"{path.name}{_PACKED}", packed)
 
 
@@ -184,28 +212,31 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
 
     Snakemake makes a file again if one of its inputs is newer. Therefore data must be indexed and
     shipped starting weights must be in place before this call, and all restored files get the same
-    modification time, the end of the call.
+    modification time, that of the call. The record of a run is written last: if a call is
+    interrupted, the next one restores the rest.
 
     Args:
         plan: the plan whose run folders are written.
         archives: oldest first; if two have the same run, the later archive counts.
 
     Raises:
-        CannotRestore: there is no archive, an archive is unreadable or of another format or other
-            evaluation code, or data or starting weights are missing.
+        CannotRestore: there is no archive, an archive is unreadable or of another format, a run's
+            newest archive is of other evaluation code, or data or starting weights are missing.
     """
     if not archives:
         raise CannotRestore("no archive runs-<n>.tar.xz there: `make reference KEEP_RUNS=1` stores")
     contents = {path: _read(path) for path in archives}
-    runs = {key: files for one in contents.values() for key, files in _runs_in(one).items()}
-    _require_same_evaluation(contents)
+    _require_same_format(contents)
+    runs = _newest(contents)
+    _require_same_evaluation(
+        {path: contents[path] for (run_id, _), (path, _) in runs.items() if run_id in plan.runs}
+    )
     ordered = sorted(runs, key=lambda key: key[0] not in plan.initial_runs)
     _require_ready(plan, ordered)
     restored = Restored([], [], [])
-    written: list[Path] = []
-    code = code_digest(TRAINING_CODE)
+    now, code = time.time_ns(), code_digest(TRAINING_CODE)
     for run_id, seed in ordered:
-        files = runs[run_id, seed]
+        _, files = runs[run_id, seed]
         if run_id not in plan.trainings:
             restored.refused.append((run_id, seed, "the plan has no such run"))
             continue
@@ -217,22 +248,15 @@ def restore(plan: Plan, archives: Sequence[Path]) -> Restored:
         if others:
             restored.refused.append((run_id, seed, f"made with other {' and other '.join(others)}"))
             continue
-        written += [_write(folder.path, name, content) for name, content in files.items()]
+        for name, content in sorted(files.items(), key=lambda file: file[0] == RECORD):
+            _write(folder.path / name, content, now)
         restored.written.append((run_id, seed))
-    if restored.written:
-        written += _restore_drawn(plan, contents.values())
-    now = time.time()
-    for path in written:
-        os.utime(path, (now, now))
+    folders = [plan.run_folder(*key) for key in (*restored.written, *restored.there)]
+    if any(one.record.exists() and not has_weights(one) for one in folders):
+        for name, content in _drawn(contents.values()).items():
+            if not (plan.results / name).exists():
+                _write(plan.results / name, content, now)
     return restored
-
-
-def _restore_drawn(plan: Plan, contents: Iterable[Content]) -> list[Path]:
-    return [
-        _write(plan.results, name, content)
-        for name, content in _drawn(contents).items()
-        if not (plan.results / name).exists()
-    ]
 
 
 def _drawn(contents: Iterable[Content]) -> dict[str, bytes]:
@@ -240,30 +264,35 @@ def _drawn(contents: Iterable[Content]) -> dict[str, bytes]:
     return {name: file for one in contents for name, file in one.get(_SHOWN, {}).items()}
 
 
-def _write(folder: Path, name: str, content: bytes) -> Path:
-    path = folder / name.removesuffix(_PACKED)
-    with atomic_path(path) as temporary:
-        if name.endswith(_PACKED):
+def _write(path: Path, content: bytes, modified: int) -> None:
+    """Write a stored file; `modified` is its modification time in nanoseconds."""
+    with atomic_path(path.with_name(path.name.removesuffix(_PACKED))) as temporary:
+        if path.name.endswith(_PACKED):
             np.savez_compressed(temporary, **unpack(content))
         else:
             temporary.write_bytes(content)
-    return path
+        os.utime(temporary, ns=(modified, modified))
+
+
+def _require_same_format(contents: Mapping[Path, Content]) -> None:
+    for path, content in contents.items():
+        found = json.loads(content[""][_ABOUT])["format"]
+        if found != FORMAT:
+            raise CannotRestore(f"{path}: format {found}; allowed is {FORMAT}")
 
 
 def _require_same_evaluation(contents: Mapping[Path, Content]) -> None:
     now = code_digest(EVALUATION_CODE)
     for path, content in contents.items():
-        about = json.loads(content[""][_ABOUT])
-        if about["format"] != FORMAT:
-            raise CannotRestore(f"{path}: format {about['format']}; allowed is {FORMAT}")
-        if about["evaluation_code"] != now:
+        found = json.loads(content[""][_ABOUT])["evaluation_code"]
+        if found != now:
             raise CannotRestore(
-                f"{path}: evaluated by other code ({about['evaluation_code']}) than the present "
-                f"({now}); check out the commit that run.yaml names, or measure anew"
+                f"{path}: evaluated by other code ({found}) than the present ({now}); check out "
+                "the commit that run.yaml names, or measure anew"
             )
 
 
-def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
+def _require_ready(plan: Plan, runs: Sequence[RunKey]) -> None:
     """Raise CannotRestore if an index is missing, or starting weights that no archive has.
 
     Snakemake would make them after the restored runs, and then train these runs again.
@@ -290,7 +319,16 @@ def _require_ready(plan: Plan, runs: Sequence[tuple[str, int]]) -> None:
 # --- reading an archive ------------------------------------------------------------------------
 
 
-def _runs_in(content: Content) -> dict[tuple[str, int], dict[str, bytes]]:
+def _newest(contents: Mapping[Path, Content]) -> dict[RunKey, tuple[Path, dict[str, bytes]]]:
+    """Return for each run the last archive that has it, and its files there."""
+    return {
+        key: (path, files)
+        for path, content in contents.items()
+        for key, files in _runs_in(content).items()
+    }
+
+
+def _runs_in(content: Content) -> dict[RunKey, dict[str, bytes]]:
     """Return the files of each run in an archive, by run id and seed."""
     folders = {name: files for name, files in content.items() if name not in ("", _SHOWN)}
     runs = {RunFolder(Path(name)): files for name, files in folders.items()}

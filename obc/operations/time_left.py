@@ -19,6 +19,7 @@ class TimedJob:
         threads: cores that the job occupies.
         started: start time in seconds of a monotonic clock; None: the job waits.
         ended: end time by the same clock; None: the job waits or runs.
+        failed: whether it ended with an error; its time is then no measure for other jobs.
         reported: remaining seconds, by the job's own report or by that of a similar job; None: no
             report yet.
         reported_at: time of the report by the same clock.
@@ -29,6 +30,7 @@ class TimedJob:
     threads: int = 1
     started: float | None = None
     ended: float | None = None
+    failed: bool = False
     reported: float | None = None
     reported_at: float = 0.0
 
@@ -78,10 +80,11 @@ def part_done(jobs: Iterable[TimedJob], now: float) -> float:
 
 
 def _factor(jobs: Iterable[TimedJob], kind: str) -> float:
-    """Ratio of measured to expected time of the ended jobs of a kind; 1 if none has ended."""
+    """Ratio of measured to expected time of the finished jobs of a kind; 1 without any."""
     took = expected = 0.0
     for job in jobs:
-        if job.kind == kind and None not in (job.started, job.ended, job.expected):
+        known = None not in (job.started, job.ended, job.expected)
+        if job.kind == kind and known and not job.failed:
             took += job.ended - job.started
             expected += job.expected
     return took / expected if expected else 1.0

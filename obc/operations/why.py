@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from obc.operations.costs import is_done, not_evaluated
 from obc.operations.status import RunState, duration, read_sessions, states
 from obc.runs.records import evaluation_failure, last_lines
 from obc.runs.staleness import other_versions
-from obc.runs.status import has_weights, run_status
+from obc.runs.status import has_weights, run_status, shown_tables
 from obc.runs.versions import TRAINING_CODE, code_digest
 
 
@@ -52,32 +53,37 @@ def explain_run(plan: Plan, plan_file: Path, run_id: str, seed: int | None = Non
         ConfigError: the plan does not train this run with that seed.
     """
     seeds = plan.seeds_of(run_id)
+    needing, shown = plan.tables_needing(run_id), set(shown_tables(plan))
+    if not needing & shown:  # only tables beyond the paper that have not begun need the run
+        shown = needing
     if seed is None:
-        seed = next((s for s in seeds if not is_done(plan, run_id, s)), seeds[0])
+        seed = next((s for s in seeds if not is_done(plan, run_id, s, shown)), seeds[0])
     if seed not in seeds:
         raise ConfigError(
             f"--seed {seed}: {run_id} is trained with {', '.join(map(str, seeds))} only"
         )
     folder = plan.run_folder(run_id, seed)
-    (state,) = (s for s in states(plan) if (s.run_id, s.seed) == (run_id, seed))
+    (state,) = (s for s in states(plan, tables=shown) if (s.run_id, s.seed) == (run_id, seed))
     tables = plan.trainings[run_id].tables
     use = f"for {', '.join(tables)}" if tables else "starting weights of other runs"
+    missing: Sequence[str] = ()
     if run_status(folder) == "trained":
         reasons, spoilt = _of_finished(plan, run_id, seed, folder, state)
+        missing = not_evaluated(plan, run_id, folder, shown)
     else:
         reasons, spoilt = {"why": _why_not_finished(plan, run_id, seed, folder, state)}, []
     facts = {
         **reasons,
         "folder": str(folder),
-        **_process(plan, run_id, folder, state),
+        **_process(folder, state, missing),
         "checkpoint": str(next(iter(folder.work.checkpoints()), "none: it would start over"))
         if folder.work.path.exists()
         else "",
-        "try again": _again(plan, plan_file, run_id, seed, state, spoilt),
+        "try again": _again(plan, plan_file, run_id, seed, state, spoilt, shown),
     }
     lines = [f"{run_id} seed {seed}: {state.state}  ({use})"]
     lines += [f"  {name}: {text}" for name, text in facts.items() if text]
-    log = _log(plan, run_id, folder)
+    log = _log(folder, missing)
     if log is not None:
         lines += [f"  log: {log}", *(f"    | {line}" for line in last_lines(log))]
     return "\n".join(lines)
@@ -150,12 +156,11 @@ def _waits_for(plan: Plan, run_id: str, seed: int) -> str:
     return f"it waits for {' and '.join(missing)}" if missing else "all that it needs is there"
 
 
-def _process(plan: Plan, run_id: str, folder: RunFolder, state: RunState) -> dict[str, str]:
+def _process(folder: RunFolder, state: RunState, missing: Sequence[str]) -> dict[str, str]:
     """Return host, job, progress and exit status of the newest session or failed evaluation."""
     session: dict[str, Any] = next(reversed(read_sessions(folder)), {})
     if state.reason == "evaluation failed":
-        decode = not_evaluated(plan, run_id, folder)[0]
-        session = evaluation_failure(folder, decode) or {}
+        session = evaluation_failure(folder, missing[0]) or {}
     if state.progress is not None:
         session = {
             **session,
@@ -190,23 +195,34 @@ def _exit_status(folder: RunFolder, state: RunState) -> str:
 
 
 def _again(
-    plan: Plan, plan_file: Path, run_id: str, seed: int, state: RunState, useless: list[Path]
+    plan: Plan,
+    plan_file: Path,
+    run_id: str,
+    seed: int,
+    state: RunState,
+    useless: list[Path],
+    shown: set[str],
 ) -> str:
     """Return the commands that make missing and `useless` files; empty if there is nothing to do.
 
     `--forcerun` names existing files that must be made again, because Snakemake cannot detect every
     reason for it.
+
+    Args:
+        shown: tables whose decodings are evaluated.
     """
     if state.state == "running" or (state.state == "done" and not useless):
         return ""
     folder = plan.run_folder(run_id, seed)
     trains = not has_weights(folder) or folder.weights in useless
+    if trains:
+        wanted = plan.decodes_of(run_id, shown)
+    else:
+        wanted = not_evaluated(plan, run_id, folder, shown)
     decodes = [
         decode
         for decode in plan.trainings[run_id].decodes
-        if trains
-        or folder.metrics(decode) in useless
-        or decode in not_evaluated(plan, run_id, folder)
+        if decode in wanted or folder.metrics(decode) in useless
     ]
     targets = [folder.metrics(decode) for decode in decodes] or [folder.weights]
     files, anew = (
@@ -231,12 +247,13 @@ def config_options(plan: Plan) -> str:
     return f" --config {' '.join(map(shlex.quote, pairs))}"
 
 
-def _log(plan: Plan, run_id: str, folder: RunFolder) -> Path | None:
+def _log(folder: RunFolder, missing: Sequence[str]) -> Path | None:
     """Return the log of the first missing evaluation that has a log, otherwise the training's.
 
-    If the run is not trained, logs of evaluations are ignored: a training that starts again leaves
-    the logs of earlier evaluations in place.
+    Args:
+        missing: missing evaluations of a trained run. If the run is not trained, logs of
+            evaluations are ignored: a training that starts again leaves the logs of earlier
+            evaluations in place.
     """
-    missing = not_evaluated(plan, run_id, folder) if run_status(folder) == "trained" else []
     logs = [*map(folder.evaluation_log, missing), folder.log]
     return next((log for log in logs if log.exists()), None)

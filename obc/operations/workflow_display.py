@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from obc.config.plan import Plan
+from obc.io.terminal import can_redraw
 from obc.operations.costs import START_SECONDS, costs
 from obc.operations.run_names import job_name, with_names
 from obc.operations.status import duration, states
@@ -99,11 +100,10 @@ class WorkflowDisplay(logging.Handler):
         self.interrupted = False
         self.jobs: dict[int, ShownJob] = {}
         self.at_once = 1
-        self.failed: list[str] = []
         self._kept: list[logging.LogRecord] = []
         self._unread = b""
         self._read = 0
-        self._on_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._on_terminal = can_redraw(self.stream)
         self._colors = colors and self._on_terminal and "NO_COLOR" not in os.environ
         self._bar_is_there = False
         self._began = self._last_plain = self._last_report = time.monotonic()
@@ -154,15 +154,16 @@ class WorkflowDisplay(logging.Handler):
         with self.lock:
             self._drain()
             done = sum(job.timed.ended is not None for job in self.jobs.values())
-            done -= len(self.failed)
+            failed = sum(job.timed.failed for job in self.jobs.values())
+            done -= failed
             where = f": {page}" if page.exists() else ""
             of = f"{done} of {len(self.jobs)} jobs done"
             began, self.state = self.state != "before", "ended"
             self._clear_bar()
             if self.interrupted:
                 self.say(f"stopped, {of}{where}; call again to go on", always=True)
-            elif self.failed:
-                self.say(f"{len(self.failed)} failed, {of}{where}; `obc status` lists them")
+            elif failed:
+                self.say(f"{failed} failed, {of}{where}; `obc status` lists them")
             elif began:
                 self.say(f"done in {duration(time.monotonic() - self._began)}{where}")
 
@@ -215,7 +216,7 @@ class WorkflowDisplay(logging.Handler):
             for jobid in getattr(record, "jobs", ()):
                 if job := self.jobs.get(jobid):
                     job.timed.started, job.timed.ended = now, None
-                    self.failed = [name for name in self.failed if name != job.name]  # a retry
+                    job.timed.failed = False  # it may be a retry
             return
         self._drain()
         found: Any = getattr(record, "job_id" if event == "job_finished" else "jobid", None)
@@ -229,8 +230,7 @@ class WorkflowDisplay(logging.Handler):
             if job.rule not in SPEAKING:
                 self.say(f"{job.name}: done")
         elif not self.interrupted:
-            self.failed.append(job.name)
-            job.timed.ended = now
+            job.timed.ended, job.timed.failed = now, True
             logs = "" if job.rule in SPEAKING else "".join(f"; log: {x}" for x in record.log)  # type: ignore[attr-defined]
             self.say(f"failed: {job.name}{logs}", failed=True)
 
@@ -292,12 +292,13 @@ class WorkflowDisplay(logging.Handler):
 
     def _tick(self) -> None:
         while not self._stop.wait(TICK):
+            due = time.monotonic() - self._last_report > REPORT_SECONDS
+            if due and self.state == "showing":
+                self.read_reports()
             with self.lock:
                 self._drain()
                 if self.state != "showing":
                     continue
-                if time.monotonic() - self._last_report > REPORT_SECONDS:
-                    self.read_reports()
                 self._draw()
                 waited = time.monotonic() - self._last_plain > PLAIN_LINE_SECONDS
                 if waited and not self._on_terminal:
@@ -305,13 +306,22 @@ class WorkflowDisplay(logging.Handler):
                     self._last_plain = time.monotonic()
 
     def read_reports(self) -> None:
-        """Update the time left of running and waiting trainings from the running ones' reports."""
-        left = {(one.run_id, one.seed): one.seconds_left for one in states(self.plan)}
-        self._last_report = now = time.monotonic()
-        for job in self.jobs.values():
-            seconds = left.get(job.training) if job.training else None
-            if seconds is not None:
-                job.timed.reported, job.timed.reported_at = seconds, now
+        """Update the time left of running and waiting trainings from the running ones' reports.
+
+        Files are read without the lock, which Snakemake needs for its messages. If a file of any
+        run cannot be read, the former reports stay: an error would end the display's thread.
+        """
+        try:
+            left = {(one.run_id, one.seed): one.seconds_left for one in states(self.plan)}
+        except Exception:
+            left = {}
+        now = time.monotonic()
+        with self.lock:
+            self._last_report = now
+            for job in self.jobs.values():
+                seconds = left.get(job.training) if job.training else None
+                if seconds is not None:
+                    job.timed.reported, job.timed.reported_at = seconds, now
 
     def _left(self) -> float | None:
         timed = [job.timed for job in self.jobs.values()]

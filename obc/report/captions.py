@@ -78,7 +78,7 @@ def _stamp(plan: Plan, dataset: DatasetName, comparable: bool, *said: str) -> st
     sentences = (
         _scale(plan),
         "" if comparable else NOT_COMPARABLE,
-        f"Data: {describe_data(plan.scale.data[dataset])}.",
+        f"Data: {describe_data(plan, dataset)}.",
         f"Protocol: {plan.scale.protocol}.",
         *said,
     )
@@ -107,8 +107,9 @@ def images_note(plan: Plan) -> str:
     return "" if plan.config.show_images else f" {NOT_SHOWN}"
 
 
-def describe_data(data: Data) -> str:
+def describe_data(plan: Plan, dataset: DatasetName) -> str:
     """Describe a data set in words: embedded, published, or a folder of the user."""
+    data = plan.scale.data[dataset]
     if isinstance(data, ShapesData):
         read = f", objects marked difficult {DIFFICULT[data.difficult]}"
         return (
@@ -117,8 +118,8 @@ def describe_data(data: Data) -> str:
             f"{'' if data.difficult == 'gt' else read}"
         )
     name = {"voc": "PASCAL VOC", "coco": "MS-COCO"}[data.kind]
-    own = data.expected_train_images is None
-    source = f"own folder {data.root} in {data.kind.upper()} layout" if own else name
+    own = f"own folder {data.root} in {data.kind.upper()} layout"
+    source = own if plan.is_own(dataset) else name
     train, val = (
         " + ".join([split] if isinstance(split, str) else split) for split in (data.train, data.val)
     )

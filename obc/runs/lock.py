@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -70,13 +70,13 @@ def _lock_until(handle: TextIO, path: Path, deadline: float) -> bool:
 def is_locked(folder: RunFolder) -> bool:
     """Whether a process is training the run, as far as this machine can tell."""
     path = folder.work.lock
-    if not path.exists():
-        return False
-    with path.open(encoding="utf-8") as handle:
+    # A training that ends at this moment removes the lock and its notes.
+    with suppress(FileNotFoundError), path.open(encoding="utf-8") as handle:
         try:
             return not lock(handle, path, shared=True)
         except NoFileLocks:  # the machine that trains may have file locks
             return _heard_from(folder.work)
+    return False
 
 
 def _heard_from(work: WorkFolder) -> bool:

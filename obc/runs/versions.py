@@ -144,6 +144,8 @@ class _Reader(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, ast.expr):  # most nodes; they contain no statements
             return node
+        if getattr(node, "type_params", None) == []:  # Python 3.11 has no such field
+            del node.type_params  # type: ignore[attr-defined]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node
         ):

@@ -68,9 +68,9 @@ def test_an_id_with_a_dot_or_a_folder_of_its_own_is_one(tmp_path):
 # ---------------------------------------------------------------- image files
 
 
-def with_filename(root: Path, name: str) -> None:
+def with_filename(root: Path, name: str, image_id: str = "000001") -> None:
     text = xml([CAT]).replace("<size>", f"<filename>{escape(name)}</filename><size>")
-    (root / "Annotations/000001.xml").write_text(text, encoding="utf-8")
+    (root / f"Annotations/{image_id}.xml").write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".JPEG", ".png", ".PNG"])
@@ -113,6 +113,53 @@ def test_two_files_of_an_id_are_named(tmp_path):
         read(root)
 
 
+def two_images(root: Path, images: tuple[str, str], filenames: tuple[str, str]) -> Path:
+    """Ids `a` and `b`, their images' names, and what their annotations call them."""
+    make_year(root, {"train": {"a": [CAT], "b": [CAT]}})
+    for image_id, image, filename in zip("ab", images, filenames, strict=True):
+        (root / f"JPEGImages/{image_id}.jpg").rename(root / f"JPEGImages/{image}")
+        with_filename(root, filename, image_id)
+    return root
+
+
+def test_a_file_with_the_id_goes_before_a_stale_filename(tmp_path):
+    root = two_images(tmp_path / "VOC2007", ("a.png", "b.png"), ("a.png", "a.png"))
+    names = [image["file_name"] for image in read(root)[0]["images"]]
+    assert names == ["JPEGImages/a.png", "JPEGImages/b.png"]
+
+
+def test_of_two_files_with_the_id_filename_names_the_image(tmp_path):
+    root = two_images(tmp_path / "VOC2007", ("a.jpeg", "a.png"), ("a.png", "a.jpeg"))
+    split_file(root).write_text("a\n", encoding="utf-8")
+    (image,) = read(root)[0]["images"]
+    assert image["file_name"] == "JPEGImages/a.png"
+
+
+@pytest.mark.parametrize(
+    ("images", "filenames", "shared"),
+    [
+        (("a.png", "old.png"), ("x.png", "a.png"), "a.png"),
+        (("street 7.jpg", "old.png"), ("street 7.jpg", "street 7.jpg"), "street 7.jpg"),
+    ],
+)
+def test_a_file_that_is_the_image_of_two_ids_is_named(tmp_path, images, filenames, shared):
+    root = two_images(tmp_path / "VOC2007", images, filenames)
+    with pytest.raises(DatasetError, match=rf"JPEGImages/{shared}: image of 2 ids: a, b; each id"):
+        read(root)
+
+
+@pytest.mark.parametrize(("first", "second"), [("1", "./1"), ("part/1", "part//1")])
+def test_an_id_in_two_notations_is_listed_twice(tmp_path, first, second):
+    root = tmp_path / "VOC2007"
+    for folder in ("Annotations/part", "JPEGImages/part", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (50, 40)).save(root / f"JPEGImages/{first}.jpg")
+    (root / f"Annotations/{first}.xml").write_text(xml([CAT]), encoding="utf-8")
+    split_file(root).write_text(f"{first}\n{second}\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=rf"1 problem.*\n.* 2 times .*, as {first}, {second};"):
+        read(root)
+
+
 # ---------------------------------------------------------------- annotations
 
 
@@ -131,6 +178,9 @@ def encoded(root: Path, declared: str, encoding: str, name: str) -> None:
         ("windows-1252", "cp1252", "Kätzchen"),
         ("utf-8", "utf-8", "猫"),
         ("utf-16", "utf-16", "猫"),
+        ("utf-16", "utf-16-le", "猫"),
+        ("utf-16", "utf-16-be", "猫"),
+        ("utf-32", "utf-32", "猫"),
     ],
 )
 def test_xml_in_an_encoding_that_python_has_is_read(tmp_path, declared, encoding, name):
@@ -140,11 +190,30 @@ def test_xml_in_an_encoding_that_python_has_is_read(tmp_path, declared, encoding
     assert [one["bbox"] for one in content["annotations"]] == [[10, 5, 20, 20]]
 
 
-@pytest.mark.parametrize("declared", ["klingon", "rot13", "undefined"])
-def test_xml_in_an_unknown_encoding_is_named(tmp_path, declared):
+@pytest.mark.parametrize(
+    "declared", ["GBK", "gb2312", "shift_jis", "big5", "euc-kr", "utf-16", "UTF-32", "cp1252"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_decides_before_the_declaration(tmp_path, declared, encoding):
     root = one_image(tmp_path, [CAT])
-    encoded(root, declared, "utf-8", "cat")
-    with pytest.raises(DatasetError, match=rf"1\.xml: declared as '{declared}', .* as UTF-8"):
+    encoded(root, declared, encoding, "猫")
+    assert len(read(root, classes=("猫",))[0]["annotations"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("klingon", "utf-8"),
+        ("rot13", "utf-8"),
+        ("undefined", "utf-8"),
+        ("UTF-32", "utf-8"),
+        ("utf-8", "latin-1"),
+    ],
+)
+def test_xml_in_an_encoding_that_cannot_be_read_is_named(tmp_path, declared, encoding):
+    root = one_image(tmp_path, [CAT])
+    encoded(root, declared, encoding, "Kätzchen")
+    with pytest.raises(DatasetError, match=rf"1\.xml: encoding '{declared}' cannot .* as UTF-8"):
         read(root)
 
 

@@ -199,9 +199,9 @@ def test_each_reading_has_its_own_trainings_and_index() -> None:
     ),
 )
 def test_the_caption_says_how_they_are_read(choice: str, words: str) -> None:
-    published = load_plan({"scale": "paper", "difficult": choice}).scale.data["voc"]
-    assert describe_data(published).endswith(f", objects marked difficult {words}")
-    drawn = describe_data(load_plan({"scale": "smoke", "difficult": choice}).scale.data["voc"])
+    published = describe_data(load_plan({"scale": "paper", "difficult": choice}), "voc")
+    assert published.endswith(f", objects marked difficult {words}")
+    drawn = describe_data(load_plan({"scale": "smoke", "difficult": choice}), "voc")
     assert drawn.endswith(f"pixels, objects marked difficult {words}") == (choice != "gt")
 
 

@@ -86,8 +86,10 @@ def test_published_number_of_images_is_checked_before_any_limit(tmp_path, layout
     data = folder(tmp_path, layout, max_train_images=4, expected_train_images=6)
     index_dataset(data, data.root, tmp_path / "out")
     data = data.model_copy(update={"expected_val_images": 4952})
-    with pytest.raises(DatasetError, match=r"split val .* lists 3 images, published are 4952"):
+    with pytest.raises(DatasetError, match=r"split val .* lists 3 images, published are 4952") as e:
         index_dataset(data, data.root, tmp_path / "out")
+    option = {"voc": f"voc_val=[{','.join(data.val)}]", "coco": f"coco_val={data.val}"}[layout]
+    assert f"name its splits, e.g. {option}, and any" in str(e.value)
 
 
 def test_image_in_both_splits_is_an_error(tmp_path, layout):

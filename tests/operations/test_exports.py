@@ -61,7 +61,36 @@ def test_nothing_trained_is_no_metafile(plan: Plan, capsys: pytest.CaptureFixtur
     run_id = plan.run_of(plan.tables["losses_table"].rows[1]).run_id
     file = str(plan.results / "plan.json")
     assert main(["export", file, run_id, "--format", "metafile"]) == 1
-    assert "no run to list is trained" in capsys.readouterr().err
+    assert "no run to list has weights" in capsys.readouterr().err
+
+
+def test_damaged_metrics_are_named_with_the_remedy(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_folder(plan, "losses_table", 2)
+    (path,) = folder.glob("metrics.*.json")
+    path.write_text('{"metr')
+    assert main(["export", str(plan.results / "plan.json"), "--format", "metafile"]) == 1
+    error = capsys.readouterr().err
+    assert str(path) in error and "remove the file" in error
+
+
+def test_restored_runs_are_actions_without_weights_and_no_models(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(plan.results / "plan.json")
+    for path in plan.results.rglob("final.pth"):
+        path.unlink()
+    assert main(["export", file, "--format", "ro-crate"]) == 0
+    crate = json.loads((plan.results / "ro-crate-metadata.json").read_text(encoding="utf-8"))
+    ids = {one["@id"] for one in crate["@graph"]}
+    actions = [one for one in crate["@graph"] if one["@type"] == "CreateAction"]
+    assert [one["name"].split()[0] for one in actions] == ["training", "evaluation"]
+    for action in actions:
+        assert {one["@id"] for one in [*action["result"], *action.get("object", [])]} <= ids
+        assert not any(one["@id"].endswith("final.pth") for one in action["result"])
+    assert main(["export", file, "--format", "metafile"]) == 1
+    assert "runs that `obc import` restored have metrics only" in capsys.readouterr().err
 
 
 def test_a_crate_describes_every_file_and_how_it_was_made(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -180,11 +181,31 @@ def test_trained_weights_are_replaced_only_when_that_is_said(
     plan: Plan, weights: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = measure(plan, "loss_table", ROW, {"AP": 1.0})
+    former = RunFolder(metrics.parent)
+    for path in (former.log, former.benchmark):
+        path.touch()
     assert bring(plan, weights)[0] == 1
     assert "--again replaces them" in capsys.readouterr().err
     assert bring(plan, weights, "--again")[0] == 0
-    assert not metrics.exists()  # it was of the weights before
+    for path in (metrics, former.log, former.benchmark):
+        assert not path.exists()  # it was of the weights before
     assert bring(plan, weights)[0] == 0  # imported ones are the user's own
+
+
+def test_a_work_folder_that_cannot_be_removed_yet_is_no_error(
+    plan: Plan, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rmdir
+
+    def rmdir(path: Any, **options: Any) -> None:
+        if Path(path).name == "work":  # as on NFS, where the open lock keeps a name
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        real(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    status, folder = bring(plan, weights)
+    assert status == 0
+    assert is_imported(RunFolder(folder))
 
 
 def test_a_seed_that_no_row_reads_is_refused(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
+from report_fixtures import BEYOND, TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.cli.watch import CLEAR_SCREEN, watch
@@ -249,10 +249,15 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def finish(plan: Plan) -> None:
     for row in range(3):
         measure(plan, "loss_table", row, {"AP": 1.0, "AP_S": 1.0})
-    for run_id in plan.initial_runs:
+    for run_id in {run.resolved.initial_run for run in plan.paper_runs.values()}:
         folder = plan.run_folder(run_id, 0).path
         folder.mkdir(parents=True)
         for name in ("final.pth", "run.json"):
@@ -263,6 +268,26 @@ def test_watching_on_a_terminal_redraws_until_all_are_done(plan: Plan) -> None:
     stream = Terminal()
     watch(plan, stream, sleep=lambda _: finish(plan))
     assert stream.getvalue().count(CLEAR_SCREEN) == 2
+    assert stream.getvalue().rstrip().endswith("4 trainings: 4 done.")
+
+
+def test_watching_ends_without_what_only_tables_beyond_the_paper_need(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE, "more": BEYOND})
+    stream = io.StringIO()
+    finish(plan)
+    watch(plan, stream, sleep=lambda _: pytest.fail("watched on"))
+    assert stream.getvalue().rstrip().endswith("4 trainings: 4 done.")
+    run_folder(plan, "more", 1)  # the table begins, and with it its decoding is asked for
+    assert "not evaluated: argmax" in [state.note for state in states(plan)]
+
+
+def test_watching_on_a_dumb_terminal_is_as_into_a_log(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    watch(plan, stream, sleep=lambda _: finish(plan))
+    assert "\x1b" not in stream.getvalue()
     assert stream.getvalue().rstrip().endswith("4 trainings: 4 done.")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finished_runs import DATA, files_below, finish, write_data
@@ -11,7 +14,14 @@ from report_fixtures import TABLE, plan_of
 
 from obc.config.plan import Plan
 from obc.operations import stored_runs
-from obc.operations.stored_runs import CannotRestore, finished_runs, restore, store, stored
+from obc.operations.stored_runs import (
+    CannotRestore,
+    changed,
+    finished_runs,
+    restore,
+    store,
+    stored,
+)
 from obc.runs.status import has_weights, run_status
 
 
@@ -104,6 +114,20 @@ def test_a_second_sitting_stores_only_what_is_new(
     assert len(restore(plan, [archive, second]).written) == 4
 
 
+def test_a_run_with_a_further_decoding_has_changed(tmp_path: Path) -> None:
+    row = "  - {label: Bins, box: {loss: offset_bin}, decode: argmax}\n"
+    plan = plan_of(tmp_path, {"table1": TABLE + row}, seeds=[0])
+    (run_id,) = (name for name, run in plan.runs.items() if len(run.decodes) == 2)
+    folder, archive = finish(plan, run_id).folder, tmp_path / "runs-1.tar.xz"
+    further = folder.metrics("argmax")
+    further.rename(tmp_path / further.name)
+    store(plan, [(run_id, 0)], archive)
+    files = stored([archive])[run_id, 0]
+    assert not changed(plan, run_id, 0, files)
+    (tmp_path / further.name).rename(further)
+    assert changed(plan, run_id, 0, files)
+
+
 def test_a_run_that_is_there_is_left_alone(plan: Plan, archive: Path) -> None:
     first, second, _ = plan.runs
     shutil.rmtree(plan.run_folder(first, 0).path)
@@ -140,6 +164,23 @@ def test_evaluations_of_other_code_are_refused(
         restore(plan, [archive])
 
 
+def test_an_archive_whose_runs_a_later_one_has_may_be_of_other_evaluation_code(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives = [tmp_path / "runs-1.tar.xz", tmp_path / "runs-2.tar.xz"]
+    runs = finished_runs(plan)
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_runs, "EVALUATION_CODE", ("evaluation.metrics",))
+        store(plan, runs, archives[0])
+    again = [file for key in runs for file in plan.run_folder(*key).path.glob("metrics.*")]
+    for path in again:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {"AP": 41.0}}))
+    store(plan, runs[1:], archives[1], archives[:1])  # all but the starting weights
+    elsewhere(plan)
+    assert restore(plan, archives).written == runs
+    assert [json.loads(path.read_text())["metrics"] for path in again] == [{"AP": 41.0}] * 2
+
+
 def test_without_indexed_data_nothing_is_restored_and_the_command_is_named(
     plan: Plan, archive: Path
 ) -> None:
@@ -147,6 +188,34 @@ def test_without_indexed_data_nothing_is_restored_and_the_command_is_named(
     with pytest.raises(CannotRestore, match=r"manifest.json.*--until index start fetch"):
         restore(plan, [archive])
     assert not (plan.results / "runs").exists()
+
+
+def test_an_import_that_failed_is_completed_by_the_next(
+    plan: Plan, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_below(plan.results)
+    elsewhere(plan)
+
+    def full(content: bytes) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(stored_runs, "unpack", full)
+        restore(plan, [archive])
+    first, second, _ = plan.runs
+    assert [*plan.run_folder(first, 0).path.glob("*.py")]  # half a run
+    assert {key[0] for key in restore(plan, [archive]).written} == {first, second}
+    after = files_below(plan.results)
+    assert {Path(name).name for name in before if name not in after} == {"final.pth"}
+
+
+def test_figures_that_a_failed_import_lacks_come_with_the_next(plan: Plan, archive: Path) -> None:
+    elsewhere(plan)
+    restore(plan, [archive])
+    drawn = plan.results / "figures/stages.svg"
+    drawn.unlink()
+    assert not restore(plan, [archive]).written
+    assert drawn.exists()
 
 
 def test_a_damaged_archive_is_named(plan: Plan, archive: Path) -> None:

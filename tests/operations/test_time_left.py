@@ -17,6 +17,11 @@ def test_jobs_of_a_kind_are_as_much_slower_than_expected_as_the_one_that_ended()
     assert seconds_left(jobs, now=20.0, at_once=1) == 20.0 + 5.0
 
 
+def test_how_long_a_failed_job_took_tells_nothing_of_the_others() -> None:
+    failed = TimedJob("train", 10.0, started=0.0, ended=1.0, failed=True)
+    assert seconds_left([failed, TimedJob("train", 10.0)], now=1.0, at_once=1) == 10.0
+
+
 def test_a_running_job_counts_with_the_rest_of_it() -> None:
     jobs = [TimedJob("train", 10.0, started=0.0)]
     assert seconds_left(jobs, now=4.0, at_once=2) == 6.0

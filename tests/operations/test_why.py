@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixtures import TABLE, fail, measure, plan_of, run_folder, trained
+from report_fixtures import BEYOND, TABLE, fail, measure, plan_of, run_folder, trained
 
 from obc.cli.main import main
 from obc.config.plan import Plan
@@ -132,6 +132,23 @@ def test_a_done_one_needs_no_command(plan: Plan) -> None:
     page = why(plan, 0)
     assert "why: nothing is missing" in page
     assert "try again" not in page
+
+
+def test_decodings_for_a_table_that_has_not_begun_are_not_missing(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE, "more": BEYOND})
+    page = why(plan, 2)
+    assert "metrics.expectation.json" in page and "metrics.argmax.json" not in page
+    measure(plan, "loss_table", 2, {"AP": 1.0})
+    assert ": done" in why(plan, 2)
+    assert "why: nothing is missing" in why(plan, 2)
+
+
+def test_a_run_of_a_table_that_has_not_begun_is_explained(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"loss_table": TABLE, "more": BEYOND})
+    own = plan.run_of(plan.tables["more"].rows[1]).run_id
+    page = explain_run(plan, FILE, own)
+    assert ": waiting  (for more)" in page
+    assert f"runs/{own}/seed0/metrics.expectation.json" in page
 
 
 def test_a_stale_one_says_what_changed_and_how_to_train_it_anew(plan: Plan) -> None:

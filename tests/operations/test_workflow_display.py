@@ -110,6 +110,33 @@ def test_the_time_left_is_what_a_running_training_reports(show, plan: Plan, full
         assert display._progress() == "0 of 2 jobs done, about 2 h 00 min left"
 
 
+def test_runs_that_cannot_be_read_leave_the_former_reports(
+    show, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(plan: Plan) -> None:
+        raise OSError("Stale file handle")
+
+    display = show(io.StringIO())
+    display.start(jobs(full), at_once=1)
+    display.jobs[7].timed.reported = 7200.0
+    monkeypatch.setattr("obc.operations.workflow_display.states", unreadable)
+    display.read_reports()
+    assert display._progress() == "0 of 2 jobs done, about 2 h 00 min left"
+
+
+def test_a_job_that_is_tried_again_has_not_failed(show, full: str) -> None:
+    stream = io.StringIO()
+    display = show(stream)
+    display.start(jobs(full), at_once=1)
+    tell(display, None, event="job_started", jobs=[7])
+    tell(display, "", logging.ERROR, event="job_error", jobid=7, **OF_JOBS)
+    tell(display, None, event="job_started", jobs=[7])
+    assert display.jobs[7].timed.running
+    tell(display, None, event="job_finished", job_id=7)
+    display.end()
+    assert stream.getvalue().splitlines()[-1].startswith("done in")
+
+
 def test_nothing_is_said_of_the_time_before_images_are_counted(
     show, plan: Plan, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

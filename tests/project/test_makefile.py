@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
+from snakemake.cli import get_argument_parser
 
 
 def make(folder: Path, *choices: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +54,15 @@ def test_a_wrong_choice_is_refused_with_what_is_allowed(
 )
 def test_a_right_choice_goes_on_to_the_set_up(checkout: Path, choice: str) -> None:
     assert "/nonexistent not found" in make(checkout, choice).stdout
+
+
+def test_the_advice_after_resume_names_the_targets_as_snakemake_reads_them() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    (advice,) = re.findall(r'"go on with: snakemake (.*)"', makefile)
+    arguments = advice.replace("[targets]", "table1 table3").replace(" N ", " 2 ").split()
+    found = get_argument_parser().parse_args(arguments)
+    assert list(found.targets) == ["table1", "table3"]
+    assert len(found.configfile) == 1
 
 
 def test_the_targets_that_make_allows_are_rules() -> None:

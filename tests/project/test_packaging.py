@@ -253,10 +253,32 @@ def test_without_mmdetection_the_head_says_what_to_install(package: str, code: s
     assert "pip install 'offset-bin-classification[onedl]'" in last and "docs/head.md" in last
 
 
-def test_without_mmdetection_the_bins_work() -> None:
-    code = "from obc import OffsetBins; print(OffsetBins(max_offset=3.0, num_bins=20).num_bins)"
-    done = without(["mmdet", "mmengine", "mmcv"], code)
+BINS = "from obc import OffsetBins; print(OffsetBins(max_offset=3.0, num_bins=20).num_bins)"
+
+
+@pytest.mark.parametrize(
+    ("missing", "before"),
+    [
+        (["mmdet", "mmengine", "mmcv"], ""),
+        (["mmdet", "mmcv"], "import mmengine.registry"),
+        (["mmdet"], "import mmengine.registry"),
+    ],
+)
+def test_without_mmdetection_the_bins_work(missing: list[str], before: str) -> None:
+    done = without(missing, f"{before}\n{BINS}")
     assert (done.stdout, done.returncode) == ("20\n", 0), done.stderr
+
+
+def test_with_mmengine_alone_the_head_says_what_to_install() -> None:
+    done = without(["mmdet"], f"import mmengine.registry\n{BINS}\nfrom obc import OBCHead")
+    assert (done.stdout, done.returncode) == ("20\n", 1)
+    assert "the heads of obc need MMDetection" in done.stderr.splitlines()[-1]
+
+
+def test_with_mmengine_imported_the_heads_are_registered_at_once() -> None:
+    code = "import mmengine.registry, obc; print('obc.head.roi_head' in sys.modules)"
+    done = without([], code)
+    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
 
 
 @pytest.mark.parametrize(

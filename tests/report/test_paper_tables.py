@@ -212,9 +212,16 @@ def test_the_paper_scale_on_other_data_is_not_comparable(tmp_path: Path) -> None
     plan = plan_of(tmp_path, {"table7": TABLE}, scale="paper")
     own = plan.scale.data["voc"].model_copy(update={"expected_train_images": None})
     scale = plan.scale.model_copy(update={"data": {**plan.scale.data, "voc": own}})
-    text = rendered(plan.model_copy(update={"scale": scale}))["md"]
+    identities = {**plan.identities, "voc": {"kind": "voc", "fingerprint": "0123456789abcdef"}}
+    text = rendered(plan.model_copy(update={"scale": scale, "identities": identities}))["md"]
     assert "Not comparable with the paper's numbers." in text
     assert "own folder data/VOCdevkit in VOC layout" in text
+
+
+def test_published_data_without_counts_are_no_own_folder(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {"table1": TABLE}, scale="photos")
+    text = rendered(plan, "table1")["md"]
+    assert "Data: PASCAL VOC, trained on VOC2007/trainval, evaluated on VOC2007/test" in text
 
 
 def test_a_coco_table_says_that_the_paper_used_test_dev(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from conftest import PATIENCE
 from obc.config.load_plan import load_plan
 from obc.config.plan import Plan
 from obc.config.run_folder import RunFolder
-from obc.runs.lock import RunBusy, training_lock
+from obc.runs.lock import RunBusy, is_locked, training_lock
 from obc.training.sessions import Version, claimed, training_version
 
 
@@ -37,6 +37,13 @@ def test_a_patient_process_gets_the_run_when_the_other_is_done(tmp_path: Path) -
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]
+
+
+def test_a_lock_that_goes_while_it_is_looked_at_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # until the next moment
+    assert not is_locked(RunFolder(tmp_path))
 
 
 def test_who_waited_for_a_finished_run_holds_it_against_a_third(tmp_path: Path) -> None:

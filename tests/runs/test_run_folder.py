@@ -124,6 +124,12 @@ def test_runs_are_found_again_where_they_are_put(tmp_path: Path) -> None:
     assert str(runs[1]) == f"{tmp_path}/runs/b/seed1"
 
 
+def test_a_copy_beside_a_run_is_no_run(tmp_path: Path) -> None:
+    for name in ("seed0", "seed0.bak", "seed0-old", "seeds"):
+        (tmp_path / "runs/a" / name).mkdir(parents=True)
+    assert [run.seed for run in RunFolder.all_in(tmp_path)] == [0]
+
+
 def test_a_run_knows_its_data_and_the_weights_that_it_starts_from(plan: Plan) -> None:
     run_id = plan.run_of(plan.tables["table1"].rows[0]).run_id
     run = plan.run(run_id, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -51,6 +52,29 @@ def test_an_import_of_another_package_counts(package: Path) -> None:
 def test_what_the_code_does_changes_the_digest(package: Path) -> None:
     one = digest_of(package, "def f(x):\n    return x + 1\n")
     assert one != digest_of(package, "def f(x):\n    return x + 2\n")
+
+
+def test_the_digest_is_the_same_with_python_3_11_and_3_12(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "class A:\n    async def f(self): ...\n\ndef g(x: int) -> int:\n    return x\n"
+    expected = digest_of(package, text)
+    assert expected == "43d6a8a4"  # computed with Python 3.11.7
+    of_3_12 = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for kind in of_3_12:
+        if "type_params" not in kind._fields:
+            monkeypatch.setattr(kind, "_fields", (*kind._fields, "type_params"))
+
+    def parse(text: str) -> ast.Module:
+        tree = compile(text, "", "exec", ast.PyCF_ONLY_AST)
+        for node in ast.walk(tree):
+            if isinstance(node, of_3_12):
+                node.type_params = []
+        return tree
+
+    monkeypatch.setattr(ast, "parse", parse)
+    provenance._read.cache_clear()
+    assert digest_of(package, text) == expected
 
 
 def test_the_code_version_names_the_training_code() -> None:

@@ -152,6 +152,10 @@ def test_obc_detect_says_what_is_no_image_and_what_is_no_run(
     assert main(["detect", "voc-faster-r50-l3", "photo.jpg"]) == 1
     assert "no run starts with 'voc-faster-r50-l3'" in capfd.readouterr().err
     left_by_a_training(plan, run_id, SHAPES)
+    before = picture(Path("own.png")).read_bytes()
+    assert main(["detect", run_id, "own.png", "--out", "."]) == 1
+    assert "own.png: is one of the images" in capfd.readouterr().err
+    assert Path("own.png").read_bytes() == before
     Path("words.jpg").write_text("no pixels")
     assert main(["detect", run_id, "words.jpg"]) == 1
     assert "words.jpg: not an image that OpenCV reads" in capfd.readouterr().err

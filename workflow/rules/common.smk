@@ -265,6 +265,12 @@ def fetched(wildcards):
     return [published.stamp for published in of_data(data, DATASETS)]
 
 
+def apart_from(wildcards):
+    """The manifest of the user's images for starting weights; a table's data must not have them."""
+    index = PLAN.index_apart(dataset_of_index(wildcards.index))
+    return [] if index is None else index.manifest
+
+
 def fetched_weights(wildcards):
     """The stamp of the published weights that a run's network starts from, if there are any."""
     published = of_run(PLAN.trainings[wildcards.run_id].resolved, DATASETS)

@@ -21,6 +21,7 @@ rule index:
     input:
         drawn,
         fetched,
+        apart_from,
     output:
         INDEX.train,
         INDEX.val,
