@@ -110,7 +110,8 @@ def judged(plan: Plan, *, strict: bool = True, shared: bool = True) -> list[Judg
     return [contrast for topic in topics for found in topic.claims for contrast in found.contrasts]
 
 
-def several(monkeypatch: pytest.MonkeyPatch, *runs: str) -> None:
-    """Two seeds for the runs with one of these in their id, one for the others."""
-    seeds = lambda self, run_id: (0, 1) if any(name in run_id for name in runs) else (0,)  # noqa: E731
+def several(monkeypatch: pytest.MonkeyPatch, *runs: str, number: int = 2) -> None:
+    """Several seeds for the runs with one of these in their id, one for the others."""
+    many = tuple(range(number))
+    seeds = lambda self, run_id: many if any(name in run_id for name in runs) else (0,)  # noqa: E731
     monkeypatch.setattr(Plan, "seeds_of", seeds)

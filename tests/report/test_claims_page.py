@@ -229,7 +229,7 @@ def test_the_spread_of_other_runs_is_marked_and_the_mark_explained(
     claims = ("kind: higher, pairs: [[l1, l2]]", "kind: higher, pairs: [[bins, two]]")
     plan = plan_with(tmp_path, *claims)
     evaluated(plan, l1=[55.0], l2=[40.0], bins=[50.0] * 3, two=[40.0] * 3)
-    several(monkeypatch, "obc")
+    several(monkeypatch, "obc", number=3)
     found = [line[2] for line in lines(page(plan)) if line[0].startswith("✓")]
     assert found == ["+15.0 [+15.0, +15.0] †", "+10.0 [+10.0, +10.0]"]
     assert "**†: not each of the runs compared has 3 or more seeds." in page(plan)
@@ -239,8 +239,8 @@ def test_several_seeds_everywhere_need_no_mark(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, "kind: higher, pairs: [[l1, l2]]", seeds=(0, 1, 2))
     evaluated(plan, l1=[45.0] * 3, l2=[40.0] * 3)
     assert "**†" not in page(plan)
-    assert "one pair" not in page(plan)
-    assert "Seeds: 0, 1." in page(plan)
+    assert "one training each" not in page(plan)
+    assert "Seeds: 0, 1, 2." in page(plan)
 
 
 def test_analytic_claims_are_the_last_topic_and_not_among_the_counts(tmp_path: Path) -> None:

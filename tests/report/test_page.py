@@ -314,7 +314,7 @@ def test_a_claim_is_a_sentence_with_its_verdict_and_both_sizes(text: str) -> Non
     said = section(text, "verdicts")
     assert "1 ✓ reproduced" in said
     assert re.search(
-        r"✓ reproduced One \| beats the other. Ours: \+20.5 \[.*\]; paper: \+7.5.", said
+        r"✓ reproduced One \| beats the other. Ours: \+20.5 \[.*\] †; paper: \+7.5.", said
     )
 
 
