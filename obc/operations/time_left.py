@@ -48,11 +48,10 @@ def seconds_left(jobs: Iterable[TimedJob], now: float, at_once: int) -> float | 
         now: present time by the jobs' clock, in seconds.
         at_once: number of threads that may run at the same time.
     """
-    found = list(jobs)
-    factors = {kind: _factor(found, kind) for kind in {job.kind for job in found}}
-    to_come = [job for job in found if job.ended is None]
-    left = [(_left(job, factors[job.kind], now), job.threads) for job in to_come]
-    known = [(seconds, threads) for seconds, threads in left if seconds is not None]
+    left = [
+        (job, _left(job, factor, now)) for job, factor in _with_factors(jobs) if job.ended is None
+    ]
+    known = [(seconds, job.threads) for job, seconds in left if seconds is not None]
     if len(known) < len(left):
         return None
     whole = sum(seconds * min(threads, at_once) for seconds, threads in known) / max(at_once, 1)
@@ -64,19 +63,25 @@ def part_done(jobs: Iterable[TimedJob], now: float) -> float:
 
     If the time of a job is unknown, it is the fraction of the jobs that have ended.
     """
-    found = list(jobs)
-    factors = {kind: _factor(found, kind) for kind in {job.kind for job in found}}
+    found = _with_factors(jobs)
     left = done = 0.0
-    for job in found:
+    for job, factor in found:
         if job.ended is not None and job.started is not None:
             done += (job.ended - job.started) * job.threads
         else:
-            to_go = _left(job, factors[job.kind], now)
+            to_go = _left(job, factor, now)
             if to_go is None:
-                return sum(job.ended is not None for job in found) / len(found)
+                return sum(one.ended is not None for one, _ in found) / len(found)
             left += to_go * job.threads
             done += (now - job.started) * job.threads if job.started is not None else 0.0
     return done / (done + left) if done + left > 0 else 1.0
+
+
+def _with_factors(jobs: Iterable[TimedJob]) -> list[tuple[TimedJob, float]]:
+    """Return each job with the `_factor` of its kind."""
+    found = list(jobs)
+    factors = {kind: _factor(found, kind) for kind in {job.kind for job in found}}
+    return [(job, factors[job.kind]) for job in found]
 
 
 def _factor(jobs: Iterable[TimedJob], kind: str) -> float:
@@ -92,11 +97,9 @@ def _factor(jobs: Iterable[TimedJob], kind: str) -> float:
 
 def _left(job: TimedJob, factor: float, now: float) -> float | None:
     if job.reported is not None:
-        passed = now - job.reported_at if job.running else 0.0
-        return max(job.reported - passed, STILL_TO_GO * job.reported)
-    if job.expected is None:
+        whole, since = job.reported, job.reported_at
+    elif job.expected is not None:
+        whole, since = job.expected * factor, job.started or 0.0
+    else:
         return None
-    expected = job.expected * factor
-    if job.started is None:
-        return expected
-    return max(expected - (now - job.started), STILL_TO_GO * expected)
+    return max(whole - (now - since), STILL_TO_GO * whole) if job.running else whole
