@@ -257,7 +257,7 @@ class ChosenData:
             among them: no table is about it.
         identities: settings and fingerprint of each data set, which run ids hash.
         locations: digest of the folder of each data set that is not drawn, and for the user's data
-            of the images' names, sizes and times; when it changes, the data set is indexed again.
+            of the images' names and contents; when it changes, the data set is indexed again.
         results: the results folder of this call. It differs for own data, changes and other
             protocols, so that their tables do not replace those of the scale.
         notes: sentences about the user's data to print under every table.
@@ -300,13 +300,13 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
     naming = [folders[name] for name in own or folders]
     results = Path(config.results) / _results_name(config, scales, naming)
-    hashes = results / "data" / "annotation-hashes.json"
+    hashes = results / "data" / "file-hashes.json"
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
         own=own,
         identities={name: _identity(d, name in folders, hashes) for name, d in data.items()},
         locations={
-            name: _location(d, name in folders)
+            name: _location(d, name in folders, hashes)
             for name, d in data.items()
             if not isinstance(d, ShapesData)
         },
@@ -459,12 +459,12 @@ def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
     return data_identity(data, fingerprint(data, data.root, hashes))
 
 
-def _location(data: VocData | CocoData, own: bool) -> str:
+def _location(data: VocData | CocoData, own: bool, hashes: Path) -> str:
     """Digest of a data set's location; images count only in a user's folder.
 
     Published images may not be downloaded yet.
     """
-    return location(data, data.root) if own else text_digest([place(data.root)])[:16]
+    return location(data, data.root, hashes) if own else text_digest([place(data.root)])[:16]
 
 
 def _results_name(config: SuiteConfig, scales: Path, own: list[VocData | CocoData]) -> str:

@@ -1,4 +1,4 @@
-"""Content hashes of annotation files, kept between calls so that a second look is quick.
+"""Content hashes of annotations and images, kept between calls so that a second look is quick.
 
 A file is read again when its size, modification time, change time or inode has changed.
 """

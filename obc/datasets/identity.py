@@ -1,7 +1,8 @@
-"""Digests of a user's folder: of its annotations, and of its images with size and time.
+"""Digests of a user's folder: of its annotations, and of its place with its images.
 
 Run ids depend on the annotations only, so that the same data set has the same run ids on every
-machine. Folder, image sizes and modification times decide only which index belongs to the data.
+machine. Place and images decide only which index belongs to the data. Both digests are of content:
+a folder that was unpacked or copied anew to the same place is the same folder.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from obc.datasets import coco, voc
 from obc.datasets.hashes import FileHashes
+from obc.datasets.parallel import parallel_map
 from obc.datasets.settings import CocoData, VocData
 
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files do not count either
@@ -39,17 +42,23 @@ def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None
     return digits
 
 
-def location(data: VocData | CocoData, root: Path) -> str:
-    """Return 16 hex digits that change when the folder or one of its images changes.
+def location(data: VocData | CocoData, root: Path, hashes: Path | None = None) -> str:
+    """Return 16 hex digits that change when the place or one of its images changes.
 
-    They depend on the resolved folder and on every image's name, size and modification time. Of a
-    folder within the current folder only the relative path counts, so that a project with its data
-    can be moved.
+    They depend on the resolved folder and on every image's name and content. Of a folder within the
+    current folder only the relative path counts, so that a project with its data can be moved.
+
+    Args:
+        hashes: the file that keeps hashes of images; None: all images are read.
 
     Raises:
-        DatasetError: `root` is not in the layout of `data`.
+        DatasetError: `root` is not in the layout of `data`, or an image cannot be read.
     """
-    return text_digest([place(root), *_images(data, root)])[:16]
+    kept = FileHashes(hashes)
+    images = list(_images(data, root))
+    seen = parallel_map(partial(_seen, root, kept), images, 1, f"reading images of {root}")
+    kept.save()
+    return text_digest([place(root), *seen])[:16]
 
 
 def place(root: Path) -> str:
@@ -75,18 +84,18 @@ def _coco_parts(data: CocoData, root: Path, hashes: FileHashes) -> Iterator[str]
         yield f"{part} {split} {hashes.sha256(coco.annotation_file(root, split))}"
 
 
-def _images(data: VocData | CocoData, root: Path) -> Iterator[str]:
+def _images(data: VocData | CocoData, root: Path) -> Iterator[Path]:
     if isinstance(data, CocoData):
         for split in dict.fromkeys((data.train, data.val)):
-            yield from sorted(_seen(path, root) for path in _files(root / split))
+            yield from sorted(_files(root / split))
         return
     named_otherwise = set()
     for listed in voc.read_splits(root, (*data.train, *data.val)):
-        yield from (_seen(path, root) for path in listed.images)
+        yield from listed.images
         if not listed.images:  # its annotation may name the file; annotations are not read here
             named_otherwise.add(listed.image.parent)
     for folder in sorted(named_otherwise):
-        yield from sorted(_seen(path, root) for path in _files(folder))
+        yield from sorted(_files(folder))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -96,10 +105,8 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _seen(path: Path, root: Path) -> str:
+def _seen(root: Path, hashes: FileHashes, path: Path) -> str:
     name = path.relative_to(root)
-    try:
-        status = path.stat()
-    except OSError:  # a broken link; indexing reports the missing file
+    if not path.is_file():  # a broken link; indexing reports the missing file
         return f"{name} missing"
-    return f"{name} {status.st_size} {status.st_mtime_ns}"
+    return f"{name} {hashes.sha256(path)}"

@@ -110,19 +110,30 @@ def test_a_second_folder_of_the_same_name_and_sizes_has_its_own_runs(data, tmp_p
     assert first.index_folder(data.kind) != second.index_folder(data.kind)
 
 
-@pytest.mark.parametrize("change", ["size", "time", "name"])
+@pytest.mark.parametrize("change", ["size", "content", "name"])
 def test_an_image_that_changed_has_a_new_index_and_keeps_run_ids(data, tmp_path, change):
     before = plan_of(data, tmp_path)
     image = image_of(data)
     if change == "size":
         image.write_bytes(image.read_bytes() + b"\0")
-    elif change == "time":
-        os.utime(image, ns=(0, image.stat().st_mtime_ns + 10**9))
+    elif change == "content":
+        time = image.stat().st_mtime_ns
+        image.write_bytes(image.read_bytes()[:-1] + b"\0")
+        os.utime(image, ns=(time, time))
     else:
         image.rename(image.with_name("another.jpg"))
     after = plan_of(data, tmp_path)
     assert set(before.runs) == set(after.runs)
     assert before.index_folder(data.kind) != after.index_folder(data.kind)
+
+
+def test_a_folder_unpacked_anew_keeps_its_index_and_run_ids(data, tmp_path):
+    before = plan_of(data, tmp_path)
+    packed = data.root.rename(tmp_path / "packed")
+    shutil.copytree(packed, data.root, copy_function=shutil.copyfile)  # other times and inodes
+    after = plan_of(data, tmp_path)
+    assert set(before.runs) == set(after.runs)
+    assert before.index_folder(data.kind) == after.index_folder(data.kind)
 
 
 def test_what_a_file_manager_leaves_is_no_image(data):
