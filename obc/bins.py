@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -27,8 +28,18 @@ IGNORED = -100
 
 def check_choice(name: str, value: object, allowed: object) -> None:
     """Raise ValueError unless ``value`` is one of the options of the Literal type ``allowed``."""
-    if value not in get_args(allowed):
+    if not any(type(value) is type(one) and value == one for one in get_args(allowed)):
         raise ValueError(f"{name}={value!r} is not one of {list(get_args(allowed))}")
+
+
+def floats(name: str, values: object) -> tuple[float, ...]:
+    """The argument ``name`` as floats; TypeError unless ``values`` is a sequence of numbers."""
+    try:
+        if isinstance(values, str):
+            raise TypeError
+        return tuple(float(value) for value in values)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={values!r} is not a sequence of numbers") from None
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class OffsetBins:
 
     Raises:
         ValueError: an argument is not among the values allowed above.
+        TypeError: ``max_offset`` is not a number, or ``stage_ranges`` are not numbers.
     """
 
     num_bins: int = 20
@@ -76,7 +88,7 @@ class OffsetBins:
         if self.stage_ranges is not None:
             # A frozen dataclass allows no plain assignment. A list from a config is not hashable,
             # a tuple is; and ``max_offset`` must equal a_1.
-            object.__setattr__(self, "stage_ranges", tuple(float(a) for a in self.stage_ranges))
+            object.__setattr__(self, "stage_ranges", floats("stage_ranges", self.stage_ranges))
             if self.stage_ranges:
                 object.__setattr__(self, "max_offset", self.stage_ranges[0])
         self._validate()
@@ -95,9 +107,11 @@ class OffsetBins:
                 f"stage_ranges={self.stage_ranges} has {len(self.stage_ranges)} entries; "
                 f"num_stages={self.num_stages} needs one for each stage"
             )
+        name = "max_offset" if self.stage_ranges is None else "stage_ranges"
         for a in self.stage_ranges or (self.max_offset,):
+            if not isinstance(a, Real):
+                raise TypeError(f"{name}={a!r} is not a number")
             if not (math.isfinite(a) and a > 0):
-                name = "max_offset" if self.stage_ranges is None else "stage_ranges"
                 raise ValueError(f"{name} holds {a!r}; a range must be positive and finite")
         check_choice("out_of_range", self.out_of_range, OutOfRange)
         check_choice("later_out_of_range", self.later_out_of_range, LaterOutOfRange)

@@ -1,4 +1,4 @@
-"""Any timm network as an MMDetection backbone, e.g. an EfficientNet with ImageNet weights.
+"""A convolutional network of timm as an MMDetection backbone, such as EfficientNet on ImageNet.
 
 timm is imported when a backbone is built, so only scales with a timm backbone need it.
 """

@@ -14,7 +14,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes, get_box_tensor
 from torch import Tensor
 
-from obc.bins import DecodeMode, OffsetBins, check_choice
+from obc.bins import DecodeMode, OffsetBins, check_choice, floats
 from obc.head.box_deltas import DeltaCoder, normaliser
 
 Composition = Literal["refine", "sum"]
@@ -35,6 +35,10 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         wh_ratio_clip: smallest factor by which ``decode`` may change width or height; the largest
             is its inverse.
         use_box_type: whether ``decode`` returns ``HorizontalBoxes`` instead of a tensor.
+
+    Raises:
+        TypeError: ``target_means`` or ``target_stds`` are not numbers.
+        ValueError: they are not four.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class DecodedDeltaCoder(BaseBBoxCoder):
         super().__init__(use_box_type=use_box_type)
         self.clip_border = clip_border
         self.wh_ratio_clip = wh_ratio_clip
-        self.delta_coder = DeltaCoder(tuple(target_means), tuple(target_stds), legacy)  # type: ignore[arg-type]
+        self.delta_coder = DeltaCoder(
+            _four("target_means", target_means), _four("target_stds", target_stds), legacy
+        )
 
     @property
     def encode_size(self) -> int:
@@ -187,6 +193,13 @@ class OffsetBinBBoxCoder(DecodedDeltaCoder):
         # Stage 1 measures from the proposal.
         sizes = F.pad(sizes[..., 1:], (1, 0), value=1.0)
         return F.pad(sizes, (0, 0, 0, 2), value=1.0)
+
+
+def _four(name: str, values: Sequence[float]) -> tuple[float, float, float, float]:
+    numbers = floats(name, values)
+    if len(numbers) != 4:
+        raise ValueError(f"{name}={numbers} must be four numbers, for dx, dy, dw and dh")
+    return numbers
 
 
 def _before(stages: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class DeltaHead(Shared2FCBBoxHead):
         **kwargs: the other arguments of ``Shared2FCBBoxHead``.
 
     Raises:
-        ValueError: ``reg_decoded_bbox=True``; the losses here compare deltas, not boxes.
+        ValueError: ``reg_decoded_bbox=True``, because the losses here compare deltas, not boxes; or
+            a setting of convolutions, which this head does not have.
     """
 
     def __init__(self, *, reg_class_agnostic: bool = True, **kwargs: Any) -> None:
@@ -38,6 +39,14 @@ class DeltaHead(Shared2FCBBoxHead):
             raise ValueError(
                 f"reg_decoded_bbox=True: {type(self).__name__} learns from deltas, not boxes"
             )
+        for name in ("conv_out_channels", "conv_cfg", "norm_cfg"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name}={kwargs[name]!r}: {type(self).__name__} has two fully connected "
+                    "layers and no convolutions (a config that inherits a head with convolutions "
+                    "has to replace it, with _delete_=True)"
+                )
+            kwargs.pop(name, None)
         super().__init__(reg_class_agnostic=reg_class_agnostic, **kwargs)
 
     def box_loss(

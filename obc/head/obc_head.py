@@ -17,7 +17,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 import obc.head.refused_roi_heads  # noqa: F401
-from obc.bins import IGNORED, OffsetBins, check_choice
+from obc.bins import IGNORED, OffsetBins, check_choice, floats
 from obc.head.coders import OffsetBinBBoxCoder
 from obc.head.delta_head import DeltaHead, require_type
 
@@ -64,7 +64,8 @@ class OBCHead(DeltaHead):
     Raises:
         ValueError: an unknown option, options that exclude each other (the message names them),
             ``reg_decoded_bbox=True``, or a sigmoid or mask cross entropy.
-        TypeError: ``bbox_coder`` or ``loss_bbox`` builds another type than named above.
+        TypeError: ``bbox_coder`` or ``loss_bbox`` builds another type than named above, or
+            ``stage_loss_weights`` are not numbers.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class OBCHead(DeltaHead):
         _check_bin_loss(self.loss_bbox)
         self.stage_features = stage_features
         self.residual = residual
-        self.stage_loss_weights = None if stage_loss_weights is None else tuple(stage_loss_weights)
+        self.stage_loss_weights = (
+            None if stage_loss_weights is None else floats("stage_loss_weights", stage_loss_weights)
+        )
         self.class_scores = class_scores
         self.bin_norm = bin_norm
         self.coord_reduction = coord_reduction
@@ -148,7 +151,8 @@ class OBCHead(DeltaHead):
         predictions = 4 * bins.num_logits * (1 if self.reg_class_agnostic else self.num_classes)
         predictor = {**self.reg_predictor_cfg, "in_features": self.reg_last_dim}
         self.fc_reg = MODELS.build({**predictor, "out_features": predictions})
-        widths = [self.in_channels * self.roi_feat_area] + [self.fc_out_channels] * stage_fcs
+        area = 1 if self.with_avg_pool else self.roi_feat_area
+        widths = [self.in_channels * area] + [self.fc_out_channels] * stage_fcs
         for _ in range(bins.num_stages - 1):
             self.later_stages.append(
                 LaterStage(
@@ -170,6 +174,8 @@ class OBCHead(DeltaHead):
             (R, C + 1), or None if ``class_scores`` is "first".
         """
         layers = self.later_stages[stage - 1]
+        if self.with_avg_pool:
+            features = self.avg_pool(features)
         features = features.flatten(1)
         if not layers.fcs:
             for shared in self.shared_fcs:

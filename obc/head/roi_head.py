@@ -92,9 +92,10 @@ class OBCRoIHead(StandardRoIHead):
             None,
         )
         for stage, each in enumerate(class_logits, start=1):
-            later = head.class_losses(each, labels, label_weights)
             weight = head.stage_loss_weights[stage] if head.stage_loss_weights else 1.0
-            losses[f"stage{stage + 1}.loss_cls"] = later["loss_cls"] * weight
+            for name, value in head.class_losses(each, labels, label_weights).items():
+                if "loss" in name:  # the others are accuracies
+                    losses[f"stage{stage + 1}.{name}"] = value * weight
         return {**first, "loss_bbox": losses}
 
     def _look_again(

@@ -119,6 +119,19 @@ def test_arguments_out_of_range_are_refused(arguments: dict, message: str) -> No
         OffsetBins(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_offset": "3"}, "max_offset='3' is not a number"),
+        ({"stage_ranges": 3.0}, "stage_ranges=3.0 is not a sequence of numbers"),
+        ({"stage_ranges": ("a", "b")}, "stage_ranges=.* is not a sequence of numbers"),
+    ],
+)
+def test_arguments_of_another_type_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        OffsetBins(**arguments)
+
+
 # --- offsets to labels
 
 

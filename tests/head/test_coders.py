@@ -198,6 +198,22 @@ def test_predictions_of_one_stage_are_refused_by_a_coder_of_two() -> None:
         OffsetBinBBoxCoder({"num_stages": 2}).decode(BOXES, torch.zeros(2, 88))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"target_stds": 0.1}, TypeError, "target_stds=0.1 is not a sequence of numbers"),
+        ({"target_stds": "0.1"}, TypeError, "target_stds='0.1' is not a sequence of numbers"),
+        ({"target_stds": (0.1, 0.2)}, ValueError, r"target_stds=\(0.1, 0.2\) must be four"),
+        ({"target_means": (0, 0, 0, None)}, TypeError, "target_means=.* not a sequence of numbers"),
+    ],
+)
+def test_normalisers_that_are_not_four_numbers_are_refused(
+    arguments: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        OffsetBinBBoxCoder(**arguments)
+
+
 def test_an_unknown_decode_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="decode_mode='mean'"):
         OffsetBinBBoxCoder(decode_mode="mean")

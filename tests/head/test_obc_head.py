@@ -97,12 +97,16 @@ def test_layers_of_a_later_stage_start_at_the_scale_of_the_shared_ones() -> None
         ),
         ({"stage_features": "image"}, ValueError, "stage_features='image'"),
         ({"class_scores": "last"}, ValueError, "class_scores='last'"),
-        ({"stage_loss_weights": [1, 1]}, ValueError, r"stage_loss_weights=\(1, 1\) must be 1"),
+        ({"stage_loss_weights": [1, 1]}, ValueError, r"stage_loss_weights=\(1.0, 1.0\) must be 1"),
         (
             {"bins": TWO_STAGES, "stage_loss_weights": [1, 0]},
             ValueError,
-            r"stage_loss_weights=\(1, 0\) must be 2 positive",
+            r"stage_loss_weights=\(1.0, 0.0\) must be 2 positive",
         ),
+        ({"stage_loss_weights": 2.0}, TypeError, "stage_loss_weights=2.0 is not a sequence"),
+        ({"stage_fcs": 2.0}, ValueError, "stage_fcs=2.0"),
+        ({"conv_out_channels": 256}, ValueError, "conv_out_channels=256.* _delete_=True"),
+        ({"norm_cfg": {"type": "GN", "num_groups": 2}}, ValueError, "norm_cfg=.*no convolutions"),
         ({"bins": TWO_STAGES, "residual": "gt_bin"}, ValueError, "composition='sum'"),
         (
             {"bins": TWO_STAGES, **SHARED, "class_scores": "mean"},

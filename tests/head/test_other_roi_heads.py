@@ -123,6 +123,15 @@ def c4() -> ConfigDict:
     return model
 
 
+def c4_with_two_stages() -> ConfigDict:
+    """As the config is written: the box head takes the mean of a RoI feature."""
+    model = c4()
+    model.roi_head.type = "OBCRoIHead"
+    model.roi_head.bbox_head.update(with_avg_pool=True)
+    model.roi_head.bbox_head.bbox_coder.bins = {"num_stages": 2}
+    return model
+
+
 def class_specific_cascade() -> ConfigDict:
     return config_of("cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py", reg_class_agnostic=False)
 
@@ -130,6 +139,14 @@ def class_specific_cascade() -> ConfigDict:
 def seesaw() -> ConfigDict:
     loss = {"type": "SeesawLoss", "num_classes": CLASSES, "p": 0.8, "q": 2.0}
     return config_of(FASTER, loss_cls=loss, cls_predictor_cfg={"type": "NormedLinear"})
+
+
+def seesaw_in_both_stages() -> ConfigDict:
+    model = seesaw()
+    model.roi_head.type = "OBCRoIHead"
+    model.roi_head.bbox_head.update(class_scores="mean")
+    model.roi_head.bbox_head.bbox_coder.bins = {"num_stages": 2}
+    return model
 
 
 def focal() -> ConfigDict:
@@ -152,8 +169,8 @@ def inputs(detector: nn.Module, masks: bool) -> dict[str, Any]:
 
 
 FITTING = [
-    htc, mask_scoring, point_rend, grid, ohem, ohem_with_two_stages, c4, class_specific_cascade,
-    seesaw, focal,
+    htc, mask_scoring, point_rend, grid, ohem, ohem_with_two_stages, c4, c4_with_two_stages,
+    class_specific_cascade, seesaw, seesaw_in_both_stages, focal,
 ]  # fmt: skip
 
 
