@@ -33,6 +33,7 @@ LEFT_OUT = (
     "imgaug.augmentables",
     "imgaug.augmentables.lines",
     "imgaug.augmentables.segmaps",
+    "lap",  # tracking
     "matplotlib.pyplot",  # drawing
     "imagecorruptions",  # a benchmark of corrupted images
     "mmdet.utils.mot_error_visualize",  # tracking
@@ -98,6 +99,7 @@ def _leave_compiler_out() -> None:
         Optimizer.add_param_group,
         Optimizer.load_state_dict,
         Optimizer.state_dict,
+        Optimizer.zero_grad,
         counter.__torch_dispatch__,
     ):
         function = getattr(asked, "__wrapped__", None)

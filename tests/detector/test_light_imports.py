@@ -23,6 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 weight = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([weight], lr=0.5, momentum=0.9)
+optimizer.zero_grad()
 (weight * torch.tensor([1.0, 2.0])).sum().backward()
 optimizer.step()
 with FlopCounterMode(display=False) as counter:
