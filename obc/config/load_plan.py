@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from obc.config.box_losses.offset_bin import OffsetBin
+from obc.config.chosen_data import choose_data
 from obc.config.claims import read_claims
 from obc.config.downloads import needed
 from obc.config.plan import Plan, PlannedRun
@@ -13,7 +14,7 @@ from obc.config.run import RunSpec, resolve, resolve_initial
 from obc.config.scale import Scale
 from obc.config.shipped_weights import ShippedWeights, read_cards
 from obc.config.table import FigureSpec, TableSpec, read_table
-from obc.config.user_choices import SuiteConfig, choose_data
+from obc.config.user_choices import SuiteConfig
 from obc.datasets.published.catalogue import read_datasets
 from obc.datasets.settings import DatasetName
 from obc.io.typed_yaml import ConfigError, validate
