@@ -78,6 +78,30 @@ def test_the_notes_have_the_numbers_of_the_photographs_and_the_papers() -> None:
         assert values(cells[2]) == written(row, metrics, "{}_paper")
 
 
+def test_the_notes_have_the_other_rows_of_tables_2_and_3_on_photographs() -> None:
+    shown = table_rows(section(NOTES, "On photographs"), "here, one seed")
+    tables = (measured("photos-voc2012-animals", name) for name in ("table2", "table3"))
+    rows = [row for table in tables for row in table if row["AP_sd"] == "n/a"]
+    assert len(shown) == len(rows)
+    metrics = ("AP", "AP50", "AP80", "AP90")
+    for cells, row in zip(shown, rows, strict=True):
+        assert values(cells[1]) == written(row, metrics)
+        assert values(cells[2]) == written(row, metrics, "{}_paper")
+
+
+def test_the_notes_have_the_numbers_of_fewer_photographs() -> None:
+    shown = table_rows(section(NOTES, "On photographs"), "training images")
+    metrics = ("AP", "AP80", "AP90")
+    for cells, percent in zip(shown, (25, 50), strict=False):
+        table = measured(f"photos-amount-{percent}/partial")
+        regression, full = table[0], table[4]
+        assert f"({percent} %)" in cells[0]
+        assert values(cells[1]) == written(regression, metrics)
+        assert values(cells[2]) == written(full, metrics)
+        gains = [float(full[metric]) - float(regression[metric]) for metric in metrics]
+        assert values(cells[3]) == [round(gain, 1) for gain in gains]
+
+
 def test_the_notes_have_the_numbers_of_the_second_stage_and_the_papers() -> None:
     shown = {
         row[0]: row
