@@ -78,6 +78,18 @@ def test_the_notes_have_the_numbers_of_the_photographs_and_the_papers() -> None:
         assert values(cells[2]) == written(row, metrics, "{}_paper")
 
 
+def test_the_notes_have_the_numbers_of_tables_1_to_3_once_more() -> None:
+    heading = "Tables 1-3 once more, five seeds of every row"
+    shown = table_rows(section(NOTES, heading), "once more")
+    tables = [measured("mini-tables-1-3", f"table{number}") for number in (1, 2, 3)]
+    rows = [*tables[0], *(tables[1][i] for i in (0, 2, 3)), tables[2][2]]
+    assert len(shown) == len(rows)
+    metrics = ("AP", "AP50", "AP80", "AP90")
+    for cells, row in zip(shown, rows, strict=True):
+        assert values(cells[1]) == written(row, metrics)
+        assert values(cells[2]) == written(row, metrics, "{}_paper")
+
+
 def test_the_notes_have_the_other_rows_of_tables_2_and_3_on_photographs() -> None:
     shown = table_rows(section(NOTES, "On photographs"), "here, one seed")
     tables = (measured("photos-voc2012-animals", name) for name in ("table2", "table3"))
