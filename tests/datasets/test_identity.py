@@ -1,4 +1,4 @@
-"""The identity of a user's folder: run ids follow the labels, the index also place and time."""
+"""The identity of a user's folder: run ids follow the labels, the index also place and images."""
 
 from __future__ import annotations
 

@@ -65,17 +65,22 @@ def written(row: dict[str, str], metrics: tuple[str, ...], column: str = "{}") -
     return [round(float(row[column.format(metric)]), 1) for metric in metrics]
 
 
+def assert_shown_beside_the_paper(shown: list[list[str]], rows: list[dict[str, str]]) -> None:
+    """Each row shown has in its second cell our numbers and in its third the paper's."""
+    metrics = ("AP", "AP50", "AP80", "AP90")
+    assert len(shown) == len(rows)
+    for cells, row in zip(shown, rows, strict=True):
+        assert values(cells[1]) == written(row, metrics)
+        assert values(cells[2]) == written(row, metrics, "{}_paper")
+
+
 # --- what the reference results say -------------------------------------------------------------
 
 
 def test_the_notes_have_the_numbers_of_the_photographs_and_the_papers() -> None:
     shown = table_rows(section(NOTES, "On photographs"), "photographs")
     rows = measured("photos-voc2012-animals")
-    assert len(shown) == len(rows)
-    metrics = ("AP", "AP50", "AP80", "AP90")
-    for cells, row in zip(shown, rows, strict=True):
-        assert values(cells[1]) == written(row, metrics)
-        assert values(cells[2]) == written(row, metrics, "{}_paper")
+    assert_shown_beside_the_paper(shown, rows)
 
 
 def test_the_notes_have_the_numbers_of_tables_1_to_3_once_more() -> None:
@@ -83,22 +88,14 @@ def test_the_notes_have_the_numbers_of_tables_1_to_3_once_more() -> None:
     shown = table_rows(section(NOTES, heading), "once more")
     tables = [measured("mini-tables-1-3", f"table{number}") for number in (1, 2, 3)]
     rows = [*tables[0], *(tables[1][i] for i in (0, 2, 3)), tables[2][2]]
-    assert len(shown) == len(rows)
-    metrics = ("AP", "AP50", "AP80", "AP90")
-    for cells, row in zip(shown, rows, strict=True):
-        assert values(cells[1]) == written(row, metrics)
-        assert values(cells[2]) == written(row, metrics, "{}_paper")
+    assert_shown_beside_the_paper(shown, rows)
 
 
 def test_the_notes_have_the_other_rows_of_tables_2_and_3_on_photographs() -> None:
     shown = table_rows(section(NOTES, "On photographs"), "here, one seed")
     tables = (measured("photos-voc2012-animals", name) for name in ("table2", "table3"))
     rows = [row for table in tables for row in table if row["AP_sd"] == "n/a"]
-    assert len(shown) == len(rows)
-    metrics = ("AP", "AP50", "AP80", "AP90")
-    for cells, row in zip(shown, rows, strict=True):
-        assert values(cells[1]) == written(row, metrics)
-        assert values(cells[2]) == written(row, metrics, "{}_paper")
+    assert_shown_beside_the_paper(shown, rows)
 
 
 def test_the_notes_have_the_numbers_of_fewer_photographs() -> None:
