@@ -43,9 +43,7 @@ IMAGES, SIDE, CLASSES = 8, 96, 3
 # Goals: 85 ms a step where its floor is 48, and half of a start.
 STEP_GOAL, START_GOAL = 85 / 48, 0.5
 EVERYTHING = "import obc.training.train"
-WHAT_IS_NEEDED = (
-    "from obc.detector.light_imports import import_mmdetection; import_mmdetection(); " + EVERYTHING
-)
+WHAT_IS_NEEDED = "from obc.cli.runs import import_lightly; import_lightly([]); " + EVERYTHING
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -103,7 +105,7 @@ def train(options: argparse.Namespace) -> None:
     shipped = plan.shipped.get(options.run_id)
     if shipped is not None:
         with logged(options, folder.log) as terminal:
-            import_lightly(plan)
+            import_lightly(plan.config.plugins)
             from obc.training.shipped_weights import place_weights
 
             place_weights(plan, options.run_id, options.seed)
@@ -122,7 +124,7 @@ def train(options: argparse.Namespace) -> None:
             if lock is None:
                 return
             with lease(gpus, terminal):  # before MMEngine is imported, which starts CUDA
-                import_lightly(plan)
+                import_lightly(plan.config.plugins)
                 started = time.monotonic()
                 if gpus > 1:
                     from obc.training.distributed import train_together
@@ -136,12 +138,22 @@ def train(options: argparse.Namespace) -> None:
         print(f"trained {options.run_id} seed {options.seed} in {seconds:.1f} s", file=terminal)
 
 
-def import_lightly(plan: Plan) -> None:
-    """Import MMDetection without packages that the suite does not need, unless plugins are used."""
-    if not plan.config.plugins:
-        from obc.detector.light_imports import import_mmdetection
+def import_lightly(plugins: Sequence[str]) -> None:
+    """Import MMDetection without packages that the suite does not need, unless plugins are used.
 
+    Imports make hundreds of thousands of objects that stay until the process ends, so garbage is
+    not collected meanwhile, and later collections leave these objects out.
+    """
+    if plugins:
+        return
+    from obc.detector.light_imports import import_mmdetection
+
+    gc.disable()
+    try:
         import_mmdetection()
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +172,7 @@ def evaluate(options: argparse.Namespace) -> None:
         from obc.training.gpu_lease import lease
 
         with lease(min(1, plan.gpus_per_run), terminal):  # before MMEngine is imported
-            import_lightly(plan)
+            import_lightly(plan.config.plugins)
             from obc.evaluation.evaluate import evaluate
 
             path = evaluate(plan, options.run_id, options.seed, options.decode, terminal)

@@ -10,6 +10,7 @@ from typing import Any
 from obc.config.paper_setting import scaled_lr
 from obc.config.scale import Scale
 from obc.config.user_choices import SuiteConfig
+from obc.datasets.hashes import FileHashes
 from obc.datasets.identity import fingerprint, location, place, text_digest
 from obc.datasets.settings import (
     CocoData,
@@ -76,7 +77,7 @@ def choose_data(config: SuiteConfig, scales: Path) -> ChosenData:
     sizes = scale.sizes.model_copy(update={"image_scale": image_scale})
     naming = [folders[name] for name in own or folders]
     results = Path(config.results) / _results_name(config, scales, naming)
-    hashes = results / "data" / "file-hashes.json"
+    hashes = FileHashes(results / "data" / "file-hashes.json")
     return ChosenData(
         scale=scale.model_copy(update={"data": data, "sizes": sizes}),
         own=own,
@@ -210,14 +211,14 @@ def _is_own(data: VocData | CocoData, published: Data) -> bool:
     return not data.has_published_counts and place(data.root) != place(published.root)
 
 
-def _identity(data: Data, own: bool, hashes: Path) -> dict[str, Any]:
+def _identity(data: Data, own: bool, hashes: FileHashes) -> dict[str, Any]:
     """The identity of a data set, which run ids hash; only a user's own folder is read for it."""
     if isinstance(data, ShapesData) or not own:
         return data_identity(data, None)
     return data_identity(data, fingerprint(data, data.root, hashes))
 
 
-def _location(data: VocData | CocoData, own: bool, hashes: Path) -> str:
+def _location(data: VocData | CocoData, own: bool, hashes: FileHashes) -> str:
     """Digest of a data set's location; images count only in a user's folder.
 
     Published images may not be downloaded yet.

@@ -21,19 +21,19 @@ from obc.datasets.settings import CocoData, VocData
 _NO_IMAGES = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files do not count either
 
 
-def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None) -> str:
+def fingerprint(data: VocData | CocoData, root: Path, hashes: FileHashes | None = None) -> str:
     """Return 16 hex digits that change when an annotation or a split of the data set changes.
 
     Every annotation file is hashed whole; no image is opened. The digits do not depend on the
     location of the data set.
 
     Args:
-        hashes: the file that keeps hashes of annotation files; None: all are read.
+        hashes: kept hashes of annotation files; new ones are saved. None: all files are read.
 
     Raises:
         DatasetError: `root` is not in the layout of `data`, or a file is missing.
     """
-    kept = FileHashes(hashes)
+    kept = hashes or FileHashes(None)
     parts = (
         _voc_parts(data, root, kept) if isinstance(data, VocData) else _coco_parts(data, root, kept)
     )
@@ -42,19 +42,19 @@ def fingerprint(data: VocData | CocoData, root: Path, hashes: Path | None = None
     return digits
 
 
-def location(data: VocData | CocoData, root: Path, hashes: Path | None = None) -> str:
+def location(data: VocData | CocoData, root: Path, hashes: FileHashes | None = None) -> str:
     """Return 16 hex digits that change when the place or one of its images changes.
 
     They depend on the resolved folder and on every image's name and content. Of a folder within the
     current folder only the relative path counts, so that a project with its data can be moved.
 
     Args:
-        hashes: the file that keeps hashes of images; None: all images are read.
+        hashes: kept hashes of images; new ones are saved. None: all images are read.
 
     Raises:
         DatasetError: `root` is not in the layout of `data`, or an image cannot be read.
     """
-    kept = FileHashes(hashes)
+    kept = hashes or FileHashes(None)
     images = list(_images(data, root))
     seen = parallel_map(partial(_seen, root, kept), images, 1, f"reading images of {root}")
     kept.save()

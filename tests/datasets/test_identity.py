@@ -171,25 +171,25 @@ def test_drawn_data_lie_where_their_settings_say():
 def test_a_second_look_reads_no_file(data, tmp_path, monkeypatch):
     monkeypatch.setattr("obc.datasets.hashes._SETTLED_NS", -1)
     kept = tmp_path / "hashes.json"
-    first = fingerprint(data, data.root, kept)
+    first = fingerprint(data, data.root, FileHashes(kept))
 
     def no_reading(*_):
         raise AssertionError("read again")
 
     monkeypatch.setattr("obc.datasets.hashes.hashlib.file_digest", no_reading)
-    assert fingerprint(data, data.root, kept) == first
+    assert fingerprint(data, data.root, FileHashes(kept)) == first
 
 
 def test_a_file_changed_behind_its_modification_time_is_read_again(data, tmp_path, monkeypatch):
     monkeypatch.setattr("obc.datasets.hashes._SETTLED_NS", -1)
     kept = tmp_path / "hashes.json"
-    first = fingerprint(data, data.root, kept)
+    first = fingerprint(data, data.root, FileHashes(kept))
     relabel(data)
-    assert fingerprint(data, data.root, kept) != first
+    assert fingerprint(data, data.root, FileHashes(kept)) != first
 
 
 def test_a_file_written_just_now_is_not_kept(data, tmp_path):
-    fingerprint(data, data.root, tmp_path / "hashes.json")
+    fingerprint(data, data.root, FileHashes(tmp_path / "hashes.json"))
     assert not (tmp_path / "hashes.json").exists()
 
 
@@ -202,7 +202,7 @@ def test_damaged_hashes_are_ignored(data, tmp_path, monkeypatch, content):
     kept = tmp_path / "hashes.json"
     path = data.root / ANNOTATIONS[data.kind]
     kept.write_bytes(content.replace(b"%s", str(path).encode()))
-    assert fingerprint(data, data.root, kept) == fingerprint(data, data.root)
+    assert fingerprint(data, data.root, FileHashes(kept)) == fingerprint(data, data.root)
     assert str(path) in json.loads(kept.read_text(encoding="utf-8"))
 
 
@@ -224,7 +224,7 @@ def test_many_may_look_at_once(data, tmp_path, monkeypatch):
     monkeypatch.setattr("obc.datasets.hashes._SETTLED_NS", -1)
     kept = tmp_path / "hashes.json"
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: fingerprint(data, data.root, kept), range(40)))
+        found = set(pool.map(lambda _: fingerprint(data, data.root, FileHashes(kept)), range(40)))
     assert found == {fingerprint(data, data.root)}
     assert [path.name for path in tmp_path.iterdir() if "hashes" in path.name] == ["hashes.json"]
     json.loads(kept.read_text(encoding="utf-8"))

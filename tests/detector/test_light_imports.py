@@ -8,14 +8,16 @@ import sys
 
 import pytest
 
+from obc.cli.runs import import_lightly
 from obc.detector.light_imports import LEFT_OUT
 
 pytestmark = pytest.mark.xdist_group("light_imports")  # whose worker starts the job, once
 
 SCRIPT = """
-import json, sys
-from obc.detector.light_imports import import_mmdetection
-import_mmdetection()
+import gc, json, sys
+from obc.cli.runs import import_lightly
+import_lightly([])
+collector = {"enabled": gc.isenabled(), "left out": gc.get_freeze_count()}
 import obc.training.train, obc.evaluation.evaluate
 from mmdet.utils import register_all_modules
 register_all_modules(init_default_scope=True)
@@ -32,6 +34,7 @@ imported = sorted(sys.modules)
 import matplotlib.pyplot, scipy.optimize
 print(json.dumps({
     "imported": imported,
+    "collector": collector,
     "weight": weight.tolist(),
     "flops": counter.get_total_flops(),
     "assigned": scipy.optimize.linear_sum_assignment([[1.0, 0.0], [0.0, 1.0]])[1].tolist(),
@@ -59,3 +62,16 @@ def test_a_step_of_sgd_and_the_flop_counter_work_without_the_compiler(job: dict)
 def test_what_was_left_out_can_be_imported_afterwards(job: dict) -> None:
     assert job["assigned"] == [1, 0]
     assert job["pyplot"]
+
+
+def test_garbage_collection_goes_on_after_the_imports_without_their_objects(job: dict) -> None:
+    assert job["collector"]["enabled"]
+    assert job["collector"]["left out"] > 100_000
+
+
+def test_with_plugins_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise AssertionError("MMDetection is imported with stand-ins")
+
+    monkeypatch.setattr("obc.detector.light_imports.import_mmdetection", refused)
+    import_lightly(["my_head"])
