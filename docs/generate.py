@@ -35,7 +35,7 @@ from obc.config.user_choices import DetailRows, Examples, SuiteConfig
 from obc.datasets.published.catalogue import Published, RemoteFile
 from obc.datasets.settings import CocoData, ShapesData, VocData
 from obc.io.files import write_text
-from obc.operations.reference import write_readme
+from obc.operations.reference_readme import write_readme
 
 DOCS = Path(__file__).parent
 PROJECT = DOCS.parent

@@ -139,13 +139,8 @@ def _ro_crate(options: argparse.Namespace) -> None:
 
 
 def _reference(options: argparse.Namespace) -> None:
-    from obc.operations.reference import (
-        ROOT,
-        Told,
-        has_place_for_readme,
-        write_readme,
-        write_reference,
-    )
+    from obc.operations.reference import Told, write_reference
+    from obc.operations.reference_readme import ROOT, has_place_for_readme, write_readme
     from obc.report.shown_images import shows_images
 
     if options.run_id is not None:

@@ -19,8 +19,9 @@ from obc.config.plan import Plan
 from obc.config.reference import ReferenceFolder, read_card, reference_folders
 from obc.datasets.settings import VocData
 from obc.io.typed_yaml import read_yaml
-from obc.operations import reference
-from obc.operations.reference import Told, readme, write_reference
+from obc.operations import reference_readme
+from obc.operations.reference import Told, write_reference
+from obc.operations.reference_readme import readme
 from obc.operations.stored_runs import stored
 from obc.report.captions import NOT_SHOWN
 from obc.report.shown_images import shows_images
@@ -173,7 +174,7 @@ def test_a_folder_with_other_files_gets_no_readme_but_results_reference_does(
     page = target.path.parent / "README.md"
     assert export(plan, target, *TOLD) == 0
     assert not page.exists()
-    monkeypatch.setattr(reference, "ROOT", target.path.parent)
+    monkeypatch.setattr(reference_readme, "ROOT", target.path.parent)
     assert export(plan, target) == 0
     assert page.exists()
 

@@ -15,6 +15,7 @@ from obc.config.load_plan import load_plan
 # Those that read files by relative paths, or plan what would be made in the working folder.
 SENSITIVE = (
     "tests/config/test_plan.py",
+    "tests/config/test_run_ids.py",
     "tests/notebook/test_read_results.py",
     "tests/operations/test_costs.py",
     "tests/operations/test_doctor.py",
